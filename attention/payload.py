@@ -1,0 +1,118 @@
+"""How hints travel: beside a conditioning's text, from the text encoder to the model call.
+
+A hint rides in the conditioning's `model_conds` under `PAYLOAD_KEY`, never in its text tensor, so nodes that
+concatenate, average, mask or schedule the text leave it alone, and a model that pads its text does not pad
+the hints into the middle of it. The host carries the value to the model call, where
+`patch` takes it out and joins it to the text. It needs no import from the host: a conditioning value there is
+whatever has `process_cond`, `can_concat`, `concat` and `size` (comfy/conds.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from ..planner.plan import RegionPlan
+
+PAYLOAD_KEY = "replan_hints"
+
+HINT_PADDINGS = ("host", "trim", "reference")
+
+
+class RegionError(ValueError):
+    """Regions that cannot be followed as asked; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class HintText:
+    """The encoded hints of one conditioning entry and what is known of the text beside them.
+
+    plan: the regions that have a hint here, in hint order (others are dropped before).
+    hints: one tensor per region, (1 or B, L_i, C), as the encoder gave it after `padding`.
+    text_tokens: length of the main text when the hints were attached; a longer one at the call is fine
+        (concatenation, left padding), a shorter one is an error.
+    text_norm: Frobenius norm of the main text then; 0 at the call means it was zeroed out since.
+    image_spans: half-open token ranges of the main text that are pictures (Qwen's Image Prompt).
+    padding: how the hints were padded, one of HINT_PADDINGS.
+    """
+
+    plan: RegionPlan
+    hints: tuple[torch.Tensor, ...]
+    text_tokens: int
+    text_norm: float
+    image_spans: tuple[tuple[int, int], ...] = ()
+    padding: str = "host"
+
+    @property
+    def layout(self) -> tuple:
+        """What must be equal for two entries to share one model call."""
+        lengths = tuple(hint.shape[1:] for hint in self.hints)
+        return (self.plan.image_size, self.plan.regions, lengths, self.text_tokens, self.image_spans, self.padding)
+
+
+class HintCond:
+    """The hints as one of the host's conditioning values (the protocol of comfy/conds.py)."""
+
+    def __init__(self, text: HintText, batch: int = 1):
+        self.text = text
+        self.batch = batch
+
+    def process_cond(self, batch_size: int, area=None, **_) -> HintCond:
+        """Called by the host at every step, with the batch of the latent and the area it cropped to."""
+        if area is not None:
+            raise RegionError(
+                "RePlan Region Conditioning: this conditioning is cropped to an area (ConditioningSetArea, or "
+                "ConditioningSetMask with 'mask bounds'), and a box cannot be placed in a cropped latent; remove "
+                "the area, or use a mask with 'default' bounds"
+            )
+        return HintCond(self.text, batch_size)
+
+    def can_concat(self, other: HintCond) -> bool:
+        return isinstance(other, HintCond) and self.text.layout == other.text.layout
+
+    def concat(self, others: list[HintCond]) -> HintPayload:
+        parts = [self, *others]
+        hints = tuple(
+            torch.cat([_to_batch(part.text.hints[i], part.batch) for part in parts])
+            for i in range(len(self.text.hints))
+        )
+        return HintPayload(replace(self.text, hints=hints), tuple(part.text.text_norm for part in parts))
+
+    def size(self) -> list[int]:
+        """Shape for the host's memory estimate: (batch, width, tokens)."""
+        return [self.batch, self.text.hints[0].shape[2], sum(hint.shape[1] for hint in self.text.hints)]
+
+
+class HintPayload:
+    """The hints of one model call, one batch row per row of the call.
+
+    Taken out of the call's arguments by `patch`. If it is still there when the host prepares the call, the
+    model carries no region rules: the host then asks every argument for its `dtype`
+    (model_base.BaseModel._apply_model), which raises. A guard that rides as a hook would do the same, but
+    conditioning hooks make the host give up its dynamic weight loading for the whole run.
+    """
+
+    def __init__(self, text: HintText, text_norms: tuple[float, ...]):
+        self.text = text
+        self.text_norms = text_norms
+
+    @property
+    def dtype(self):
+        count = len(self.text.plan.regions)
+        raise RegionError(
+            f"RePlan Region Conditioning: this conditioning carries {count} region{'s' * (count != 1)}, but the "
+            "model has no region rules, so the hints would do nothing. Put RePlan Apply Region Rules between "
+            "the model loader and the sampler; to compare with a run without regions, set its rules to the "
+            "preset 'off', or bypass both nodes"
+        )
+
+
+def _to_batch(tensor: torch.Tensor, batch: int) -> torch.Tensor:
+    """Repeat or cut the first axis to `batch` rows, as the host does for its own conditionings."""
+    rows = tensor.shape[0]
+    if rows < batch:
+        tensor = tensor.repeat((-(-batch // rows), *[1] * (tensor.ndim - 1)))
+    return tensor[:batch]

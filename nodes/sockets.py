@@ -1,0 +1,24 @@
+"""The pack's own socket types and how its nodes name themselves in an error."""
+
+from contextlib import contextmanager
+
+from comfy_api.latest import io
+
+PlanSocket = io.Custom("REGION_PLAN")
+RulesSocket = io.Custom("REPLAN_RULES")
+TransformSocket = io.Custom("REPLAN_TRANSFORM")
+
+CATEGORY = "RePlan"
+
+
+@contextmanager
+def naming(node: type[io.ComfyNode]):
+    """Put the node's display name in front of an error raised inside, so the message alone says where."""
+    try:
+        yield
+    except ValueError as error:
+        name = node.define_schema().display_name
+        message = str(error)
+        if message.startswith(name):
+            raise
+        raise type(error)(f"{name}: {message}") from error

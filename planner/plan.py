@@ -1,0 +1,177 @@
+"""The plan as an immutable value: what to change, where, and in whose words.
+
+Owns `RegionPlan`, `Region` and `RegionMask` and what makes each of them valid. Reading and writing texts is
+`plan_json` and `tags`; mapping a plan to another image is `resize`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+# What the published planner writes when nothing changes globally (spec 1.3, rule 5), without its quotes.
+KEEP_UNCHANGED = "keep remaining part of image unchanged."
+
+
+class PlanError(ValueError):
+    """A plan, a box or a text that cannot be used; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class RegionMask:
+    """A binary mask over the whole image, as run lengths.
+
+    `size` is (height, width) in cells; the mask is stretched over the image, so its size need not equal the
+    image's. `rle` alternates lengths of zeros and ones in row-major order, starting with zeros.
+    """
+
+    size: tuple[int, int]
+    rle: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        if height < 1 or width < 1:
+            raise PlanError(f"a mask of size {list(self.size)} has no cells; give [height, width] of at least 1")
+        if any(run < 0 for run in self.rle) or sum(self.rle) != height * width:
+            raise PlanError(
+                f"a mask's run lengths add up to {sum(self.rle)}, but its size {list(self.size)} has "
+                f"{height * width} cells; write it again from the mask image"
+            )
+
+    @classmethod
+    def from_array(cls, array: np.ndarray) -> RegionMask:
+        """Encode a (height, width) array; cells above 0.5 (or True) are inside."""
+        cells = np.asarray(array)
+        if cells.ndim != 2:
+            raise PlanError(f"a mask has two axes (height, width), not shape {cells.shape}")
+        flat = (cells > 0.5).ravel()
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], flat, [False])).astype(np.int8)))
+        bounds = np.concatenate(([0], edges, [flat.size]))
+        runs = np.diff(bounds)
+        if len(runs) > 1 and runs[-1] == 0:
+            runs = runs[:-1]
+        return cls((int(cells.shape[0]), int(cells.shape[1])), tuple(int(run) for run in runs))
+
+    def to_array(self) -> np.ndarray:
+        """Decode to a boolean array of shape (height, width)."""
+        values = np.arange(len(self.rle)) % 2 == 1
+        return np.repeat(values, self.rle).reshape(self.size)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region: a box in pixels of the plan's image and the hint that holds inside it.
+
+    id: stable name; rules refer to a region by it, so deleting another region moves nothing.
+    box: (x1, y1, x2, y2), left-top and right-bottom corner, pixels as floats, x1 < x2 and y1 < y2.
+    hint, negative_hint: short texts; a hint may be empty while a person is still editing.
+    start, end: the host's percent of sampling (0..1); outside it the region is background.
+    mask: selects the patches it touches, inside the box.
+    extra: unknown JSON keys, kept for whoever wrote them.
+    """
+
+    id: str
+    box: tuple[float, float, float, float]
+    hint: str = ""
+    negative_hint: str = ""
+    start: float = 0.0
+    end: float = 1.0
+    mask: RegionMask | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise PlanError(f"a region needs a non-empty id, found {self.id!r}")
+        object.__setattr__(self, "box", checked_box(self.box, f"region '{self.id}'"))
+        for name in ("hint", "negative_hint"):
+            if not isinstance(getattr(self, name), str):
+                raise PlanError(f"region '{self.id}': {name} must be text, found {getattr(self, name)!r}")
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+                raise PlanError(f"region '{self.id}': {name} must lie between 0 and 1, found {value!r}")
+        if self.start >= self.end:
+            raise PlanError(
+                f"region '{self.id}' starts at {self.start} and ends at {self.end}: it would never be active; "
+                "make start smaller than end"
+            )
+
+
+def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, float]:
+    """Return `box` as four floats, or raise PlanError naming `name`: four finite numbers, x1 < x2, y1 < y2."""
+    try:
+        values = tuple(float(value) for value in box)
+    except (TypeError, ValueError):
+        raise PlanError(f"{name}: a box is four numbers [x1, y1, x2, y2], found {box!r}") from None
+    if len(values) != 4:
+        raise PlanError(f"{name}: a box is four numbers [x1, y1, x2, y2], found {len(values)}: {list(values)}")
+    if not all(math.isfinite(value) for value in values):
+        raise PlanError(f"{name}: the box {list(values)} holds a number that is not finite")
+    x1, y1, x2, y2 = values
+    if x1 >= x2 or y1 >= y2:
+        raise PlanError(
+            f"{name}: the box {list(values)} has no area; write [x1, y1, x2, y2] with x1 < x2 and y1 < y2 "
+            "(left, top, right, bottom)"
+        )
+    return values
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """A whole edit: image size, global prompt, regions, and how it came about.
+
+    image_size: (width, height) in pixels of the image that the boxes refer to.
+    regions: in the order of their hints; ids are unique; every box touches the image.
+    reasoning: the planner's own words; warnings: what a person should know before running it.
+    """
+
+    image_size: tuple[int, int]
+    global_prompt: str = KEEP_UNCHANGED
+    regions: tuple[Region, ...] = ()
+    reasoning: str = ""
+    warnings: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        width, height = self.image_size
+        if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in (width, height)):
+            raise PlanError(f"a plan's image size is two positive whole numbers [width, height], found {self.image_size!r}")
+        object.__setattr__(self, "image_size", (width, height))
+        object.__setattr__(self, "regions", tuple(self.regions))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
+        seen: set[str] = set()
+        for region in self.regions:
+            if region.id in seen:
+                raise PlanError(f"two regions share the id '{region.id}'; give each its own")
+            seen.add(region.id)
+            x1, y1, x2, y2 = region.box
+            if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+                raise PlanError(
+                    f"region '{region.id}': the box {list(region.box)} lies outside the image of {width}x{height} "
+                    "pixels; move it onto the image, or check which coordinates the boxes are written in"
+                )
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(region.id for region in self.regions)
+
+    def with_regions(self, regions: Iterable[Region]) -> RegionPlan:
+        """The same plan with other regions."""
+        return replace(self, regions=tuple(regions))
+
+    def with_warnings(self, *warnings: str) -> RegionPlan:
+        """The same plan with `warnings` added, each once."""
+        return replace(self, warnings=tuple(dict.fromkeys((*self.warnings, *warnings))))
+
+
+def fresh_id(taken: Iterable[str], prefix: str = "r") -> str:
+    """The first of r1, r2, … that is not in `taken`."""
+    used = set(taken)
+    number = len(used) + 1 if f"{prefix}{len(used) + 1}" not in used else 1
+    while f"{prefix}{number}" in used:
+        number += 1
+    return f"{prefix}{number}"

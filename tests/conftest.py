@@ -1,0 +1,13 @@
+"""Make the checkout importable as the package `replan`, wherever it lies and whatever its folder's name."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if "replan" not in sys.modules:
+    spec = importlib.util.spec_from_file_location("replan", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["replan"] = module
+    spec.loader.exec_module(module)

@@ -1,0 +1,326 @@
+"""Rules: which query component may see which key component, in which part of the sampling.
+
+A table over the kinds of component (spec 4.2) with one more axis, same region or another one, says what a
+preset allows; single cells, keyed by region id, change it. `Rules` is an immutable value; `Rules.table` turns it into
+a boolean matrix for the components of one call.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .components import (
+    HINT,
+    IMAGE,
+    IMAGE_BACKGROUND,
+    KINDS,
+    MAIN,
+    NOISE,
+    NOISE_BACKGROUND,
+    PER_REGION,
+    REFERENCE,
+    Component,
+)
+from .payload import RegionError
+
+Phase = Literal["before", "after"]
+FAMILIES = ("flux", "flux2", "qwen")
+
+# Share of steps under the before-rules when nobody chose one: the command line's defaults of the published
+# code for Flux and Qwen (spec 4.4), a third party's runs for FLUX.2 klein (spec 12).
+DEFAULT_SWITCH = {"flux": 0.05, "flux2": 0.05, "qwen": 0.5}
+
+_PATCHES = (NOISE, IMAGE, NOISE_BACKGROUND, IMAGE_BACKGROUND, REFERENCE)
+_SAME, _OTHER = 0, 1
+
+
+def _published() -> np.ndarray:
+    """The published default (spec 4.2, `symmetric_masking` off) as (query kind, key kind, same/other region)."""
+    sees = np.ones((len(KINDS), len(KINDS), 2), dtype=bool)
+    # Hint isolation: no two texts see one another. A picture inside the text (Qwen) sees all and is seen by all.
+    sees[MAIN, HINT] = sees[HINT, MAIN] = False
+    sees[HINT, HINT, _OTHER] = False
+    # Region constraint: a region's patches see their own hint only. Background constraint: the rest sees none.
+    sees[NOISE, HINT, _OTHER] = sees[IMAGE, HINT, _OTHER] = False
+    sees[[NOISE_BACKGROUND, IMAGE_BACKGROUND, REFERENCE], HINT] = False
+    return sees
+
+
+def _symmetric() -> np.ndarray:
+    """A hint sees its own region only (`symmetric_masking` on; the matrix drawn in the paper's figure 2)."""
+    sees = _published()
+    sees[HINT, list(_PATCHES)] = False
+    sees[HINT, NOISE, _SAME] = sees[HINT, IMAGE, _SAME] = True
+    return sees
+
+
+def _isolated_regions() -> np.ndarray:
+    """Regions do not see one another (`bboxes_attend_to_each_other` off)."""
+    sees = _published()
+    for query in (NOISE, IMAGE):
+        sees[query, [NOISE, IMAGE], _OTHER] = False
+    return sees
+
+
+def _no_global_prompt() -> np.ndarray:
+    """Nobody sees the global prompt, nor it anybody (`delete_main_prompt`; the paper's appendix E warns)."""
+    sees = _published()
+    sees[MAIN, :] = sees[:, MAIN] = False
+    sees[MAIN, MAIN] = True
+    return sees
+
+
+def _local(sees: np.ndarray) -> np.ndarray:
+    """Noise background does not see noise regions: keeps a region's change from spilling while it forms."""
+    sees = sees.copy()
+    sees[NOISE_BACKGROUND, NOISE] = False
+    return sees
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named rule table: `after` always, `before` until the switch where there is one."""
+
+    name: str
+    after: np.ndarray
+    before: np.ndarray | None
+    summary: str
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("replan", _published(), None, "the published rules at every step"),
+        Preset("symmetric", _symmetric(), None, "a hint sees only its own region (the paper's figure 2)"),
+        Preset(
+            "local_first",
+            _published(),
+            _local(_published()),
+            "the published rules, with noise background blind to noise regions before the switch",
+        ),
+        Preset("isolated_regions", _isolated_regions(), None, "regions do not see one another"),
+        Preset("no_global_prompt", _no_global_prompt(), None, "nothing sees the global prompt"),
+        Preset("off", np.ones((len(KINDS), len(KINDS), 2), dtype=bool), None, "no regions: hints are left out"),
+    )
+}
+
+
+Cells = tuple[tuple[str, str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A preset, the cells that differ from it, and when the before-rules give way to the after-rules.
+
+    before, after: (query key, key key, allowed) cells; a key is 'main', 'hint:r1', 'noise:*', ...
+    has_before: whether there is a before-phase (from the preset, or cells of one were given).
+    switch: share of steps under the before-rules, None for the model family's default.
+    switch_step: an absolute number of steps instead, None for the share.
+    family: whose default to take, 'auto' for the family of the model at hand.
+    """
+
+    preset: str = "replan"
+    before: Cells = ()
+    after: Cells = ()
+    has_before: bool = False
+    switch: float | None = None
+    switch_step: int | None = None
+    family: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise RegionError(f"there is no rule preset '{self.preset}'; the presets are {', '.join(PRESETS)}")
+
+    @property
+    def off(self) -> bool:
+        return self.preset == "off"
+
+    @property
+    def two_phases(self) -> bool:
+        return self.has_before or PRESETS[self.preset].before is not None
+
+    def switch_at(self, steps: int, family: str) -> int:
+        """How many of `steps` run under the before-rules, 0 .. steps.
+
+        The published code truncates a float product (0.29 * 100 -> 28); here the share is exact, so 0.29 of
+        100 steps is 29, and 0.05 of 28 is still 1.
+        """
+        if not self.two_phases:
+            return 0
+        if self.switch_step is not None:
+            return min(self.switch_step, steps)
+        share = self.switch
+        if share is None:
+            share = DEFAULT_SWITCH[family if self.family == "auto" else self.family]
+        return min(steps, math.floor(share * steps + 1e-6))
+
+    def phase_at(self, step: int, steps: int, family: str) -> Phase:
+        """The phase of step number `step` (from 0) of `steps`."""
+        return "before" if step < self.switch_at(steps, family) else "after"
+
+    def table(self, parts: tuple[Component, ...], phase: Phase, inactive: frozenset[int] = frozenset()) -> np.ndarray:
+        """The rules as a boolean (query component, key component) matrix for the components of a call.
+
+        inactive: plan indices of the regions that are background at this step; nobody sees their hints.
+        """
+        preset = PRESETS[self.preset]
+        use_before = phase == "before" and preset.before is not None
+        base = preset.before if use_before else preset.after
+        kind = np.array([part.kind for part in parts])
+        owner = np.array([part.owner for part in parts])
+        other = (owner[:, None] != owner[None, :]).astype(np.int8)
+        sees = base[kind[:, None], kind[None, :], other]
+        cells = self.before if phase == "before" else self.after
+        # A cell for one region is more particular than one for all, so it is set last.
+        for query, key, allowed in sorted(cells, key=lambda cell: 2 - (cell[0] + cell[1]).count("*")):
+            rows, columns = _matching(parts, query), _matching(parts, key)
+            sees[np.ix_(rows, columns)] = allowed
+        for i, part in enumerate(parts):
+            if part.kind == HINT and part.owner in inactive:
+                sees[:, i] = False
+        np.fill_diagonal(sees, True)
+        return sees
+
+
+def _matching(parts: tuple[Component, ...], pattern: str) -> list[int]:
+    if pattern.endswith(":*"):
+        kind = KINDS.index(pattern[:-2])
+        return [i for i, part in enumerate(parts) if part.kind == kind]
+    return [i for i, part in enumerate(parts) if part.key == pattern]
+
+
+def make_rules(
+    preset: str, switch: float = -1.0, switch_step: int = -1, family: str = "auto", matrix: str | dict | None = None
+) -> tuple[Rules, list[str]]:
+    """Rules from what a node holds, and warnings for a person.
+
+    switch: 0..1, below 0 for the family's default; switch_step: used when >= 0; matrix: JSON text
+    `{"version": 1, "before": {"query|key": bool}, "after": {...}}`, both phases optional.
+    """
+    if not math.isfinite(switch) or switch > 1:
+        raise RegionError(
+            f"the switch is a share of the steps between 0 and 1, found {switch}; for a number of steps use "
+            "switch_step"
+        )
+    if family not in ("auto", *FAMILIES):
+        raise RegionError(f"there is no model family '{family}'; the families are {', '.join(FAMILIES)}")
+    before, after, has_before = _read_matrix(matrix)
+    rules = Rules(
+        preset,
+        before,
+        after,
+        has_before,
+        None if switch < 0 else float(switch),
+        None if switch_step < 0 else int(switch_step),
+        family,
+    )
+    warnings = []
+    if not rules.two_phases and (switch > 0 or switch_step > 0):
+        warnings.append(
+            f"the preset '{preset}' has the same rules at every step, so the switch does nothing; choose "
+            "'local_first', or give the matrix cells of a 'before' phase"
+        )
+    if preset == "no_global_prompt":
+        warnings.append(
+            "under 'no_global_prompt' the background sees no text, which is known to distort it (paper, "
+            "appendix E) unless the regions cover the image or a Qwen picture is in the text"
+        )
+    if rules.off and (before or after):
+        warnings.append("under the preset 'off' there are no regions, so the matrix does nothing")
+    return rules, warnings
+
+
+def _read_matrix(matrix: str | dict | None) -> tuple[Cells, Cells, bool]:
+    if isinstance(matrix, str):
+        if not matrix.strip():
+            return (), (), False
+        try:
+            matrix = json.loads(matrix)
+        except ValueError as error:
+            raise RegionError(f"the rule matrix is not JSON ({error}); clear it to use the preset alone") from None
+    if matrix is None:
+        return (), (), False
+    if not isinstance(matrix, dict):
+        raise RegionError(f"the rule matrix is a JSON object with 'before' and 'after', found {type(matrix).__name__}")
+    version = matrix.get("version", 1)
+    if version != 1:
+        raise RegionError(f"the rule matrix has version {version!r}, this pack reads 1; update the pack")
+    unknown = sorted(set(matrix) - {"version", "before", "after"})
+    if unknown:
+        raise RegionError(f"the rule matrix has {unknown[0]!r}; it holds 'before' and 'after' only")
+    return _read_cells(matrix.get("before", {})), _read_cells(matrix.get("after", {})), "before" in matrix
+
+
+def _read_cells(cells: object) -> Cells:
+    if not isinstance(cells, dict):
+        raise RegionError(f"a phase of the rule matrix is an object of 'query|key': true or false, found {cells!r}")
+    found = []
+    for name, allowed in cells.items():
+        if not isinstance(allowed, bool):
+            raise RegionError(f"the rule '{name}' must be true or false, found {allowed!r}")
+        query, bar, key = name.partition("|")
+        if not bar:
+            raise RegionError(f"the rule '{name}' is not written 'query|key', such as 'noise_background|noise:r1'")
+        _check_key(query, name)
+        _check_key(key, name)
+        if query == key and not query.endswith(":*") and not allowed:
+            raise RegionError(
+                f"the rule '{name}' is false, but every component sees itself: a token that sees nothing has no "
+                "value; remove this cell"
+            )
+        found.append((query, key, allowed))
+    return tuple(found)
+
+
+def _check_key(key: str, rule: str) -> None:
+    kind, colon, owner = key.partition(":")
+    named = kind in KINDS and KINDS.index(kind) in (*PER_REGION, REFERENCE)
+    if kind not in KINDS or named != bool(colon) or (named and not owner):
+        raise RegionError(
+            f"the rule '{rule}' names '{key}'; a component is main, image_prompt, noise_background, "
+            "image_background, hint:ID, noise:ID, image:ID (ID of a region, or *), or reference:NUMBER"
+        )
+
+
+def unknown_cells(rules: Rules, parts: tuple[Component, ...]) -> list[str]:
+    """Cells of the matrix that name a component this call does not have (a deleted region, say)."""
+    keys = {part.key for part in parts}
+    return [
+        f"{query}|{key}"
+        for query, key, _ in (*rules.before, *rules.after)
+        if not all(name.endswith(":*") or name in keys for name in (query, key))
+    ]
+
+
+def describe_table(parts: tuple[Component, ...], sees: np.ndarray) -> str:
+    """The table as text: a row per query component, 'x' where it sees the key component, '.' where not."""
+    width = max(len(part.key) for part in parts)
+    lines = [" " * width + "  " + " ".join(str(i % 10) for i in range(len(parts)))]
+    for i, part in enumerate(parts):
+        cells = " ".join("x" if allowed else "." for allowed in sees[i])
+        lines.append(f"{part.key:<{width}}  {cells}  {i}")
+    return "\n".join(lines)
+
+
+def describe(rules: Rules, parts: tuple[Component, ...], family: str) -> str:
+    """The rules in words and tables, for a report."""
+    preset = PRESETS[rules.preset]
+    lines = [f"preset {preset.name}: {preset.summary}"]
+    if not rules.two_phases:
+        lines.append(describe_table(parts, rules.table(parts, "after")))
+        return "\n".join(lines)
+    if rules.switch_step is not None:
+        when = f"the first {rules.switch_step} steps"
+    else:
+        share = rules.switch if rules.switch is not None else DEFAULT_SWITCH[family if rules.family == "auto" else rules.family]
+        when = f"the first {share:.0%} of the steps"
+    lines += [f"before ({when}):", describe_table(parts, rules.table(parts, "before"))]
+    lines += ["after:", describe_table(parts, rules.table(parts, "after"))]
+    return "\n".join(lines)
+
+

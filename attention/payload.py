@@ -50,7 +50,8 @@ class HintText:
     def layout(self) -> tuple:
         """What must be equal for two entries to share one model call."""
         lengths = tuple(hint.shape[1:] for hint in self.hints)
-        return (self.plan.image_size, self.plan.regions, lengths, self.text_tokens, self.image_spans, self.padding)
+        places = tuple((r.id, r.box, r.start, r.end, r.mask) for r in self.plan.regions)
+        return (self.plan.image_size, places, lengths, self.text_tokens, self.image_spans, self.padding)
 
 
 class HintCond:

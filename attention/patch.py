@@ -1,0 +1,422 @@
+"""Region rules inside the host's model call.
+
+`add_region_rules` clones a model and adds wrappers under one key. At every model call the first of them takes the
+hints out of the call's arguments, joins them to the text, and installs an attention override for that call only; it
+calls the override it found. Nothing global is changed, and without regions the call goes on as it came.
+
+It wraps `apply_model`, not the diffusion model: that has one signature for all models, lies outside a
+compiled module, and leaves the arguments of the diffusion model in the shape that other packs read by position.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import comfy.model_management
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from .components import build_layout
+from .families import family_of, patch_size
+from .grid import Grid, check_aspect, cover
+from .grouped import DevicePlan, grouped_attention, to_device
+from .groups import plan_groups
+from .payload import PAYLOAD_KEY, HintCond, HintPayload, RegionError
+from .rules import Rules, unknown_cells
+
+log = logging.getLogger(__name__)
+
+WRAPPER_KEY = "replan_region_rules"
+STATE_KEY = "replan"
+OVERRIDE_KEY = "optimized_attention_override"
+NODE = "RePlan Apply Region Rules"
+
+# The host's functions that honour a mask without complaint (its flash attention warns at every call, and
+# replacements of other packs may drop a mask in silence). Elsewhere every group is a plain call.
+_MASKS_WORK = frozenset(
+    f"attention_{name}" for name in ("basic", "sub_quad", "split", "xformers", "pytorch", "sage")
+) | {"attention3_sage"}
+
+# Steps that ran under a handful of layouts at most: two phases, regions that start and end, cond and uncond.
+_KEPT_PLANS = 16
+_KEPT_RUNS = 64
+
+
+def add_region_rules(model, rules: Rules, edited_reference: int):
+    """A clone of a ModelPatcher under region rules.
+
+    edited_reference: which reference image the regions lie on, counted from 1; 0: none. Raises RegionError when
+    the model is of no supported family. Rules put on earlier are replaced.
+    """
+    family_of(model.model)
+    model = model.clone()
+    regions = RegionRules(rules, edited_reference)
+    for kind, wrapper in (
+        (WrappersMP.OUTER_SAMPLE, regions.check_sampling),
+        (WrappersMP.PREPARE_SAMPLING, regions.account_memory),
+        (WrappersMP.APPLY_MODEL, regions.apply_model),
+    ):
+        model.remove_wrappers_with_key(kind, WRAPPER_KEY)
+        model.add_wrapper_with_key(kind, WRAPPER_KEY, wrapper)
+    return model
+
+
+@dataclass
+class CallState:
+    """What the override needs to know of one model call; rides in its transformer_options.
+
+    text: tokens of text and hints joined, before any the model adds; image: noise and reference tokens;
+    references: the reference tokens among them; previous: the override found; plan: (queries, extra leading text
+    tokens) -> DevicePlan, built when first asked for.
+    """
+
+    text: int
+    image: int
+    references: int
+    may_lead: bool
+    previous: Callable | None
+    plan: Callable[[int, int], DevicePlan]
+    rules: RegionRules
+    joint_calls: int = 0
+    plans: dict = field(default_factory=dict)
+
+
+class RegionRules:
+    """The wrappers of one Apply Region Rules node. Shared by clones and by the host's device threads."""
+
+    def __init__(self, rules: Rules, edited_reference: int):
+        self.rules = rules
+        self.edited_reference = edited_reference
+        self._plans: OrderedDict[tuple, DevicePlan] = OrderedDict()
+        self._runs: OrderedDict[object, None] = OrderedDict()
+        self._warned: set[object] = set()
+        self._lock = threading.Lock()
+
+    def check_sampling(self, executor, *args, **kwargs):
+        """Before a run: say what would otherwise pass in silence."""
+        guider = executor.class_obj
+        conds = getattr(guider, "conds", {})
+        ruled = {name: [cond for cond in entries or () if _hints(cond)] for name, entries in conds.items()}
+        if not any(ruled.values()) and not self.rules.off:
+            log.warning(
+                "%s: no conditioning of this run carries regions, so the rules have nothing to do. Connect "
+                "RePlan Region Conditioning (a plan without regions counts as none); after ConditioningConcat or "
+                "ConditioningAverage its conditioning must be the first input, the second one's hints are dropped "
+                "by those nodes.",
+                NODE,
+            )
+        cfg = getattr(guider, "cfg", None)
+        skips = isinstance(cfg, (int, float)) and math.isclose(cfg, 1.0)
+        if ruled.get("negative") and skips and not guider.model_options.get("disable_cfg1_optimization", False):
+            log.warning(
+                "%s: the negative conditioning has regions, but at CFG 1 the host never evaluates it, so negative "
+                "hints do nothing. Raise CFG above 1.",
+                NODE,
+            )
+        return executor(*args, **kwargs)
+
+    def account_memory(self, executor, model, noise_shape, conds, *args, **kwargs):
+        """Tell the host's memory estimate about the hints: as many more latent cells as their tokens stand for.
+
+        The host estimates from latents and references only. Hints cost what as many image tokens cost; one more
+        copy of q, k, v and output is about an eighth of what the host counts for a token of Flux (4 of its 24
+        kB-sized values against 0.26 MB, model_base.BaseModel.memory_required).
+        """
+        entries = [cond for group in conds.values() for cond in group or ()]
+        tokens = max((_hint_tokens(cond) for cond in entries), default=0)
+        if tokens and not self.rules.off:
+            height, width = noise_shape[-2:]
+            images = height * width + max(_reference_cells(cond) for cond in entries)
+            cells = tokens * patch_size(model.model) ** 2 + images // 8
+            noise_shape = [*noise_shape[:-1], width + -(-cells // height)]
+        return executor(model, noise_shape, conds, *args, **kwargs)
+
+    def apply_model(self, executor, *args, **kwargs):
+        """One model call: join hints to the text and run it under the rules."""
+        payload = kwargs.pop(PAYLOAD_KEY, None)
+        if payload is None or self.rules.off:
+            return executor(*args, **kwargs)
+        call = inspect.signature(executor.original).bind(*args, **kwargs)
+        call.apply_defaults()
+        arguments = call.arguments
+        extra = arguments["kwargs"]
+        options = dict(arguments["transformer_options"])
+        state = self._prepare(executor.class_obj, payload, arguments, extra, options)
+        options[STATE_KEY] = state
+        options[OVERRIDE_KEY] = region_attention
+        arguments["transformer_options"] = options
+        result = executor(*call.args, **call.kwargs)
+        self._verify(state, options)
+        return result
+
+    def _prepare(self, base_model, payload: HintPayload, arguments: dict, extra: dict, options: dict) -> CallState:
+        """Join hints and their mask into the arguments, and describe the call for the override."""
+        family = family_of(base_model)
+        if "context_window" in options:
+            raise RegionError(
+                f"{NODE}: the model samples in context windows, which cut the latent so that boxes cannot be placed; "
+                "remove the context windows node or the regions"
+            )
+        text = payload.text
+        context = arguments["c_crossattn"]
+        if context is None:
+            raise RegionError(f"{NODE}: the model was called without any text conditioning; encode the global prompt")
+        main_tokens = context.shape[1]
+        if main_tokens < text.text_tokens:
+            raise RegionError(
+                f"{NODE}: the text has {main_tokens} tokens at the model, but had {text.text_tokens} when RePlan "
+                "Region Conditioning saw it; a node between them cut it. Put RePlan Region Conditioning after it"
+            )
+        hints = [family.prepare(hint.to(context), text) for hint in text.hints]
+        hints = self._as_text(hints, context, payload)
+        arguments["c_crossattn"] = torch.cat([context, *hints], 1)
+        lengths = tuple(hint.shape[1] for hint in hints)
+
+        patch = patch_size(base_model)
+        noise = family.grid(arguments["x"], patch, "the latent")
+        references = [
+            family.grid(latent, patch, f"reference image {number}")
+            for number, latent in enumerate(extra.get("ref_latents") or (), start=1)
+        ]
+        edited = self._edited(references)
+        self._check_aspects(text.plan.image_size, noise, edited)
+        sees_images = noise.tokens + sum(grid.tokens for grid in references)
+        mask = extra.get("attention_mask")
+        if mask is not None:
+            extra["attention_mask"] = _with_hints(mask, main_tokens, sum(lengths), sees_images)
+
+        device = context.device
+        step, steps = _step(options)
+        inactive = _inactive(text.plan.regions, base_model, options)
+        phase = self.rules.phase_at(step, steps, family.name)
+        key = (text.layout, lengths, main_tokens, noise, tuple(references), phase, inactive, device)
+
+        def plan(queries: int, lead: int) -> DevicePlan:
+            return self._plan((*key, queries, lead), payload, lengths, main_tokens + lead, lead, noise, references, edited)
+
+        return CallState(
+            text=main_tokens + sum(lengths),
+            image=sees_images,
+            references=sum(grid.tokens for grid in references),
+            may_lead=bool(options.get("patches", {}).get("post_input")),
+            previous=options.get(OVERRIDE_KEY),
+            plan=plan,
+            rules=self,
+        )
+
+    def _as_text(self, hints: list[torch.Tensor], context: torch.Tensor, payload: HintPayload) -> list[torch.Tensor]:
+        """Follow what happened to the text since: a conditioning that was zeroed out has zero hints."""
+        rows = context.shape[0]
+        parts = len(payload.text_norms)
+        norms = context.reshape(parts, -1).float().norm(dim=1).tolist()
+        for i, (norm, before) in enumerate(zip(norms, payload.text_norms, strict=True)):
+            if before == 0:
+                continue
+            if norm == 0:
+                keep = torch.ones(rows, 1, 1, dtype=context.dtype, device=context.device)
+                keep[i * rows // parts : (i + 1) * rows // parts] = 0
+                hints = [hint * keep for hint in hints]
+            elif context.shape[1] == payload.text.text_tokens and abs(norm / math.sqrt(rows / parts) / before - 1) > 0.05:
+                self.warn_once(
+                    "changed text",
+                    "the text was changed after RePlan Region Conditioning (averaged or multiplied); the hints were not",
+                )
+        return hints
+
+    def _edited(self, references: list[Grid]) -> Grid | None:
+        if self.edited_reference == 0 or not references:
+            return None
+        if self.edited_reference > len(references):
+            raise RegionError(
+                f"{NODE}: edited_reference is {self.edited_reference}, but the conditioning has "
+                f"{len(references)} reference image{'s' * (len(references) != 1)}; set it to the number of the image "
+                "that the boxes are drawn on, counted from 1, or 0 for none"
+            )
+        return references[self.edited_reference - 1]
+
+    def _check_aspects(self, image_size: tuple[int, int], noise: Grid, edited: Grid | None) -> None:
+        for what, grid in (("the latent", noise), (f"reference image {self.edited_reference}", edited)):
+            warning = check_aspect(image_size, grid, what) if grid is not None else None
+            if warning:
+                self.warn_once((image_size, grid), warning)
+
+    def _plan(self, key, payload, lengths, main_tokens, lead, noise, references, edited) -> DevicePlan:
+        with self._lock:
+            found = self._plans.get(key)
+            if found is not None:
+                self._plans.move_to_end(key)
+                return found
+        phase, inactive, device, queries = key[-5], key[-4], key[-3], key[-2]
+        text = payload.text
+        active = [i not in inactive for i in range(len(text.plan.regions))]
+        layout = build_layout(
+            region_ids=text.plan.ids,
+            main_tokens=main_tokens,
+            image_spans=tuple((start + lead, end + lead) for start, end in text.image_spans),
+            hint_tokens=lengths,
+            noise_cover=_only(cover(text.plan, noise), active),
+            reference_tokens=tuple(grid.tokens for grid in references),
+            edited_reference=self.edited_reference,
+            edited_cover=None if edited is None else _only(cover(text.plan, edited), active),
+        )
+        strangers = unknown_cells(self.rules, layout.components)
+        if strangers:
+            self.warn_once(("cells", tuple(strangers)), f"no component of this run matches the rules {', '.join(strangers)}")
+        table = self.rules.table(layout.components, phase, inactive)
+        plan = to_device(plan_groups(layout, table, queries), device)
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > _KEPT_PLANS:
+                self._plans.popitem(last=False)
+        return plan
+
+    def _verify(self, state: CallState, options: dict) -> None:
+        """The first call of a run must have reached the host's attention; later ones may be skipped by a cache."""
+        first = False
+        with self._lock:
+            for run in options.get("uuids") or (id(options.get("sample_sigmas")),):
+                first |= run not in self._runs
+                self._runs[run] = None
+            while len(self._runs) > _KEPT_RUNS:
+                self._runs.popitem(last=False)
+        if first and state.joint_calls == 0:
+            raise RegionError(
+                f"{NODE}: the model ran, but its attention never came through the host, so the rules had no "
+                "effect. Its blocks use an attention of their own (some quantised loaders do) or another node replaced "
+                "the attention override in mid-call; load the model with the host's own loader, or remove that node"
+            )
+
+    def warn_once(self, key: object, message: str) -> None:
+        """Log a warning the first time `key` comes up in the life of this node's rules."""
+        with self._lock:
+            first = key not in self._warned
+            self._warned.add(key)
+        if first:
+            log.warning("%s: %s.", NODE, message)
+
+
+@torch.compiler.disable
+def region_attention(func, q, k, v, heads, *args, **kwargs):
+    """The override: the joint attention of a ruled call runs by groups, any other passes through.
+
+    Not compiled: which group a query is in changes from step to step, and a compiled block would keep the first.
+    """
+    state: CallState = kwargs["transformer_options"][STATE_KEY]
+    run = func if state.previous is None else _chained(state.previous, func)
+    dim = 2 if kwargs.get("skip_reshape", False) else 1
+    queries, keys = q.shape[dim], k.shape[dim]
+    lead = keys - state.image - state.text
+    if queries not in (keys, keys - state.references) or keys <= state.image:
+        state.rules.warn_once(
+            ("pass", queries, keys),
+            f"an attention call of {queries} queries and {keys} keys is not the joint one of text and image (an "
+            "IP-Adapter or PuLID, say); it passes through without rules",
+        )
+        return run(q, k, v, heads, *args, **kwargs)
+    if lead < 0 or (lead > 0 and not state.may_lead):
+        raise RegionError(
+            f"{NODE}: an attention call has {keys} tokens where {state.text} of text and {state.image} of image "
+            "were expected; another node changes the number of tokens inside the model (token merging, say). "
+            "Remove it, or bypass the regions"
+        )
+    state.joint_calls += 1
+    plan = state.plans.get((queries, lead))
+    if plan is None:
+        plan = state.plans[queries, lead] = state.plan(queries, lead)
+    mask = args[0] if args else kwargs.pop("mask", None)
+    rest = args[1:]
+
+    def attend(q_part, k_part, v_part, mask_part):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if args:
+            return run(q_part, k_part, v_part, heads, mask_part, *rest, **kwargs)
+        return run(q_part, k_part, v_part, heads, mask=mask_part, **kwargs)
+
+    out_dim = 2 if kwargs.get("skip_output_reshape", False) else 1
+    masks_work = state.previous is None and getattr(func, "__name__", "") in _MASKS_WORK
+    return grouped_attention(attend, q, k, v, plan, dim=dim, out_dim=out_dim, mask=mask, masks_work=masks_work)
+
+
+def _chained(previous, func):
+    def run(*args, **kwargs):
+        return previous(func, *args, **kwargs)
+
+    return run
+
+
+def _hints(cond: dict) -> HintCond | None:
+    return cond.get("model_conds", {}).get(PAYLOAD_KEY)
+
+
+def _hint_tokens(cond: dict) -> int:
+    hints = _hints(cond)
+    return 0 if hints is None else hints.size()[2]
+
+
+def _reference_cells(cond: dict) -> int:
+    return sum(math.prod(latent.shape[2:]) for latent in cond.get("reference_latents") or ())
+
+
+def _only(covered, active: list[bool]):
+    covered[[not on for on in active]] = False
+    return covered
+
+
+def _with_hints(mask: torch.Tensor, main_tokens: int, hint_tokens: int, image_tokens: int) -> torch.Tensor:
+    """Make room for the hints behind the text in a mask that came with the conditioning; hints are never masked.
+
+    A text mask (.., T), 0/1 when whole numbers and additive when floats; or a square one over text and image
+    (.., T + I, T + I), as Redux with a strength brings.
+    """
+    fill = 0 if mask.is_floating_point() else 1
+    if mask.shape[-1] == main_tokens and (mask.ndim == 2 or mask.shape[-2] == 1):
+        return torch.nn.functional.pad(mask, (0, hint_tokens), value=fill)
+    side = main_tokens + image_tokens
+    if mask.ndim == 3 and mask.shape[-2:] == (side, side):
+        room = mask.new_full((mask.shape[0], side + hint_tokens, side + hint_tokens), fill)
+        positions = torch.arange(side, device=mask.device)
+        positions[main_tokens:] += hint_tokens
+        room[:, positions[:, None], positions[None, :]] = mask
+        return room
+    raise RegionError(
+        f"{NODE}: the conditioning carries an attention mask of shape {tuple(mask.shape)}, and hints can only be joined "
+        f"to one of the {main_tokens} text tokens or of all {side} tokens. Remove the node that adds it (a style "
+        "model with 'attn_bias' beside a reference image, say), or bypass the regions"
+    )
+
+
+def _step(options: dict) -> tuple[int, int]:
+    """Number of the current step and of all steps: the last listed sigma that is not below the current one.
+
+    Samplers call the model between the listed sigmas (Heun, DPM2), so calls are never counted.
+    """
+    listed = options.get("sample_sigmas")
+    current = options.get("sigmas")
+    if listed is None or current is None:
+        return 0, 1
+    now = float(current.reshape(-1)[0])
+    sigmas = listed.tolist()
+    steps = max(len(sigmas) - 1, 1)
+    if sigmas[0] < sigmas[-1]:  # an inversion runs towards noise
+        sigmas, now = [-sigma for sigma in sigmas], -now
+    at = [i for i, sigma in enumerate(sigmas[:steps]) if sigma >= now - 1e-4 * abs(now)]
+    return (at[-1] if at else 0), steps
+
+
+def _inactive(regions, base_model, options: dict) -> frozenset[int]:
+    """Plan indices of the regions whose start and end (percent of sampling) leave out the current sigma."""
+    if all(region.start <= 0.0 and region.end >= 1.0 for region in regions) or options.get("sigmas") is None:
+        return frozenset()
+    now = float(options["sigmas"].reshape(-1)[0])
+    to_sigma = base_model.model_sampling.percent_to_sigma
+    return frozenset(
+        i for i, region in enumerate(regions) if now > to_sigma(region.start) or now < to_sigma(region.end)
+    )
+
+

@@ -1,0 +1,284 @@
+"""Start the real ComfyUI server with this pack, queue prompts over its HTTP API, and stop it again.
+
+Standard library only, so that the system's Python can drive a server that runs in the private environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+NOT_THE_PACK = (".*", "tests", "tools", "out", "__pycache__")
+# A proxy set for the registry must not stand between us and our own machine.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ServerError(RuntimeError):
+    """The server did not start, or went away; the message ends with the last lines of its log."""
+
+
+class PromptError(RuntimeError):
+    """A prompt was refused or failed: which node, and what it said. `node_type` is None for the whole prompt."""
+
+    def __init__(self, message: str, node_type: str | None = None, traceback: str = ""):
+        super().__init__(message)
+        self.node_type = node_type
+        self.traceback = traceback
+
+
+class Node(NamedTuple):
+    """A node of a graph; `node[1]` is its second output, and the node itself stands for its first."""
+
+    id: str
+
+    def __getitem__(self, output: int) -> list:
+        return [self.id, output]
+
+
+class Graph:
+    """Builds a prompt in ComfyUI's API format: `{id: {"class_type": ..., "inputs": {...}}}`.
+
+    >>> graph = Graph()
+    >>> image = graph.add("LoadImage", image="cat.png")
+    >>> saved = graph.add("SaveImage", images=image, filename_prefix="copy")
+    """
+
+    def __init__(self) -> None:
+        self.prompt: dict[str, dict] = {}
+
+    def add(self, class_type: str, **inputs) -> Node:
+        """Add a node; an input is a value, a `Node` (its first output) or `node[i]`."""
+        node = Node(str(len(self.prompt) + 1))
+        links = {key: value[0] if isinstance(value, Node) else value for key, value in inputs.items()}
+        self.prompt[node.id] = {"class_type": class_type, "inputs": links}
+        return node
+
+
+class Result(NamedTuple):
+    """What a finished prompt left: each node's output for the page, the nodes that ran, and the seconds it took."""
+
+    prompt_id: str
+    outputs: dict[str, dict]
+    seconds: float
+    cached: tuple[str, ...]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class HostServer:
+    """A ComfyUI server on a free port of this machine, as a context manager.
+
+    `comfyui` is ComfyUI's folder, `python` the interpreter that has what it needs (default: this one),
+    `base` an empty or earlier base folder for input, output and custom nodes, `models` a models folder,
+    `pack` the checkout to link as a custom node, `extra_nodes` more custom nodes (name: folder or file).
+    The log is `base/server.log`.
+    """
+
+    def __init__(
+        self,
+        comfyui: Path,
+        base: Path,
+        pack: Path | None = None,
+        models: Path | None = None,
+        python: Path | str = sys.executable,
+        port: int | None = None,
+        extra_nodes: Mapping[str, Path] | None = None,
+        flags: Sequence[str] = ("--cpu",),
+        timeout: float = 180,
+    ) -> None:
+        self.comfyui, self.base, self.python = Path(comfyui), Path(base).resolve(), str(python)
+        self.models = Path(models).resolve() if models else self.base / "models"
+        self.nodes = dict(extra_nodes or {})
+        if pack:
+            self.nodes["replan"] = Path(pack)
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.flags, self.timeout = tuple(flags), timeout
+        self.log = self.base / "server.log"
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> HostServer:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process and wait until it answers; ServerError with the log's end otherwise."""
+        for folder in ("input", "output", "temp", "user", "custom_nodes"):
+            (self.base / folder).mkdir(parents=True, exist_ok=True)
+        self.models.mkdir(parents=True, exist_ok=True)
+        for name, source in self.nodes.items():
+            link(Path(source), self.base / "custom_nodes" / name)
+        command = [
+            self.python, "main.py", "--port", str(self.port), "--base-directory", str(self.base),
+            "--models-directory", str(self.models), "--disable-api-nodes",
+            "--database-url", "sqlite:///:memory:", *self.flags,
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.comfyui, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=environment, preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )  # fmt: skip
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                self.get("/system_stats", timeout=5)
+                return
+            except ServerError:
+                raise
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise ServerError(f"ComfyUI did not answer in {self.timeout:.0f} s.\n{self.log_end()}") from error
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop the process, kindly first. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def log_end(self, lines: int = 40) -> str:
+        return f"The end of {self.log}:\n" + "\n".join(self.log_text().splitlines()[-lines:])
+
+    def _open(self, path: str, data: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 60) -> bytes:
+        if self._process is None or self._process.poll() is not None:
+            raise ServerError(f"ComfyUI is not running.\n{self.log_end()}")
+        request = urllib.request.Request(self.url + path, data=data, headers=dict(headers))
+        with _OPENER.open(request, timeout=timeout) as answer:
+            return answer.read()
+
+    def get(self, path: str, timeout: float = 60):
+        """GET a path of the server and parse the JSON."""
+        return json.loads(self._open(path, timeout=timeout))
+
+    def post(self, path: str, body: dict):
+        """POST JSON to a path of the server; parse the JSON answer, if there is one."""
+        answer = self._open(path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        return json.loads(answer) if answer.strip() else None
+
+    def upload_image(self, file: Path | str, name: str | None = None) -> str:
+        """Put a picture into the server's input folder by its upload route; the name LoadImage wants."""
+        file = Path(file)
+        boundary = uuid.uuid4().hex
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name or file.name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        body = head.encode() + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        answer = self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        return json.loads(answer)["name"]
+
+    def queue(self, prompt: Graph | dict) -> str:
+        """Queue a prompt; its id. PromptError when the server refuses it, naming the inputs it complains about."""
+        prompt = prompt.prompt if isinstance(prompt, Graph) else prompt
+        try:
+            return self.post("/prompt", {"prompt": prompt})["prompt_id"]
+        except urllib.error.HTTPError as error:
+            raise _refusal(json.loads(error.read())) from None
+
+    def wait(self, prompt_id: str, timeout: float = 300) -> Result:
+        """Follow a queued prompt to its end; PromptError when a node fails or the run is interrupted."""
+        begun = time.monotonic()
+        while True:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry:
+                break
+            if time.monotonic() - begun > timeout:
+                raise ServerError(f"prompt {prompt_id} did not end in {timeout:.0f} s.\n{self.log_end()}")
+            time.sleep(0.03)
+        seconds = time.monotonic() - begun
+        cached: tuple[str, ...] = ()
+        for event, data in entry["status"]["messages"]:
+            if event == "execution_cached":
+                cached = tuple(data["nodes"])
+            if event == "execution_error":
+                where = f"{data['node_type']} (node {data['node_id']})"
+                raise PromptError(
+                    f"{where}: {data['exception_message'].strip()}", data["node_type"], "".join(data["traceback"])
+                )
+            if event == "execution_interrupted":
+                raise PromptError(f"interrupted at {data['node_type']} (node {data['node_id']})", data["node_type"])
+        return Result(prompt_id, entry["outputs"], seconds, cached)
+
+    def run(self, prompt: Graph | dict, timeout: float = 300) -> Result:
+        """Queue a prompt and follow it to its end."""
+        return self.wait(self.queue(prompt), timeout)
+
+    def images(self, result: Result, node: Node | str) -> list[bytes]:
+        """The files of the pictures that one node of a finished prompt saved or previewed."""
+        key = node.id if isinstance(node, Node) else node
+        pictures = result.outputs.get(key, {}).get("images", [])
+        if not pictures:
+            raise PromptError(f"node {key} left no picture; nodes with output: {sorted(result.outputs)}")
+        return [self._open("/view?" + urllib.parse.urlencode(picture)) for picture in pictures]
+
+
+def _refusal(answer: dict) -> PromptError:
+    """Put the server's answer to a prompt that it will not run into words."""
+    lines, first = [], None
+    for node_id, about in answer.get("node_errors", {}).items():
+        first = first or about["class_type"]
+        for error in about["errors"]:
+            lines.append(f"{about['class_type']} (node {node_id}): {error['message']}: {error['details']}")
+    error = answer.get("error") or {}
+    if not lines:
+        text = error.get("message", "") if isinstance(error, dict) else error
+        details = error.get("details", "") if isinstance(error, dict) else ""
+        lines.append(f"{text} {details}".strip())
+    return PromptError("\n".join(lines), first)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same folder or file as `source`: a symbolic link, or a copy where none can be made."""
+    if target.is_symlink():
+        target.unlink()
+    elif target.is_dir():
+        shutil.rmtree(target)
+    try:
+        target.symlink_to(source.resolve(), target_is_directory=source.is_dir())
+    except OSError:  # Windows without developer mode
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_THE_PACK))
+        else:
+            shutil.copy2(source, target)
+
+
+def _die_with_parent() -> None:
+    """Linux: have the kernel stop the server when this process is killed without a chance to tidy up."""
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -1,0 +1,25 @@
+"""A plan in words a person can check before running it."""
+
+from __future__ import annotations
+
+from .plan import RegionPlan
+
+
+def describe_plan(plan: RegionPlan, *notes: str) -> str:
+    """Image size, `notes`, global prompt, the regions numbered with id, box and hint, and the warnings."""
+    width, height = plan.image_size
+    count = len(plan.regions)
+    lines = [f"Plan for an image of {width}x{height} pixels, {count} region{'s' * (count != 1)}"]
+    lines += notes
+    lines.append(f"Global prompt: {plan.global_prompt or '(empty)'}")
+    for number, region in enumerate(plan.regions, 1):
+        box = ", ".join(f"{value:.1f}".removesuffix(".0") for value in region.box)
+        lines.append(f"{number}. {region.id} [{box}] {region.hint or '(no hint)'}")
+        if region.negative_hint:
+            lines.append(f"   not: {region.negative_hint}")
+        if (region.start, region.end) != (0.0, 1.0):
+            lines.append(f"   active from {region.start:g} to {region.end:g} of sampling")
+        if region.mask is not None:
+            lines.append(f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them inside")
+    lines += [f"Warning: {warning}" for warning in plan.warnings]
+    return "\n".join(lines)

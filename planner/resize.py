@@ -1,0 +1,319 @@
+"""Where a picture's pixels go when it is brought to a working size, and how a plan goes with them.
+
+Owns `Transform` (the affine map of one resize and its inverse), the working sizes the model families want
+(`working_size`), and moving a plan between images (`Transform.map_plan`, `fit_plan`). The pixels themselves are
+`images`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .plan import PlanError, Region, RegionMask, RegionPlan
+
+Size = tuple[int, int]  # (width, height) in pixels
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
+
+TARGETS = ("flux_kontext", "flux2", "qwen_image_edit", "qwen_image_edit_plus", "multiple_of", "none")
+METHODS = ("stretch", "crop", "pad")
+
+# The sizes FLUX.1 Kontext was trained on (spec 2.3; the host's FluxKontextImageScale lists the same ones).
+KONTEXT_SIZES = (
+    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104),
+    (1024, 1024),
+    (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688), (1568, 672),
+)  # fmt: skip
+
+MEGAPIXEL = 1024 * 1024
+
+# Differences below this, in cells or pixels, are rounding of the float arithmetic and not part of a box.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Transform:
+    """An axis-aligned affine map from a source image to a working image.
+
+    source_box (whole pixels of the source) is what is kept; it lands on working_box (whole pixels of the working
+    image). `stretch`: both are whole images. `crop`: only part of the source is kept. `pad`: only part of the
+    working image is picture. Sizes are (width, height); working = source * scale + offset.
+    """
+
+    source_size: Size
+    working_size: Size
+    source_box: tuple[int, int, int, int]
+    working_box: tuple[int, int, int, int]
+    method: str = "stretch"
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Working pixels per source pixel, (x, y)."""
+        (sx1, sy1, sx2, sy2), (wx1, wy1, wx2, wy2) = self.source_box, self.working_box
+        return (wx2 - wx1) / (sx2 - sx1), (wy2 - wy1) / (sy2 - sy1)
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """Where source pixel (0, 0) lands in the working image, (x, y)."""
+        (scale_x, scale_y), (sx1, sy1, *_), (wx1, wy1, *_) = self.scale, self.source_box, self.working_box
+        return wx1 - sx1 * scale_x, wy1 - sy1 * scale_y
+
+    @property
+    def is_identity(self) -> bool:
+        return self.source_size == self.working_size and self.source_box == self.working_box
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is cut away and nothing is added."""
+        return self.source_box == (0, 0, *self.source_size) and self.working_box == (0, 0, *self.working_size)
+
+    @property
+    def inverse(self) -> Transform:
+        """The map back; the inverse of a crop pads and the inverse of a pad crops."""
+        back = {"crop": "pad", "pad": "crop"}.get(self.method, self.method)
+        return Transform(self.working_size, self.source_size, self.working_box, self.source_box, back)
+
+    def map_box(self, box: Box) -> Box:
+        """`box` in working pixels, not clipped: a box outside what is kept lands outside the picture."""
+        # Multiplied before it is divided, so that a box on a patch edge stays exactly on it.
+        (sx1, sy1, sx2, sy2), (wx1, wy1, wx2, wy2) = self.source_box, self.working_box
+        x1, y1, x2, y2 = box
+        return (
+            (x1 - sx1) * (wx2 - wx1) / (sx2 - sx1) + wx1,
+            (y1 - sy1) * (wy2 - wy1) / (sy2 - sy1) + wy1,
+            (x2 - sx1) * (wx2 - wx1) / (sx2 - sx1) + wx1,
+            (y2 - sy1) * (wy2 - wy1) / (sy2 - sy1) + wy1,
+        )
+
+    def map_plan(self, plan: RegionPlan) -> RegionPlan:
+        """The plan of the working image.
+
+        A region that loses part of its box is clipped to the picture, one that loses all of it is dropped; both
+        are said in the plan's warnings. Raises PlanError when `plan` is for an image of another size.
+        """
+        if plan.image_size != self.source_size:
+            raise PlanError(
+                f"this transform is for an image of {_text(self.source_size)} pixels, the plan is for "
+                f"{_text(plan.image_size)}; bring the plan to the image's size first"
+            )
+        regions, warnings = [], []
+        for region in plan.regions:
+            mapped, warning = self._map_region(region)
+            if mapped is not None:
+                regions.append(mapped)
+            if warning:
+                warnings.append(warning)
+        mapped_plan = replace(plan, image_size=self.working_size, regions=tuple(regions))
+        return mapped_plan.with_warnings(*warnings)
+
+    def _map_region(self, region: Region) -> tuple[Region | None, str]:
+        """The region in working pixels (None when nothing is left) and a warning (empty when nothing is lost)."""
+        if self.keeps_all:
+            return replace(region, box=self.map_box(region.box)), ""
+        name = f"region '{region.id}'" + (f" ({_short(region.hint)})" if region.hint else "")
+        gone = (
+            f"{name} was dropped: it lies outside the part of the image that '{self.method}' keeps; use the method "
+            "'stretch' to keep all of it"
+        )
+        seen = _intersection(region.box, (0, 0, *self.source_size))
+        kept = _intersection(region.box, self.source_box)
+        share = _area(kept) / _area(seen)
+        box = self.map_box(kept)
+        is_cut = share < 1 - ROUNDING
+        # A remainder under one working pixel is the rounding of the cut, and would still claim whole patches.
+        if share <= 0 or (is_cut and min(box[2] - box[0], box[3] - box[1]) < 1):
+            return None, gone
+        mask = None if region.mask is None else _cut_mask(region.mask, self)
+        if mask is not None and not mask.to_array().any():
+            return None, gone
+        warning = f"{name} was cut to {share:.0%} of its size by '{self.method}'" if is_cut else ""
+        return replace(region, box=box, mask=mask), warning
+
+
+def make_transform(source_size: Size, target: str, method: str = "stretch", multiple: int = 16) -> Transform:
+    """The transform that brings an image of `source_size` to its working size (see `working_size`) by `method`.
+
+    `crop` cuts the centre exactly as the host's FluxKontextImageScale does, so a plan mapped by it also fits an
+    image from that node. `pad` keeps the aspect ratio to the nearest pixel and puts the picture in the middle.
+    """
+    working = working_size(source_size, target, multiple)
+    if method not in METHODS:
+        raise PlanError(f"unknown method '{method}'; choose one of {', '.join(METHODS)}")
+    source_box, working_box = (0, 0, *source_size), (0, 0, *working)
+    if method == "crop":
+        source_box = _centre_crop(source_size, working)
+    elif method == "pad":
+        scale = min(working[0] / source_size[0], working[1] / source_size[1])
+        inner = [min(w, max(1, round(s * scale))) for s, w in zip(source_size, working, strict=True)]
+        left, top = (working[0] - inner[0]) // 2, (working[1] - inner[1]) // 2
+        working_box = (left, top, left + inner[0], top + inner[1])
+    return Transform(source_size, working, source_box, working_box, method)
+
+
+def stretch(source_size: Size, working_size: Size) -> Transform:
+    """The transform that stretches the whole of one image over the whole of another."""
+    return Transform(source_size, working_size, (0, 0, *source_size), (0, 0, *working_size))
+
+
+def working_size(source_size: Size, target: str, multiple: int = 16) -> Size:
+    """(width, height) that `target` wants for an image of `source_size`.
+
+    flux_kontext: of the 17 preset sizes the one with the nearest aspect ratio (spec 2.3).
+    flux2: 1024^2 pixels, sides rounded to multiples of 16, its patch. The host's FLUX.2 templates scale to one
+        megapixel too, but to any size, of which the VAE then crops up to 15 pixels.
+    qwen_image_edit: 1024^2 pixels, sides rounded to multiples of 32, as the reference pipeline does (spec 2.3).
+        With a VAE connected, the host's TextEncodeQwenImageEdit scales whatever it gets to 1024^2 again with
+        plain rounding; encode the reference latent separately to keep this size.
+    qwen_image_edit_plus: about 1024^2 pixels, a size that TextEncodeQwenImageEditPlus leaves as it is.
+    multiple_of: each side to the nearest multiple of `multiple`.
+    none: as it is.
+    """
+    width, height = source_size
+    if target == "none":
+        return width, height
+    if target == "multiple_of":
+        if multiple < 1:
+            raise PlanError(f"the sides cannot be multiples of {multiple}; give a number of at least 1")
+        return _nearest(width, multiple), _nearest(height, multiple)
+    aspect = width / height
+    if target == "flux_kontext":
+        _, *size = min((abs(aspect - w / h), w, h) for w, h in KONTEXT_SIZES)
+        return size[0], size[1]
+    ideal_width = math.sqrt(MEGAPIXEL * aspect)
+    ideal_height = ideal_width / aspect
+    if target == "flux2":
+        return _nearest(ideal_width, 16), _nearest(ideal_height, 16)
+    if target == "qwen_image_edit":
+        return _nearest(ideal_width, 32), _nearest(ideal_height, 32)
+    if target == "qwen_image_edit_plus":
+        return _plus_size(ideal_width, ideal_height)
+    raise PlanError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
+
+
+def plus_reference_size(size: Size) -> Size:
+    """What the host's TextEncodeQwenImageEditPlus makes of an image before its VAE (its formula)."""
+    scale = math.sqrt(MEGAPIXEL / (size[0] * size[1]))
+    return round(size[0] * scale / 8.0) * 8, round(size[1] * scale / 8.0) * 8
+
+
+def _plus_size(ideal_width: float, ideal_height: float) -> Size:
+    """A size near the ideal one that `plus_reference_size` does not change.
+
+    Multiples of 16, the model's patch, when one is within 2 % of the aspect ratio; else of 8, the node's own
+    step (an odd half patch is then padded by the model).
+    """
+    for step, tolerance in ((16, 0.02), (8, math.inf)):
+        columns, rows = round(ideal_width / step), round(ideal_height / step)
+        sizes = (
+            (step * c, step * r)
+            for c in range(max(1, columns - 4), columns + 5)
+            for r in range(max(1, rows - 4), rows + 5)
+        )
+        stable = [
+            (abs(math.log(w / h * ideal_height / ideal_width)), abs(w * h - MEGAPIXEL), w, h)
+            for w, h in sizes
+            if plus_reference_size((w, h)) == (w, h)
+        ]
+        if stable and min(stable)[0] <= tolerance:
+            return min(stable)[2:]
+    return _nearest(ideal_width, 8), _nearest(ideal_height, 8)
+
+
+def same_aspect(size: Size, other: Size) -> bool:
+    """Whether one size can be the other scaled evenly and rounded, each side being off by at most one pixel."""
+
+    def scaled(a: Size, b: Size) -> bool:
+        low = max((b[i] - 1) / a[i] for i in (0, 1))
+        return low <= min((b[i] + 1) / a[i] for i in (0, 1))
+
+    return scaled(size, other) or scaled(other, size)
+
+
+def aspect_gap(size: Size, other: Size) -> float:
+    """How far, in pixels of `other`, an edge can land from where it belongs.
+
+    A plan for `size` is stretched over `other`; had `other` been cut from the centre of that image instead, its
+    outer edges would be off by this much. 0 for equal aspect ratios.
+    """
+    scale = max(other[0] / size[0], other[1] / size[1])
+    return max(size[0] * scale - other[0], size[1] * scale - other[1]) / 2
+
+
+def fit_plan(plan: RegionPlan, size: Size) -> RegionPlan:
+    """The plan for the same picture at another `size`; PlanError naming both when it can't be the same picture."""
+    if plan.image_size == size:
+        return plan
+    if not same_aspect(plan.image_size, size):
+        raise PlanError(
+            f"the plan is for an image of {_text(plan.image_size)} pixels and this image has {_text(size)}, another "
+            "aspect ratio, so its boxes cannot be placed; give the image the plan was made for, and let RePlan "
+            "Resize bring both to another size together"
+        )
+    return stretch(plan.image_size, size).map_plan(plan)
+
+
+def touched(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Which cells of another grid touch a set cell of this one.
+
+    cells: (h, w) bool. rows, columns: the other grid's edges, in cells of this one, increasing, n + 1 each.
+    Returns (n_rows, n_columns) bool; sharing only an edge is not touching.
+    """
+    sums = np.zeros((cells.shape[0] + 1, cells.shape[1] + 1), np.int64)
+    sums[1:, 1:] = cells.cumsum(0).cumsum(1)
+
+    def bounds(edges: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        first = np.clip(np.floor(edges[:-1] + ROUNDING), 0, count).astype(int)
+        last = np.clip(np.ceil(edges[1:] - ROUNDING), 0, count).astype(int)
+        return first, np.maximum(first, last)
+
+    top, bottom = bounds(rows, cells.shape[0])
+    left, right = bounds(columns, cells.shape[1])
+    inside = sums[np.ix_(bottom, right)] - sums[np.ix_(top, right)] - sums[np.ix_(bottom, left)]
+    return inside + sums[np.ix_(top, left)] > 0
+
+
+def _cut_mask(mask: RegionMask, transform: Transform) -> RegionMask:
+    """The mask of the working image: a mask covers a whole image, so a crop or a pad changes its grid."""
+    cells = mask.to_array()
+    (sx1, sy1, sx2, sy2), (wx1, wy1, wx2, wy2) = transform.source_box, transform.working_box
+    (source_w, source_h), (working_w, working_h) = transform.source_size, transform.working_size
+    if mask.size == (source_h, source_w) and transform.working_box == (0, 0, working_w, working_h):
+        return RegionMask.from_array(cells[sy1:sy2, sx1:sx2])
+    cut = np.zeros((working_h, working_w), bool)
+    rows = np.linspace(sy1, sy2, wy2 - wy1 + 1) * cells.shape[0] / source_h
+    columns = np.linspace(sx1, sx2, wx2 - wx1 + 1) * cells.shape[1] / source_w
+    cut[wy1:wy2, wx1:wx2] = touched(cells, rows, columns)
+    return RegionMask.from_array(cut)
+
+
+def _centre_crop(size: Size, working: Size) -> tuple[int, int, int, int]:
+    """The part of an image with the aspect ratio of `working`, cut as comfy.utils.common_upscale cuts it."""
+    (width, height), aspect, wanted = size, size[0] / size[1], working[0] / working[1]
+    x = y = 0
+    if aspect > wanted:
+        x = min(round((width - width * (wanted / aspect)) / 2), (width - 1) // 2)
+    elif aspect < wanted:
+        y = min(round((height - height * (aspect / wanted)) / 2), (height - 1) // 2)
+    return x, y, width - x, height - y
+
+
+def _nearest(value: float, step: int) -> int:
+    return max(1, round(value / step)) * step
+
+
+def _intersection(a: Box, b: Box) -> Box:
+    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _short(hint: str) -> str:
+    return hint if len(hint) <= 40 else hint[:37] + "..."

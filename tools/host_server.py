@@ -166,6 +166,9 @@ class HostServer:
             process.kill()
             process.wait()
 
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
@@ -173,7 +176,7 @@ class HostServer:
         return f"The end of {self.log}:\n" + "\n".join(self.log_text().splitlines()[-lines:])
 
     def _open(self, path: str, data: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 60) -> bytes:
-        if self._process is None or self._process.poll() is not None:
+        if not self.running():
             raise ServerError(f"ComfyUI is not running.\n{self.log_end()}")
         request = urllib.request.Request(self.url + path, data=data, headers=dict(headers))
         with _OPENER.open(request, timeout=timeout) as answer:

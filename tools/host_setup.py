@@ -220,7 +220,7 @@ def _install(python: Path, version: str, comfyui: Path, extras: Sequence[str]) -
     steps = [
         ("torch", "torch (about 3 GB to fetch)", [*TORCH], ""),
         ("comfyui", f"what ComfyUI {comfyui_version(comfyui)} needs", ["--requirement", str(needs)], needs.read_text()),
-        ("tools", "what the tools and tests need", requirements_of(extras), ""),
+        ("-".join(extras), f"what the {' and '.join(extras)} group of pyproject.toml names", requirements_of(extras), ""),
     ]
     for name, what, arguments, contents in steps:
         stamp = python.parent.parent / f"finished-{name}"

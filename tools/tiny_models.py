@@ -18,7 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_MODELS = ROOT / ".host" / "models"
 
-RECIPE = "3"  # raise when any weight changes: cached files of another recipe are written again
+RECIPE = "4"  # raise when any weight changes: cached files of another recipe are written again
 HIDDEN = 256  # two heads of 128
 TEXT = 768  # the width of CLIP-L, which stands in for the large text encoders
 
@@ -144,7 +144,8 @@ def taesd(channels: int) -> dict:
         shapes = tae.TAESD(latent_channels=channels).state_dict()
     weights = randomise(shapes, 5 + channels)
     last = max(int(key.split(".")[1]) for key in weights if key.startswith("taesd_decoder."))
-    weights[f"taesd_decoder.{last}.bias"] += 0.5  # a picture's range is 0..1: start from grey
+    weights[f"taesd_decoder.{last}.weight"] *= 0.2  # a picture's range is 0..1: stay inside it, around grey
+    weights[f"taesd_decoder.{last}.bias"] += 0.5
     weights["vae_scale"], weights["vae_shift"] = torch.tensor(1.0), torch.tensor(0.0)
     return weights
 

@@ -104,10 +104,12 @@ def load_tiny(comfy_env, tiny) -> Callable[[str], object]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, models_dir: Path) -> Iterator:
-    """A real ComfyUI server with this pack and the tiny models, one for the whole session."""
+    """A real ComfyUI server with this pack, the tiny models and the stand-ins, one for the whole session."""
     from replan.tools.host_server import HostServer
     from replan.tools.tiny_models import ensure_models
 
     ensure_models(models=models_dir)
-    with HostServer(COMFYUI, base=tmp_path_factory.mktemp("server"), pack=ROOT, models=models_dir) as running:
+    base = tmp_path_factory.mktemp("server")
+    extra = {"stand_in_nodes": Path(__file__).parent / "stand_in_nodes"}
+    with HostServer(COMFYUI, base=base, pack=ROOT, models=models_dir, extra_nodes=extra) as running:
         yield running

@@ -170,9 +170,10 @@ class TestStockNodes:
 
     @pytest.mark.parametrize("case", ["concat", "average", "zero", "range", "combine", "guidance", "reference", "mask", "multiply", "control"])
     def test_the_hints_survive(self, case, attached, clip, conditioning):
-        import nodes
         from comfy_extras.nodes_edit_model import ReferenceLatent
         from comfy_extras.nodes_flux import FluxGuidance
+
+        import nodes
 
         latent = {"samples": torch.zeros(1, 16, 8, 8)}
         out = {

@@ -66,7 +66,7 @@ def draw_plan(picture: Image.Image | np.ndarray | None, plan: RegionPlan, patch:
     draw = ImageDraw.Draw(base, "RGBA")
     if patch > 0:
         _draw_grid(draw, size, (patch * scale[0], patch * scale[1]))
-    width = max(1, round(min(size) / 350))
+    width = max(2, round(min(size) / 300))
     boxes = [_on_canvas(region.box, scale, size) for region in plan.regions]
     # Large boxes first, so that a small one inside them stays visible.
     for index in sorted(range(len(boxes)), key=lambda i: -_area(boxes[i])):

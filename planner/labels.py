@@ -1,7 +1,7 @@
 """Short texts beside boxes on a picture: a font that has the letters, line breaks, and a free place.
 
-No font is shipped. Pillow's own has only ASCII, so other letters are looked for in fonts that systems commonly
-bring; a machine without them gets the letters without accents, or a note instead of a row of empty boxes.
+No font is shipped. Fonts that systems commonly bring come first, because Pillow's own has only ASCII and is hard
+to read when small; a machine without a letter gets it without its accents, or a note instead of empty boxes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write(
     colours: list[tuple[int, int, int]],
 ) -> list[Rect]:
     """Write each text beside its box, on its box's colour, inside the picture; returns where, (x1, y1, x2, y2)."""
-    height = max(9, min(64, round((size[0] * size[1]) ** 0.5 / 52)))
+    height = max(11, min(64, round((size[0] * size[1]) ** 0.5 / 48)))
     pad = max(2, height // 5)
     placed: list[Rect] = []
     for box, text, colour in zip(boxes, texts, colours, strict=True):
@@ -113,12 +113,12 @@ def readable(text: str, height: int, names: tuple[str, ...] = FONT_NAMES) -> tup
     text = "".join(c if c.isspace() or unicodedata.category(c)[0] != "C" else "" for c in text[:MOST_LETTERS])
     text = " ".join(text.split())
     letters = frozenset(text) - {" "}
-    best, best_count = _default(height), _count(letters, "", height)
-    for name in names:
-        if best_count == len(letters):
-            break
-        if _font(name, height) is not None and (count := _count(letters, name, height)) > best_count:
-            best, best_count = _font(name, height), count
+    best, best_count = None, -1
+    for name in (*names, None):
+        if best_count < len(letters) and (font := _font(name, height)) is not None:
+            count = sum(_has(font, letter) for letter in letters)
+            if count > best_count:
+                best, best_count = font, count
     if best_count == len(letters):
         return text, best
     plain = "".join(_plain(c, best) for c in text)
@@ -139,11 +139,7 @@ def _plain(letter: str, font: ImageFont.ImageFont) -> str:
     return bare if bare and all(_has(font, c) for c in bare) else "?"
 
 
-def _count(letters: frozenset[str], name: str, height: int) -> int:
-    font = _font(name, height) if name else _default(height)
-    return sum(_has(font, letter) for letter in letters)
-
-
+@lru_cache(maxsize=4096)
 def _has(font: ImageFont.ImageFont, letter: str) -> bool:
     """Whether the font has the letter: Pillow doesn't say, but a missing one looks like any other missing one."""
     if not isinstance(font, ImageFont.FreeTypeFont):
@@ -157,25 +153,21 @@ def _shape(font: ImageFont.FreeTypeFont, letter: str) -> tuple:
 
 
 @lru_cache(maxsize=256)
-def _font(name: str, height: int) -> ImageFont.FreeTypeFont | None:
-    """The system's font of that name; None when it has none (looking through its folders is slow, so kept)."""
-    if name in _absent():
-        return None
-    try:
-        return ImageFont.truetype(name, height)
-    except (OSError, ImportError):
-        _absent().add(name)
-        return None
-
-
-@lru_cache(maxsize=1)
-def _absent() -> set[str]:
-    return set()
+def _font(name: str | None, height: int) -> ImageFont.ImageFont | None:
+    """The system's font of that name, None when it has none; Pillow's own font for no name."""
+    if name is None:
+        return ImageFont.load_default(height)
+    path = _font_path(name)
+    return None if path is None else ImageFont.truetype(path, height)
 
 
 @lru_cache(maxsize=64)
-def _default(height: int) -> ImageFont.ImageFont:
-    return ImageFont.load_default(height)
+def _font_path(name: str) -> str | None:
+    """Where that font lies, kept because Pillow walks through all font folders to find it."""
+    try:
+        return ImageFont.truetype(name, 12).path
+    except (OSError, ImportError):
+        return None
 
 
 def _line_height(font: ImageFont.ImageFont) -> int:
@@ -198,15 +190,16 @@ def _pieces(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
 
 
 def _place(box: Rect, label: tuple[int, int], size: tuple[int, int], placed: list[Rect]) -> tuple[int, int]:
-    """Where a label goes: above the box, in its corner, below or beside it; the first that covers no other."""
+    """Where a label goes: above the box, below, beside it, in its corner; the first place that covers no other."""
     x1, y1, x2, y2 = box
     wide, tall = label
-    spots = [(x1, y1 - tall), (x1, y1), (x1, y2), (x1, y2 - tall), (x2 - wide, y1 - tall), (x2 - wide, y1), (x2, y1), (x1 - wide, y1)]
+    outside = [(x1, y1 - tall), (x1, y2), (x2 - wide, y1 - tall), (x2 - wide, y2), (x2, y1), (x1 - wide, y1)]
+    inside = [(x1, y1), (x1, y2 - tall), (x2 - wide, y1), (x2 - wide, y2 - tall)]
     best, least = None, None
-    for rank, (x, y) in enumerate(spots):
+    for number, (x, y) in enumerate(outside + inside):
         fits_x, fits_y = min(max(0, x), max(0, size[0] - wide)), min(max(0, y), max(0, size[1] - tall))
-        if rank == 0 and fits_y != y:
-            continue  # above the picture's edge: then it lies inside the box
+        if number < len(outside) and (fits_y != y or (number >= 4 and fits_x != x)):
+            continue  # pushed back into the picture it would cover the box
         covered = sum(_overlap((fits_x, fits_y, fits_x + wide, fits_y + tall), other) for other in placed)
         if least is None or covered < least:
             best, least = (fits_x, fits_y), covered

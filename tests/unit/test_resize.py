@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
 from replan.planner.resize import (
     KONTEXT_SIZES,

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from replan.planner.images import apply_transform, resize_pixels, restore_image
 from replan.planner.plan import PlanError
 from replan.planner.resize import METHODS, Transform, make_transform

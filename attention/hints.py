@@ -9,6 +9,7 @@ the picture in context. Only these three files know the host's text encoders.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +73,8 @@ def attach_hints(
     for number, ((text, extras), context) in enumerate(zip(conditioning, contexts, strict=True), start=1):
         hints = for_window(encoded[context.recipe], entry_window(extras))
         check_width(text, hints[0].shape[-1], number)
-        carried = HintText(shown, hints, text.shape[1], float(text.float().norm()), context.image_spans, padding)
+        norm = float(text.float().norm()) / math.sqrt(text.shape[0])
+        carried = HintText(shown, hints, text.shape[1], norm, context.image_spans, padding)
         model_conds = {**extras.get("model_conds", {}), PAYLOAD_KEY: HintCond(carried)}
         out.append([text, {**extras, "model_conds": model_conds}])
     return out

@@ -34,7 +34,8 @@ class HintText:
     hints: one tensor per region, (1 or B, L_i, C), as the encoder gave it after `padding`.
     text_tokens: length of the main text when the hints were attached; a longer one at the call is fine
         (concatenation, left padding), a shorter one is an error.
-    text_norm: Frobenius norm of the main text then; 0 at the call means it was zeroed out since.
+    text_norm: Frobenius norm of one row of the main text then (root mean square over a batch); 0 at the call
+        means it was zeroed out since.
     image_spans: half-open token ranges of the main text that are pictures (Qwen's Image Prompt).
     padding: how the hints were padded, one of HINT_PADDINGS.
     """

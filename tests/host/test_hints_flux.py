@@ -53,6 +53,12 @@ def test_nothing_of_the_input_changes_and_everything_else_in_it_stays(clip, cond
     assert out[0][1]["model_conds"]["other"] is other
 
 
+def test_the_text_norm_is_that_of_one_row(clip, conditioning):
+    twice = [[conditioning[0][0].repeat(2, 1, 1), conditioning[0][1]]]
+    one, two = (payload(attach_hints(c, clip, plan_of("hat"))[0]).text_norm for c in (conditioning, twice))
+    assert one == pytest.approx(two, rel=1e-5)
+
+
 @pytest.mark.parametrize("use, plan", [("hint", RegionPlan((64, 64))), ("negative_hint", plan_of("a red hat"))])
 def test_with_nothing_to_attach_the_same_object_comes_back(use, plan, clip, conditioning):
     assert attach_hints(conditioning, clip, plan, use=use) is conditioning
@@ -138,27 +144,38 @@ class TestErrors:
 
 
 class TestSchedules:
-    """A CLIP with a scheduled LoRA encodes a text once per window; entries and hints meet by their windows."""
+    """A CLIP with a scheduled LoRA encodes a text once for each window; entries and hints meet by their windows."""
 
-    def scheduled(self, clip, windows, monkeypatch):
-        def encode(self, tokens, *args, **kwargs):
-            text, pooled = self.encode_from_tokens(tokens, return_pooled=True)
-            return [[text + i, {"pooled_output": pooled, "clip_start_percent": a, "clip_end_percent": b}] for i, (a, b) in enumerate(windows)]
+    @pytest.fixture
+    def scheduled(self, clip):
+        import comfy.hooks
+        from comfy_extras.nodes_hooks import SetClipHooks
 
-        monkeypatch.setattr(type(clip), "encode_from_tokens_scheduled", encode)
+        seeded = torch.Generator().manual_seed(0)
+        key = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+        lora = {
+            f"{key}.lora_up.weight": torch.randn(3072, 4, generator=seeded),
+            f"{key}.lora_down.weight": torch.randn(4, 768, generator=seeded),
+        }
+        hooks = comfy.hooks.create_hook_lora(lora, 0.0, 1.0)
+        frames = comfy.hooks.HookKeyframeGroup()
+        frames.add(comfy.hooks.HookKeyframe(strength=1.0, start_percent=0.0))
+        frames.add(comfy.hooks.HookKeyframe(strength=0.0, start_percent=0.4))
+        hooks.set_keyframes_on_hooks(frames)
+        return SetClipHooks().apply_hooks(clip, schedule_clip=True, apply_to_conds=True, hooks=hooks)[0]
 
-    def test_every_entry_gets_the_hints_of_its_own_window(self, clip, monkeypatch):
+    def test_every_entry_gets_the_hints_of_its_own_window(self, clip, scheduled):
         plain = encode(clip, "hat")
-        self.scheduled(clip, [(0.0, 0.3), (0.3, 1.0)], monkeypatch)
-        entries = clip.encode_from_tokens_scheduled(clip.tokenize("a street"))[::-1]
-        out = attach_hints(entries, clip, plan_of("hat"))
-        torch.testing.assert_close(payload(out[0]).hints[0], plain + 1)
-        torch.testing.assert_close(payload(out[1]).hints[0], plain)
+        entries = scheduled.encode_from_tokens_scheduled(scheduled.tokenize("a street"))
+        assert [entry[1]["clip_start_percent"] for entry in entries] == [0.0, 0.4]
+        for order in (entries, entries[::-1]):
+            with_lora, without = sorted(attach_hints(order, scheduled, plan_of("hat")), key=lambda entry: entry[1]["clip_start_percent"])
+            torch.testing.assert_close(payload(without).hints[0], plain)
+            assert not torch.allclose(payload(with_lora).hints[0], plain, atol=1e-2)
 
-    def test_an_entry_of_no_known_window_is_an_error(self, clip, conditioning, monkeypatch):
-        self.scheduled(clip, [(0.0, 0.3), (0.3, 1.0)], monkeypatch)
-        with pytest.raises(RegionError, match="no schedule; use the same CLIP, with the same hooks"):
-            attach_hints(conditioning, clip, plan_of("hat"))
+    def test_an_entry_of_no_known_window_is_an_error(self, scheduled, conditioning):
+        with pytest.raises(RegionError, match="windows 0 to 0.4, 0.4 to 1.*no schedule; use the same CLIP, with the same hooks"):
+            attach_hints(conditioning, scheduled, plan_of("hat"))
 
 
 class TestStockNodes:

@@ -14,6 +14,7 @@ from comfy_api.latest import io
 from ..planner.build import plan_from_masks, plans_from_boxes, read_plan
 from ..planner.change import EXPAND_MODES, expand_regions, merge_plans
 from ..planner.coordinates import CHOICES
+from ..planner.images import image_size
 from ..planner.plan import KEEP_UNCHANGED, RegionPlan
 from ..planner.plan_json import plan_to_json
 from ..planner.report import describe_plan
@@ -69,7 +70,7 @@ class RePlanPlanFromText(io.ComfyNode):
     @classmethod
     def execute(cls, text, image=None, coordinates="auto", seen_width=0, seen_height=0) -> io.NodeOutput:
         with naming(cls):
-            plan, note = read_plan(text, None if image is None else _size(image), coordinates, (seen_width, seen_height))
+            plan, note = read_plan(text, None if image is None else image_size(image), coordinates, (seen_width, seen_height))
         return io.NodeOutput(*_answer(cls, plan, note))
 
 
@@ -132,7 +133,7 @@ class RePlanPlanFromBoxes(io.ComfyNode):
     @classmethod
     def execute(cls, boxes, image, hints="", global_prompt=KEEP_UNCHANGED) -> io.NodeOutput:
         with naming(cls):
-            plans = plans_from_boxes(boxes, _size(image), hints, global_prompt, images=image.shape[0])
+            plans = plans_from_boxes(boxes, image_size(image), hints, global_prompt, images=image.shape[0])
         answers = [_answer(cls, plan) for plan in plans]
         return io.NodeOutput(*(list(column) for column in zip(*answers, strict=True)))
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from .plan import PlanError, RegionPlan
+from .resize import Size, aspect_gap, same_aspect, stretch
 
 CHOICES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1")
 
 Box = tuple[float, float, float, float]
-Size = tuple[int, int]
 
 
 def smart_resize(
@@ -110,36 +109,26 @@ def choose_frame(
     return Frame(seen, image_size, f"pixels of the image the model saw, {seen[0]}x{seen[1]} ({how}), mapped to {width}x{height}")
 
 
-def crop_offset(old: Size, new: Size) -> float:
-    """How far a box edge may be off, in pixels of `new`, if `new` is a centred crop of `old` and not stretched."""
-    scale = max(new[0] / old[0], new[1] / old[1])
-    return max(scale * old[0] - new[0], scale * old[1] - new[1]) / 2
+def onto_image(plan: RegionPlan, image_size: Size) -> RegionPlan:
+    """The plan for the same picture at another size, stretched.
 
-
-def fit_plan(plan: RegionPlan, image_size: Size) -> RegionPlan:
-    """The plan for the same picture at another size; masks cover the whole image, so they stay as they are.
-
-    A size that could only come from cropping, with an edge more than a patch off (16 pixels when the image has
-    the models' usual 1024 x 1024), raises PlanError; a smaller difference is a warning.
+    Where the sizes differ in shape the image may have been cropped instead: if that could put an edge more than a
+    patch off (16 pixels when the image has the models' usual 1024 x 1024), PlanError; below that a warning.
     """
     if image_size == plan.image_size:
         return plan
-    (old_width, old_height), (width, height) = plan.image_size, image_size
-    offset = crop_offset(plan.image_size, image_size)
-    if offset > math.sqrt(width * height) / 64:
+    old, new = (f"{width}x{height}" for width, height in (plan.image_size, image_size))
+    gap = aspect_gap(plan.image_size, image_size)
+    if gap > math.sqrt(image_size[0] * image_size[1]) / 64:
         raise PlanError(
-            f"the plan is for an image of {old_width}x{old_height} pixels and the image is {width}x{height}, which "
-            "has another shape: boxes would land elsewhere. Connect the image the plan was made for, or resize image "
-            "and plan together with RePlan Resize"
+            f"the plan is for an image of {old} pixels and the image is {new}, another aspect ratio, so its boxes would "
+            "land elsewhere; connect the image the plan was made for, and let RePlan Resize bring both to another size "
+            "together"
         )
-    frame = Frame(plan.image_size, image_size, "")
-    moved = RegionPlan.with_regions(
-        replace(plan, image_size=image_size, regions=()),
-        (replace(region, box=frame.to_pixels(region.box)) for region in plan.regions),
-    )
-    if offset <= 0.5:
+    moved = stretch(plan.image_size, image_size).map_plan(plan)
+    if same_aspect(plan.image_size, image_size):
         return moved
     return moved.with_warnings(
-        f"the plan was made for {old_width}x{old_height} and mapped to {width}x{height} as if the image were stretched; "
-        f"if it was cropped, boxes are off by up to {offset:.0f} pixels"
+        f"the plan was made for {old} and mapped to {new} as if the image were stretched; if it was cropped, boxes are "
+        f"off by up to {gap:.0f} pixels"
     )

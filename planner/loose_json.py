@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 # A value whose text was cut off in the middle: half a hint or half a box is worse than none.
 CUT = object()
+# The repair that says so.
+CUT_OFF = "text cut off"
 
 _MAX_DEPTH = 24
 _SPACE = " \t\r\n\f\v\u00a0"
@@ -95,7 +97,7 @@ class _Reader:
                 self.at += 1
                 return found
             if first == "":
-                self.repairs.append("text cut off")
+                self.repairs.append(CUT_OFF)
                 return found
             if first == "]":  # the list around it ends: the closing brace is missing
                 self.repairs.append("missing brace")
@@ -123,7 +125,7 @@ class _Reader:
                 self.at += 1
                 return found
             if first == "":
-                self.repairs.append("text cut off")
+                self.repairs.append(CUT_OFF)
                 # A list of objects keeps those that are whole; a list of numbers may have lost its last digits.
                 return found if all(isinstance(item, (dict, list)) for item in found) else CUT
             if first == "}" and depth > 0:  # the object around it ends: the closing bracket is missing
@@ -171,7 +173,7 @@ class _Reader:
                 parts.append(char)
                 at += 1
         self.at = at
-        self.repairs.append("text cut off")
+        self.repairs.append(CUT_OFF)
         return CUT
 
     def _bare(self, is_key: bool = False) -> Any:
@@ -185,7 +187,7 @@ class _Reader:
             self.repairs.append("a key without quotes")
             return word
         if self.at == len(self.text):
-            self.repairs.append("text cut off")
+            self.repairs.append(CUT_OFF)
             return CUT
         if word.lower() in _WORDS:
             return _WORDS[word.lower()]

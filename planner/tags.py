@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .loose_json import read_values
+from .loose_json import CUT_OFF, read_values
 from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
 from .plan_json import mask_from_dict, mask_to_dict, shown
 
@@ -141,6 +141,7 @@ def _find_blocks(text: str, warnings: list[str]) -> dict[str, str]:
         at += 1
         if tag["close"]:
             continue
+        key = "gen_image" if name == "global" else name
         ends = closings.get(name, deque())
         while ends and ends[0] < at:
             ends.popleft()
@@ -149,13 +150,14 @@ def _find_blocks(text: str, warnings: list[str]) -> dict[str, str]:
             end = tags[ends[0]].start()
             if name == "region" and name not in blocks:
                 # A hint may hold the closing tag in its text: trust the JSON over the tag.
-                end = max(end, read_values(text, start).end if _starts_json(text, start) else 0)
+                end = max(end, _json_end(text, start))
             while at < len(tags) and tags[at].start() < end:
                 at += 1
         else:
             end = tags[at].start() if at < len(tags) else len(text)
-            warnings.append(f"<{name}> is not closed; it was read up to {'the next tag' if at < len(tags) else 'the end'}")
-        key = "gen_image" if name == "global" else name
+            if key not in blocks:
+                reach = "the next tag" if at < len(tags) else "the end"
+                warnings.append(f"<{name}> is not closed; it was read up to {reach}")
         if key in blocks:
             again[key] = again.get(key, 1) + 1
         else:
@@ -166,8 +168,14 @@ def _find_blocks(text: str, warnings: list[str]) -> dict[str, str]:
     return blocks
 
 
-def _starts_json(text: str, at: int) -> bool:
-    return text[at : at + 32].lstrip()[:1] in ("[", "{")
+def _json_end(text: str, start: int) -> int:
+    """Where the JSON that begins at `start` (perhaps in a code fence) ends; 0 if there is none, or no end to it."""
+    fence = _FENCE.match(text, start + len(text[start : start + 64]) - len(text[start : start + 64].lstrip()))
+    at = fence.end() if fence else start
+    if text[at : at + 64].lstrip()[:1] not in ("[", "{"):
+        return 0
+    loose = read_values(text, at)
+    return 0 if CUT_OFF in loose.repairs else loose.end
 
 
 def _repaired(block: str, warnings: list[str]) -> list[Any]:

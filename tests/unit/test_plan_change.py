@@ -1,0 +1,101 @@
+"""Merging plans and expanding regions."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from replan.planner.change import expand_regions, merge_plans
+from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
+
+SIZE = (640, 480)
+
+
+def plan(prompt, *regions, size=SIZE, **more):
+    return RegionPlan(size, prompt, tuple(Region(name, (10, 20, 110, 220), f"hint of {name}") for name in regions), **more)
+
+
+def test_merging_keeps_order_and_ids_and_renames_a_clash_with_a_warning():
+    merged = merge_plans(plan("a", "r1", "hat"), plan("a", "r1", "r2"), plan("a", "r2"))
+    assert merged.ids[:2] == ("r1", "hat")
+    assert merged.ids[3] == "r2"
+    assert len(set(merged.ids)) == 5
+    assert [region.hint for region in merged.regions] == ["hint of r1", "hint of hat", "hint of r1", "hint of r2", "hint of r2"]
+    assert len(merged.warnings) == 2
+    assert f"'r1' of plan 2 is called '{merged.ids[2]}'" in merged.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "merged"),
+    [
+        ((KEEP_UNCHANGED, KEEP_UNCHANGED), KEEP_UNCHANGED),
+        (("", " "), KEEP_UNCHANGED),
+        ((KEEP_UNCHANGED, "at dusk", ""), "at dusk"),
+        (("at dusk", "in oil"), "at dusk. in oil"),
+        (("At dusk.", "in oil", "At dusk."), "At dusk. in oil"),
+    ],
+)
+def test_merged_global_prompts_lose_nothing_that_was_asked_for(prompts, merged):
+    assert merge_plans(*(plan(prompt) for prompt in prompts)).global_prompt == merged
+
+
+def test_merging_keeps_reasoning_warnings_and_unknown_keys():
+    merged = merge_plans(
+        plan("a", reasoning="one", warnings=("x",), extra={"k": 1}), plan("a", reasoning="two", warnings=("x", "y"), extra={"k": 2, "m": 3})
+    )
+    assert (merged.reasoning, merged.warnings, merged.extra) == ("one\n\ntwo", ("x", "y"), {"k": 1, "m": 3})
+
+
+def test_one_plan_merges_to_itself_and_none_is_refused():
+    alone = plan("at dusk", "r1", reasoning="x", warnings=("w",))
+    assert merge_plans(alone) == alone
+    with pytest.raises(PlanError):
+        merge_plans()
+
+
+def test_plans_for_images_of_different_sizes_do_not_merge():
+    with pytest.raises(PlanError, match="640x480.*plan 2.*320x240"):
+        merge_plans(plan("a", "r1"), plan("a", "r1", size=(320, 240)))
+
+
+def test_expansion_by_ratio_and_by_pixels():
+    before = plan("a", "r1")
+    assert expand_regions(before, 0.15).regions[0].box == pytest.approx((0, 0, 125, 250))
+    assert expand_regions(before, 0.05).regions[0].box == pytest.approx((5, 10, 115, 230))
+    assert expand_regions(before, 7.5, "pixels").regions[0].box == (2.5, 12.5, 117.5, 227.5)
+    assert expand_regions(before, -0.25).regions[0].box == (35, 70, 85, 170)
+
+
+numbers = st.floats(-10, 10)
+
+
+@given(st.floats(0, 600), st.floats(0, 400), st.floats(1, 600), st.floats(1, 400), numbers, st.sampled_from(["ratio", "pixels"]))
+def test_expanded_boxes_stay_on_the_image_and_never_vanish(x, y, w, h, value, mode):
+    before = RegionPlan(SIZE, "a", (Region("r1", (x, y, x + w, y + h), "a"),))
+    try:
+        x1, y1, x2, y2 = expand_regions(before, value, mode).regions[0].box
+    except PlanError as error:
+        assert value < 0
+        assert "'r1'" in str(error)
+        return
+    assert 0 <= x1 < x2 <= 640
+    assert 0 <= y1 < y2 <= 480
+    if value >= 0:
+        assert x1 <= x
+        assert y1 <= y
+        assert x2 >= min(x + w, 640)
+        assert y2 >= min(y + h, 480)
+
+
+@pytest.mark.parametrize(("value", "mode"), [(math.nan, "ratio"), (math.inf, "pixels"), (0.1, "percent")])
+def test_a_wrong_expansion_is_refused_by_value(value, mode):
+    with pytest.raises(PlanError, match="found"):
+        expand_regions(plan("a", "r1"), value, mode)
+
+
+def test_a_mask_is_kept_and_the_warning_says_that_it_does_not_grow():
+    mask = RegionMask((1, 2), (1, 1))
+    before = RegionPlan(SIZE, "a", (Region("r1", (10, 20, 110, 220), "a", mask=mask),))
+    assert expand_regions(before, 0.1).regions[0].mask == mask
+    assert "'r1'" in expand_regions(before, 0.1).warnings[0]
+    assert expand_regions(before, -0.1).warnings == ()

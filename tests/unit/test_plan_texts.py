@@ -1,0 +1,351 @@
+"""The plan as JSON (strict, exact) and as tag text (tolerant): round trips, repairs, and every refusal."""
+
+import contextlib
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replan.planner.build import plan_from_text, read_plan
+from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
+from replan.planner.plan_json import plan_from_json, plan_to_json
+from replan.planner.tags import read_tags, write_tags
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+PIECE = st.sampled_from(["</region>", "<gen_image>", "< / think >", "&lt;region>", "&amp;lt;answer>", '"', "'", "},{", "]", "\\", "\n", "a < b", " red hat "])
+HARD_TEXT = st.lists(TEXT | PIECE, max_size=4).map("".join)
+
+
+@st.composite
+def masks(draw):
+    height, width = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    cells = draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    import numpy as np
+
+    return RegionMask.from_array(np.array(cells).reshape(height, width))
+
+
+@st.composite
+def plans(draw, extra=True):
+    width, height = draw(st.integers(1, 3000)), draw(st.integers(1, 3000))
+    names = draw(st.lists(st.one_of(TEXT.filter(bool), st.sampled_from(["r1", "r2", "r3", "r4"])), max_size=4, unique=True))
+    regions = []
+    for name in names:
+        x1, y1 = draw(st.floats(0, width, exclude_max=True)), draw(st.floats(0, height, exclude_max=True))
+        x2, y2 = draw(st.floats(x1, width, exclude_min=True)), draw(st.floats(y1, height, exclude_min=True))
+        start = draw(st.floats(0, 1, exclude_max=True))
+        regions.append(
+            Region(
+                name,
+                (x1, y1, x2, y2),
+                draw(HARD_TEXT.filter(str.strip)),
+                draw(HARD_TEXT),
+                start,
+                draw(st.floats(start, 1, exclude_min=True)),
+                draw(st.none() | masks()),
+                draw(st.just({}) | st.dictionaries(TEXT.map("x_{}".format), TEXT, max_size=2)) if extra else {},
+            )
+        )
+    more = draw(st.dictionaries(TEXT.map("x_{}".format), st.lists(st.integers()), max_size=2)) if extra else {}
+    return RegionPlan((width, height), draw(HARD_TEXT), tuple(regions), draw(HARD_TEXT), extra=more)
+
+
+# ---- JSON ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(plans())
+def test_json_gives_the_same_plan_back_exactly_with_what_it_does_not_know(plan):
+    assert plan_from_json(plan_to_json(plan)) == plan
+
+
+def test_json_has_exactly_the_keys_of_version_1():
+    plan = RegionPlan((640, 427), "dusk", (Region("a", (1, 2, 3.5, 4), "red"),), "because", warnings=("careful",))
+    assert json.loads(plan_to_json(plan)) == {
+        "version": 1,
+        "image_size": [640, 427],
+        "global_prompt": "dusk",
+        "reasoning": "because",
+        "regions": [
+            {"id": "a", "bbox_2d": [1.0, 2.0, 3.5, 4.0], "hint": "red", "negative_hint": "", "start": 0.0, "end": 1.0, "mask": None}
+        ],
+    }
+
+
+def test_json_without_optional_keys_has_their_defaults_and_fresh_ids():
+    regions = [{"bbox_2d": [1, 2, 3, 4], "hint": "a"}, {"id": "r1", "bbox_2d": [1, 2, 3, 4]}]
+    plan = plan_from_json({"image_size": [10, 10], "regions": regions})
+    assert plan.global_prompt == KEEP_UNCHANGED
+    assert plan.ids[1] == "r1"
+    assert len(set(plan.ids)) == 2
+    assert plan_from_json('{"image_size": [10, 10]}').regions == ()
+
+
+def broken(**change):
+    region = {"id": "hat", "bbox_2d": [1, 2, 30, 40], "hint": "red", "negative_hint": "", "start": 0.0, "end": 1.0, "mask": None}
+    top = {"version": 1, "image_size": [100, 80], "global_prompt": "", "reasoning": ""}
+    for key, value in change.items():
+        (top if key in top else region)[key] = value
+    return {**top, "regions": [region]}
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"bbox_2d": [1, 2, 3, 4, 5]}, ("hat", "5")),
+        ({"bbox_2d": [30, 2, 1, 40]}, ("hat", "30.0, 2.0, 1.0, 40.0")),
+        ({"bbox_2d": [1, 2, 1, 40]}, ("hat", "no area")),
+        ({"bbox_2d": [float("nan"), 2, 3, 4]}, ("hat", "nan")),
+        ({"bbox_2d": [float("inf"), 2, 3, 4]}, ("hat", "inf")),
+        ({"bbox_2d": ["1", 2, 3, 4]}, ("hat", "'1'")),
+        ({"bbox_2d": [True, 2, 3, 4]}, ("hat", "True")),
+        ({"bbox_2d": None}, ("hat", "None")),
+        ({"bbox_2d": [200, 2, 300, 40]}, ("hat", "100x80")),
+        ({"hint": 3}, ("hat", "hint", "3")),
+        ({"negative_hint": None}, ("hat", "negative_hint", "None")),
+        ({"start": 0.8, "end": 0.2}, ("hat", "0.8", "0.2")),
+        ({"end": 2}, ("hat", "end", "2")),
+        ({"mask": {"size": [2, 2], "rle": [3]}}, ("hat", "3", "4")),
+        ({"mask": {"size": [2], "rle": [2]}}, ("hat", "[2]")),
+        ({"mask": {"size": [2, 2], "rle": [1.5, 2.5]}}, ("hat", "1.5")),
+        ({"mask": "all"}, ("hat", "all")),
+        ({"id": ""}, ("region 1", "''")),
+        ({"image_size": [100]}, ("image_size", "[100]")),
+        ({"image_size": [100, 80.5]}, ("image_size", "80.5")),
+        ({"image_size": [0, 80]}, ("size", "0")),
+        ({"global_prompt": ["x"]}, ("global_prompt", "['x']")),
+        ({"version": 2}, ("version 2", "version 1")),
+        ({"version": "one"}, ("version", "'one'")),
+    ],
+)
+def test_json_with_a_wrong_value_is_refused_naming_region_and_value(change, names):
+    with pytest.raises(PlanError) as caught:
+        plan_from_json(broken(**change))
+    assert all(name in str(caught.value) for name in names), str(caught.value)
+
+
+def test_json_with_a_key_that_is_missing_or_an_id_twice_is_refused():
+    with pytest.raises(PlanError, match="image_size"):
+        plan_from_json({"version": 1, "regions": []})
+    with pytest.raises(PlanError, match="'x' has no \"bbox_2d\""):
+        plan_from_json({"image_size": [10, 10], "regions": [{"id": "x", "hint": "a"}]})
+    twice = [{"id": "x", "bbox_2d": [1, 2, 3, 4]}] * 2
+    with pytest.raises(PlanError, match="share the id 'x'"):
+        plan_from_json({"image_size": [10, 10], "regions": twice})
+
+
+def test_text_that_stops_being_json_is_refused_with_the_place():
+    with pytest.raises(PlanError, match="line 2, column"):
+        plan_from_text('{"version": 1,\n "image_size": [10 10]}')
+    with pytest.raises(PlanError):
+        plan_from_json("[" * 100_000)
+
+
+# ---- tags ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=120, deadline=None)
+@given(plans(extra=False))
+def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
+    back = plan_from_text(write_tags(plan))
+    assert back.image_size == plan.image_size
+    assert back.reasoning == plan.reasoning.strip()
+    assert back.global_prompt == (plan.global_prompt.strip() or KEEP_UNCHANGED)
+    assert back.ids == plan.ids
+    for region, was in zip(back.regions, plan.regions, strict=True):
+        assert all(abs(a - b) <= 1 for a, b in zip(region.box, was.box, strict=True))
+        assert region == replace(was, box=region.box, hint=was.hint.strip())
+    # what is whole already stays as it is
+    assert replace(plan_from_text(write_tags(back)), warnings=()) == replace(back, warnings=())
+
+
+def test_tags_are_written_as_the_published_page_writes_them():
+    plan = RegionPlan((640, 427), "dusk", (Region("r1", (1.4, 2.6, 30.2, 40.9), 'a "red" </region> hat'),))
+    text = write_tags(plan)
+    assert text.startswith('<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 3, 30, 41], "hint": "a \\"red\\" \\u003c/region> hat"}]</region>')
+
+
+def test_a_box_thinner_than_a_pixel_is_written_one_pixel_wide():
+    plan = RegionPlan((640, 427), "dusk", (Region("r1", (9.6, 2.2, 9.9, 2.4), "x"),))
+    assert '"bbox_2d": [9, 2, 10, 3]' in write_tags(plan)
+
+
+def read(region_block, image_size=(640, 427), coordinates="pixels"):
+    return plan_from_text(f"<gen_image>dusk</gen_image><region>{region_block}</region>", image_size, coordinates)
+
+
+GOOD = '{"bbox_2d": [1, 2, 30, 40], "hint": "red hat"}'
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        f"[{GOOD}]",
+        f"```json\n[{GOOD}]\n```",
+        f"[{GOOD},]",
+        f"[{GOOD}",
+        GOOD,
+        f"{GOOD},",
+        GOOD[:-1],
+        "[{'bbox_2d': [1, 2, 30, 40], 'hint': 'red hat'}]",
+        "[{bbox_2d: [1, 2, 30, 40], hint: 'red hat'}]",
+        '[{"bbox": ["1", "2", "30", "40.0"], "hint": "red hat"}]',
+        '[{"box_2d": [1, 2, 30, 40,], "hint": "red hat", "point_2d": null}]',
+        '[{"bbox_2d": [1, 2, 30, 40] "hint": "red hat"}]',
+        '[{"hint": "red hat" "bbox_2d": [1, 2, 30, 40]}]',
+        '[{"bbox_2d": [30, 40, 1, 2], "hint": "red hat"}]',
+        '{"regions": [{"bbox_2d": [1, 2, 30, 40], "hint": "red hat"}]}',
+        "[{'bbox_2d': (1), 'hint': None}, {'bbox_2d': [1, 2, 30, 40], 'hint': 'red hat'}]",
+    ],
+)
+def test_a_region_list_that_is_nearly_json_is_read(block):
+    plan = read(block)
+    assert [(region.box, region.hint) for region in plan.regions] == [((1, 2, 30, 40), "red hat")]
+    assert plan.global_prompt == "dusk"
+
+
+def test_quotes_and_apostrophes_inside_single_quoted_hints_survive():
+    plan = read("""[{'bbox_2d': [1, 2, 30, 40], 'hint': 'the man's "big" hat'},]""")
+    assert plan.regions[0].hint == """the man's "big" hat"""
+    assert any("single quotes" in warning for warning in plan.warnings)
+
+
+def test_a_reply_cut_off_keeps_its_whole_items_and_says_so():
+    plan = plan_from_text(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"bbox_2d": [5, 6, 70, 80], "hint": "make it bl', (640, 427), "pixels")
+    assert len(plan.regions) == 1
+    assert any("cut off" in warning for warning in plan.warnings)
+    assert any("item 2 was dropped" in warning for warning in plan.warnings)
+    # A box that was cut may have lost digits.
+    plan = plan_from_text(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"hint": "x", "bbox_2d": [5, 6, 70, 8', (640, 427), "pixels")
+    assert len(plan.regions) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ('{"bbox_2d": [1, 2, 3], "hint": "a"}', "four numbers, found 3"),
+        ('{"bbox_2d": [1, 2, 3, 4, 5], "hint": "a"}', "four numbers, found 5"),
+        ('{"bbox_2d": [1, 2, "x", 4], "hint": "a"}', "not a finite number"),
+        ('{"bbox_2d": [1, 2, NaN, 4], "hint": "a"}', "not a finite number"),
+        ('{"bbox_2d": [1, 2, 1e999, 4], "hint": "a"}', "not a finite number"),
+        ('{"bbox_2d": [1, 2, true, 4], "hint": "a"}', "not a finite number"),
+        ('{"bbox_2d": [1, 2, 1, 4], "hint": "a"}', "no area"),
+        ('{"bbox_2d": [-9, -9, -1, -1], "hint": "a"}', "outside the image of 640x427"),
+        ('{"bbox_2d": [1, 2, 3, 4], "hint": " "}', "no hint"),
+        ('{"bbox_2d": [1, 2, 3, 4], "label": "apple"}', "only the label"),
+        ('{"hint": "a"}', "no bbox_2d"),
+        ("7", "not an object"),
+    ],
+)
+def test_an_unusable_item_is_dropped_with_its_reason_before_regions_are_numbered(item, reason):
+    plan = read(f"[{item}, {GOOD}]")
+    assert plan.ids == ("r1",)
+    assert plan.regions[0].hint == "red hat"
+    assert any("item 1 was dropped" in warning and reason in warning for warning in plan.warnings), plan.warnings
+
+
+def test_a_box_over_the_border_is_clamped_on_all_sides_and_reported():
+    plan = read('[{"bbox_2d": [-5, -5, 700, 500], "hint": "a"}]')
+    assert plan.regions[0].box == (0, 0, 640, 427)
+    assert any("clamped" in warning for warning in plan.warnings)
+
+
+def test_boxes_copied_from_the_planners_instructions_are_dropped_and_similar_ones_are_doubted():
+    copied = '{"bbox_2d": [10, 150, 150, 210], "hint": "change this apple to a pear"}'
+    plan = read(f'[{copied}, {GOOD}, {{"bbox_2d": [150, 50, 200, 150], "hint": "make the door blue"}}]')
+    assert [region.hint for region in plan.regions] == ["red hat", "make the door blue"]
+    assert any("item 1 was dropped" in w and "instructions" in w for w in plan.warnings)
+    assert any("item 3" in w and "check" in w for w in plan.warnings)
+
+
+def test_the_first_of_several_blocks_counts_and_the_others_are_reported():
+    plan = plan_from_text(
+        f'<think>I will write <region>[] here</think><gen_image>dusk</gen_image><region>[{GOOD}]</region>'
+        '<region>[{"bbox_2d": [5, 6, 7, 8], "hint": "no"}]</region><answer>done</answer>', (640, 427), "pixels"
+    )
+    assert [region.hint for region in plan.regions] == ["red hat"]
+    assert any("2 <region> blocks" in warning for warning in plan.warnings)
+    assert plan.reasoning.startswith("I will write")
+
+
+def test_a_closing_tag_inside_a_hint_does_not_end_the_block():
+    for block in (f'[{{"bbox_2d": [5, 6, 70, 80], "hint": "write </region> on it"}}, {GOOD}]', "```json\n[{'bbox_2d': [5, 6, 70, 80], 'hint': 'write </region> on it'}, " + GOOD + "]\n```"):
+        assert [region.hint for region in read(block).regions] == ["write </region> on it", "red hat"]
+
+
+@pytest.mark.parametrize("tag", ["gen_image", "global", "GEN_IMAGE", " gen_image "])
+def test_both_names_of_the_global_tag_are_read(tag):
+    plan = plan_from_text(f"<{tag}> at dusk </{tag}><region>[]</region>", (640, 427))
+    assert (plan.global_prompt, plan.regions, plan.warnings) == ("at dusk", (), ())
+
+
+@pytest.mark.parametrize("quotes", ["''", "\u2018\u2019", '""'])
+def test_the_quoted_placeholder_is_the_placeholder(quotes):
+    plan = plan_from_text(f"<gen_image>{quotes[0]}Keep remaining part of image unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>", (640, 427))
+    assert plan.global_prompt == KEEP_UNCHANGED
+
+
+@pytest.mark.parametrize("block", ["", "<gen_image>  </gen_image>"])
+def test_without_a_global_text_the_placeholder_stands_and_is_reported(block):
+    plan = plan_from_text(f"{block}<region>[{GOOD}]</region>", (640, 427))
+    assert plan.global_prompt == KEEP_UNCHANGED
+    assert any("gen_image" in warning for warning in plan.warnings)
+
+
+def test_without_a_region_block_the_plan_is_global_only_and_says_so():
+    plan = plan_from_text("<think>hm</think><gen_image>at dusk</gen_image>", (640, 427))
+    assert (plan.global_prompt, plan.regions) == ("at dusk", ())
+    assert any("no <region>" in warning for warning in plan.warnings)
+    plan = plan_from_text("<gen_image>at dusk</gen_image><region>there is nothing to change</region>", (640, 427))
+    assert plan.regions == ()
+    assert any("cannot be read" in warning for warning in plan.warnings)
+
+
+def test_a_plan_with_nothing_left_to_edit_says_so():
+    plan = plan_from_text('<region>[{"bbox_2d": [1, 2, 3], "hint": "x"}]</region>', (640, 427))
+    assert any("nothing is left to edit" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("text", [f"[{GOOD}]", GOOD, f"Here you are:\n```json\n[{GOOD}]\n```\nDone.", f'{{"global_prompt": "dusk", "regions": [{GOOD}]}}'])
+def test_a_bare_region_list_is_a_plan(text):
+    plan = plan_from_text(text, (640, 427), "pixels")
+    assert [region.hint for region in plan.regions] == ["red hat"]
+    assert plan.global_prompt == ("dusk" if "dusk" in text else KEEP_UNCHANGED)
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "make the hat red", "[1, 2, 3, 4]", "[[1, 2, 3, 4]]", '"text"', "7", '{"a": 1}', "[see below]", "<think>only this</think>", "<answer>4</answer>"])
+def test_any_other_text_is_refused(text):
+    with pytest.raises(PlanError):
+        plan_from_text(text, (640, 427))
+
+
+def test_a_wrong_extra_key_costs_the_key_and_not_the_region():
+    plan = read('[{"bbox_2d": [1, 2, 30, 40], "hint": "red hat", "start": 0.9, "end": 0.1, "id": 7}]')
+    assert plan.ids == ("r1",)
+    assert (plan.regions[0].start, plan.regions[0].end) == (0.0, 1.0)
+    assert any("starts at 0.9" in warning for warning in plan.warnings)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PIECE | TEXT | st.sampled_from(["<region>", "<gen_image>x</gen_image>", "[", "{", "}", GOOD, ",", '"bbox_2d":', "[1,2,3,4]", "```", ":"]), max_size=12).map("".join))
+def test_any_text_gives_a_plan_or_a_plan_error(text):
+    with contextlib.suppress(PlanError):
+        plan_from_text(text, (64, 48))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<", "< ", "<region>[", "<region>", "</region>", "[", "{", "[{", '{"a":', "'", '"', '" ', '", ', "\\", "[,", "```", "&amp;", "&", "1,", ' "a" ', "{'a': 'b' "],
+)
+def test_reading_takes_time_linear_in_the_length(piece):
+    text = "<gen_image>x</gen_image><region>" + piece * (300_000 // len(piece))
+    began = time.perf_counter()
+    plan_from_text(text, (64, 48))
+    assert time.perf_counter() - began < 4
+
+
+def test_the_choice_of_coordinates_is_told():
+    assert "644x420" in read_plan(f"<gen_image>x</gen_image><region>[{GOOD}]</region>", (640, 427))[1]
+    assert read_tags(f"<gen_image>x</gen_image><region>[{GOOD}]</region>").items[0].box == (1, 2, 30, 40)

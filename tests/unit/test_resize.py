@@ -267,6 +267,18 @@ def test_a_coarse_mask_keeps_its_place_in_a_crop():
     assert got[:, 800:].all() and not got[:, :800].any()
 
 
+def test_a_coarse_mask_keeps_its_place_in_a_crop_of_either_side():
+    cells = np.zeros((4, 4), bool)
+    cells[1, 2] = True
+    for size in ((800, 600), (600, 800)):
+        transform = make_transform(size, "multiple_of", "crop", 800)
+        assert transform.working_size == (800, 800)
+        region = Region("a", (0, 0, *size), "x", mask=RegionMask.from_array(cells))
+        ys, xs = np.nonzero(transform.map_plan(plan_of(size, region)).regions[0].mask.to_array())
+        x1, y1, x2, y2 = transform.map_box((size[0] / 2, size[1] / 4, size[0] * 3 / 4, size[1] / 2))
+        assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == pytest.approx((x1, y1, x2, y2), abs=1)
+
+
 def test_padding_holds_no_mask():
     transform = make_transform((500, 1000), "multiple_of", "pad", 1000)
     region = Region("a", (0, 0, 500, 1000), "x", mask=RegionMask.from_array(np.ones((2, 2))))

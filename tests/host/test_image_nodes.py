@@ -1,0 +1,168 @@
+"""The image nodes as the host runs them: batches and lists beside plans, the way back, masks, the preview."""
+
+import asyncio
+
+import comfy.utils
+import execution
+import folder_paths
+import pytest
+import torch
+from comfy_api.latest._io import get_finalized_class_inputs
+from comfy_extras.nodes_flux import PREFERRED_KONTEXT_RESOLUTIONS, FluxKontextImageScale
+from replan.nodes import images, previews
+from replan.nodes.images import RePlanRegionMasks, RePlanResize, RePlanRestore
+from replan.nodes.previews import RePlanPlanPreview
+from replan.planner.plan import Region, RegionPlan
+from replan.planner.resize import KONTEXT_SIZES, working_size
+
+IMAGE = torch.rand(1, 427, 640, 3, generator=torch.Generator().manual_seed(0))
+
+
+def run(node, **lists):
+    """Call a node as the host does: every input a list, outputs merged; returns (outputs, ui)."""
+    _, _, v3_data = get_finalized_class_inputs(node.INPUT_TYPES(), dict.fromkeys(lists))
+    v3_data["hidden_inputs"] = {}
+    outputs, ui, *_ = asyncio.run(execution.get_output_data("prompt", "1", node, lists, v3_data=v3_data))
+    return outputs, ui
+
+
+def plan(name="a", size=(640, 427)):
+    return RegionPlan(size, regions=(Region(name, (size[0] / 2, 0, size[0], size[1] / 2), "red"),))
+
+
+def resize(image, plans=None, target="flux_kontext", method="stretch", **more):
+    lists = {} if plans is None else {"plan": plans}
+    outputs, _ = run(RePlanResize, image=image, target=[target], method=[method], **lists, **more)
+    return outputs
+
+
+def test_ids_sockets_and_their_order_are_the_public_contract():
+    found = {
+        node.GET_SCHEMA().node_id: (
+            [f"{entry.id}{'?' * bool(entry.optional)}" for entry in node.GET_SCHEMA().inputs],
+            list(node.RETURN_TYPES),
+        )
+        for node in (*images.NODES, RePlanPlanPreview)
+    }
+    assert found == {
+        "RePlanResize": (["image", "plan?", "target", "method", "multiple?"], ["IMAGE", "REGION_PLAN", "REPLAN_TRANSFORM"]),
+        "RePlanRestore": (["image", "transform", "original?", "mask?", "feather?"], ["IMAGE"]),
+        "RePlanRegionMasks": (["plan", "width", "height", "feather"], ["MASK", "MASK", "MASK"]),
+        "RePlanPlanPreview": (["plan", "image?", "patch?"], ["IMAGE"]),
+    }
+
+
+@pytest.mark.parametrize("node", [*images.NODES, *previews.NODES], ids=lambda node: node.__name__)
+def test_every_node_explains_itself(node):
+    schema = node.GET_SCHEMA()
+    assert schema.display_name.startswith("RePlan ") and schema.category.startswith("RePlan/")
+    assert schema.description and len(schema.search_aliases) >= 3
+    assert all(entry.tooltip for entry in schema.inputs) and all(entry.tooltip for entry in schema.outputs)
+
+
+def test_image_plan_and_transform_come_out_together():
+    (image,), (moved,), (transform,) = resize([IMAGE], [plan()])
+    assert image.shape == (1, 832, 1248, 3)
+    assert moved.image_size == (1248, 832)
+    assert moved.regions[0].box == (624, 0, 1248, 416)
+    assert transform.source_size == (640, 427)
+
+
+def test_without_a_plan_an_empty_one_of_the_working_size_comes_out():
+    _, (moved,), _ = resize([IMAGE])
+    assert moved == RegionPlan((1248, 832))
+
+
+def test_a_batch_with_one_plan_stays_a_batch_with_one_plan():
+    out = resize([IMAGE.expand(3, -1, -1, -1)], [plan()])
+    assert [len(values) for values in out] == [1, 1, 1]
+    assert out[0][0].shape == (3, 832, 1248, 3)
+
+
+def test_a_batch_with_a_plan_for_each_image_comes_out_in_pairs():
+    batch = torch.stack([torch.full((427, 640, 3), level) for level in (0.2, 0.7)])
+    out = resize([batch], [plan("a"), plan("b")])
+    assert [image.shape[0] for image in out[0]] == [1, 1]
+    assert [round(float(image.mean()), 2) for image in out[0]] == [0.2, 0.7]
+    assert [p.ids for p in out[1]] == [("a",), ("b",)]
+
+
+def test_a_list_of_images_of_different_sizes_goes_with_its_plans():
+    other = torch.rand(1, 500, 399, 3)
+    out = resize([IMAGE, other], [plan("a"), plan("b", (399, 500))])
+    assert [p.image_size for p in out[1]] == [(1248, 832), (880, 1184)]
+
+
+def test_several_plans_for_one_image_each_get_it():
+    out = resize([IMAGE], [plan("a"), plan("b")])
+    assert [len(values) for values in out] == [2, 2, 2]
+
+
+def test_wrong_counts_and_wrong_sizes_are_refused_by_name():
+    with pytest.raises(ValueError, match="RePlan Resize: found 3 plans for 2 images"):
+        resize([IMAGE.expand(2, -1, -1, -1)], [plan()] * 3)
+    with pytest.raises(ValueError, match="RePlan Resize: .*400x400.*640x427"):
+        resize([IMAGE], [plan(size=(400, 400))])
+
+
+def test_the_presets_and_the_crop_are_the_host_s():
+    assert tuple(PREFERRED_KONTEXT_RESOLUTIONS) == KONTEXT_SIZES
+    for size in [(640, 427), (333, 1000), (1500, 800), (801, 1403)]:
+        picture = torch.rand(1, size[1], size[0], 3)
+        theirs = FluxKontextImageScale.execute(picture).args[0]
+        (ours,), _, (transform,) = resize([picture], method="crop")
+        assert ours.shape == theirs.shape
+        x1, y1, x2, y2 = transform.source_box
+        part = picture[:, y1:y2, x1:x2].movedim(-1, 1)
+        cut = comfy.utils.common_upscale(part, *transform.working_size, "lanczos", "disabled").movedim(1, -1)
+        assert torch.equal(cut, theirs)
+
+
+def test_the_plus_encoder_of_the_host_keeps_its_target_s_size():
+    """TextEncodeQwenImageEditPlus hands the VAE the image it was given, and not a resized one."""
+    from comfy_extras.nodes_qwen import TextEncodeQwenImageEditPlus
+
+    class Clip:
+        def tokenize(self, *args, **kwargs):
+            return {}
+
+        def encode_from_tokens_scheduled(self, tokens):
+            return [[torch.zeros(1, 1, 1), {}]]
+
+    class Vae:
+        seen = None
+
+        def encode(self, pixels):
+            Vae.seen = pixels
+            return torch.zeros(1)
+
+    for size in [(640, 427), (333, 1000), (1500, 800), (4000, 3000)]:
+        (image,), *_ = resize([torch.rand(1, size[1], size[0], 3)], target="qwen_image_edit_plus")
+        assert (image.shape[2], image.shape[1]) == working_size(size, "qwen_image_edit_plus")
+        TextEncodeQwenImageEditPlus.execute(Clip(), "x", Vae(), image)
+        assert torch.equal(Vae.seen, image)
+
+
+@pytest.mark.parametrize("method", ["stretch", "crop", "pad"])
+def test_the_way_back_ends_at_the_original_size_and_keeps_it_outside_the_regions(method):
+    (image,), (moved,), (transform,) = resize([IMAGE], [plan()], method=method, target="multiple_of", multiple=[128])
+    _, _, combined = run(RePlanRegionMasks, plan=[moved], width=[0], height=[0], feather=[0])[0]
+    edited = torch.zeros_like(image)
+    ((back,),) = run(RePlanRestore, image=[edited], transform=[transform], original=[IMAGE], mask=combined)[0]
+    assert back.shape == IMAGE.shape
+    assert torch.equal(back[:, 220:], IMAGE[:, 220:]) and torch.equal(back[:, :, :310], IMAGE[:, :, :310])
+    assert back[:, 80:180, 360:560].max() < 1e-6
+
+
+def test_the_preview_is_an_output_and_a_picture_on_the_node(tmp_path):
+    before = folder_paths.get_temp_directory()
+    folder_paths.set_temp_directory(str(tmp_path))
+    try:
+        ((preview,),), ui = run(RePlanPlanPreview, plan=[plan()], image=[IMAGE.expand(2, -1, -1, -1)])
+    finally:
+        folder_paths.set_temp_directory(before)
+    assert preview.shape == (2, 427, 640, 3)
+    assert len(ui["images"]) == 2 and len(list(tmp_path.iterdir())) == 2
+    assert RePlanPlanPreview.OUTPUT_NODE
+    with pytest.raises(ValueError, match="RePlan Plan Preview: .*640x427.*300x427"):
+        run(RePlanPlanPreview, plan=[plan()], image=[IMAGE[:, :, :300]])

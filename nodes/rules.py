@@ -1,8 +1,11 @@
 """Nodes that choose the rules, put them on a model, and show them."""
 
-from comfy_api.latest import io
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
 
-from ..attention.rules import FAMILIES, PRESETS, make_rules
+from ..attention.rules import FAMILIES, PRESETS, describe, make_rules
+from ..planner.plan import Region, RegionPlan
 from .sockets import CATEGORY, PlanSocket, RulesSocket, naming
 
 
@@ -72,7 +75,7 @@ class RePlanRules(io.ComfyNode):
     def execute(cls, preset, switch, switch_step, family, plan=None, matrix="") -> io.NodeOutput:
         with naming(cls):
             rules, warnings = make_rules(preset, switch, switch_step, family, matrix)
-        return io.NodeOutput(rules, ui={"text": warnings} if warnings else None)
+        return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
 
 
 class RePlanApplyRegionRules(io.ComfyNode):
@@ -113,4 +116,47 @@ class RePlanApplyRegionRules(io.ComfyNode):
         return io.NodeOutput(add_region_rules(model, rules, edited_reference))
 
 
-NODES = [RePlanRules, RePlanApplyRegionRules]
+class RePlanRulesPreview(io.ComfyNode):
+    """Show rules as a table and as a map over the tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RePlanRulesPreview",
+            display_name="RePlan Rules Preview",
+            category=f"{CATEGORY}/rules",
+            description=(
+                "Draw the rules: a table of components (rows are who looks, columns what is seen; orange edges differ from "
+                "the preset) and a map over the tokens of one edited image of the plan's size."
+            ),
+            search_aliases=["attention matrix", "attention map", "show rules", "debug regions"],
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                PlanSocket.Input("plan", optional=True, tooltip="The plan; without one, two example regions are shown."),
+                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
+                io.Combo.Input("family", options=list(FAMILIES), default="flux", tooltip="The model family: Qwen has the picture in its text."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="preview", tooltip="Tables and maps, one of each per phase."),
+                io.String.Output(display_name="report", tooltip="The same tables as text."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, family, plan=None, rules=None) -> io.NodeOutput:
+        from ..attention.draw_rules import draw_rules, example_layout
+
+        with naming(cls):
+            if rules is None:
+                rules, _ = make_rules("replan")
+            if plan is None:
+                regions = [Region("r1", (64, 96, 448, 512), "first"), Region("r2", (384, 448, 928, 960), "second")]
+                plan = RegionPlan((1024, 1024), regions=tuple(regions))
+            layout = example_layout(plan, family)
+            picture = draw_rules(layout, rules, family)
+        image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0).unsqueeze(0)
+        return io.NodeOutput(image, describe(rules, layout.components, family), ui=ui.PreviewImage(image, cls=cls))
+
+
+NODES = [RePlanRules, RePlanApplyRegionRules, RePlanRulesPreview]

@@ -11,5 +11,3 @@ if "replan" not in sys.modules:
     module = importlib.util.module_from_spec(spec)
     sys.modules["replan"] = module
     spec.loader.exec_module(module)
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # `import reference`

@@ -1,8 +1,13 @@
 """Make the checkout importable as the package `replan`, wherever it lies and whatever its folder's name."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
+
+# Before torch is loaded: threads that wait should sleep. On a busy machine they otherwise spin for each other's
+# turn, and a test takes ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -117,9 +117,9 @@ def read_list(text: str) -> Reply | None:
 
 
 def unfenced(text: str) -> str:
-    """The text inside its first code fence, or the text itself; stripped."""
+    """The text inside its first code fence, or the text itself if it has none or begins with JSON; stripped."""
     opening = _FENCE.search(text)
-    if opening is None:
+    if opening is None or text.lstrip().startswith(("[", "{")):
         return text.strip()
     closing = text.find("```", opening.end())
     return text[opening.end() : closing if closing >= 0 else len(text)].strip()

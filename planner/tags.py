@@ -26,10 +26,10 @@ from .plan_json import mask_from_dict, mask_to_dict, shown
 Box = tuple[float, float, float, float]
 
 _NAMES = ("think", "gen_image", "global", "region", "answer", "image_size")
-_TAG_BODY = rf"\s{{0,8}}/?\s{{0,8}}(?:{'|'.join(_NAMES)})\s{{0,8}}>"
+_TAG_BODY = rf"\s{{0,8}}/?\s{{0,8}}(?i:{'|'.join(_NAMES)})\s{{0,8}}>"
 _TAG = re.compile(rf"<\s{{0,8}}(?P<close>/?)\s{{0,8}}(?P<name>{'|'.join(_NAMES)})\s{{0,8}}>", re.IGNORECASE)
-_PLAIN_TAG = re.compile(rf"<(?={_TAG_BODY})", re.IGNORECASE)
-_ESCAPED_TAG = re.compile(rf"&(?P<amps>(?:amp;)*)lt;(?={_TAG_BODY})", re.IGNORECASE)
+_PLAIN_TAG = re.compile(rf"<(?={_TAG_BODY})")
+_ESCAPED_TAG = re.compile(rf"&(?P<amps>(?:amp;)*)lt;(?={_TAG_BODY})")
 _FENCE = re.compile(r"```[a-zA-Z0-9_]{0,16}\s{0,8}")
 _BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
 _LIST_KEYS = ("regions", "region", "objects")

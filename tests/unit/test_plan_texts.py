@@ -14,7 +14,7 @@ from replan.planner.plan_json import plan_from_json, plan_to_json
 from replan.planner.tags import read_tags, write_tags
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-PIECE = st.sampled_from(["</region>", "<gen_image>", "< / think >", "&lt;region>", "&amp;lt;answer>", "```", '"', "'", "},{", "]", "\\", "\n", "a < b", " red hat "])
+PIECE = st.sampled_from(["</region>", "<gen_image>", "< / think >", "&lt;region>", "&amp;lt;answer>", "&LT;REGION>", "<GLOBAL>", "```", '"', "'", "},{", "]", "\\", "\n", "a < b", " red hat "])
 HARD_TEXT = st.lists(TEXT | PIECE, max_size=4).map("".join)
 
 

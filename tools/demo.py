@@ -19,6 +19,7 @@ from host_setup import ROOT, Host, add_arguments, host_from
 
 PHOTOGRAPH = "coffee.png"  # scikit-image, skimage.data.coffee: 600 x 400
 CREDIT = "'coffee' from scikit-image, photograph by Rachel Michetti, CC0"
+EXAMPLE = "replan_demo"  # the name of the pack that holds the demo's own template
 MODELS = {
     "UNETLoader": "tiny_flux1.safetensors",
     "CLIPLoader": "tiny_clip_l.safetensors",
@@ -108,6 +109,9 @@ def main() -> int:
     server = HostServer(
         host.comfyui, base=args.out / "comfyui", pack=ROOT, models=host.models, python=host.python, port=args.port
     )
+    example = write_example(server.base / "example") if args.serve else None
+    if example:
+        server.nodes[EXAMPLE] = server.base / "example"
     begun = time.monotonic()
     print(f"Starting ComfyUI {host.version} ...", flush=True)
     try:
@@ -122,7 +126,7 @@ def main() -> int:
             print("The weights are tiny and random, so the result is noise; the path is the one real models take.")
             print(f"Wrote {args.out / 'demo.png'} (input, plan, result), and each alone beside it")
             if args.serve:
-                serve(server)
+                serve(server, example)
     except PromptError as error:
         sys.exit(f"the edit failed: {error}\n{error.traceback}")
     except ServerError as error:
@@ -132,9 +136,49 @@ def main() -> int:
     return 0
 
 
-def serve(server: HostServer) -> None:
+def write_example(folder: Path) -> str | None:
+    """A pack of one template: the pack's first Flux example on the tiny checkpoints. Its name, or None without one."""
+    found = sorted((ROOT / "example_workflows").glob("*.json"), key=lambda file: "kontext" not in file.name.lower())
+    if not found:
+        return None
+    workflow = json.loads(found[0].read_text(encoding="utf-8"))
+    for nodes in (workflow["nodes"], *(one["nodes"] for one in workflow.get("definitions", {}).get("subgraphs", []))):
+        for node in nodes:
+            use_tiny_models(node)
+    (folder / "example_workflows").mkdir(parents=True, exist_ok=True)
+    (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    (folder / "example_workflows" / found[0].name).write_text(json.dumps(workflow), encoding="utf-8")
+    return found[0].stem
+
+
+def use_tiny_models(node: dict) -> None:
+    """Point one node of a saved workflow at what the demo has."""
+    kind, values = node["type"], node.get("widgets_values")
+    text_encoder = [MODELS["CLIPLoader"], "stable_diffusion", "default"]
+    replaced = {
+        "UNETLoader": [MODELS["UNETLoader"], "default"],
+        "CLIPLoader": text_encoder,
+        "DualCLIPLoader": text_encoder,
+        "VAELoader": [MODELS["VAELoader"]],
+        "LoadImage": [PHOTOGRAPH, "image"],
+    }.get(kind)
+    if kind == "DualCLIPLoader":  # one tiny CLIP-L stands for both text encoders
+        node["type"], node["inputs"] = "CLIPLoader", []
+        node["properties"] = {"Node name for S&R": "CLIPLoader"}
+    if kind == "RePlanPlanFromText":
+        replaced = [json.dumps(PLAN, indent=1), *values[1:]]
+    if replaced:
+        node["widgets_values"] = replaced
+        node.get("properties", {}).pop("models", None)
+
+
+def serve(server: HostServer, example: str | None) -> None:
     """Keep the server up until Ctrl-C."""
-    print(f"Open {server.url} ; Ctrl-C stops the server", flush=True)
+    if example:
+        print(f"Open {server.url}/?template={example}&source={EXAMPLE} for the example, ready to run")
+    else:
+        print(f"Open {server.url} and drop the result's picture on the page to see its graph")
+    print("Ctrl-C stops the server", flush=True)
     while server.running():
         time.sleep(0.5)
     raise ServerError(f"ComfyUI stopped.\n{server.log_end()}")

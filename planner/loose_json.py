@@ -126,8 +126,7 @@ class _Reader:
                 return found
             if first == "":
                 self.repairs.append(CUT_OFF)
-                # A list of objects keeps those that are whole; a list of numbers may have lost its last digits.
-                return found if all(isinstance(item, (dict, list)) for item in found) else CUT
+                return found  # its last value is not in it if that was cut
             if first == "}" and depth > 0:  # the object around it ends: the closing bracket is missing
                 self.repairs.append("missing bracket")
                 return found

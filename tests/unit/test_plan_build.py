@@ -34,6 +34,11 @@ def test_lines_are_hints_in_order_and_win_over_descriptions():
     assert plan.global_prompt == "dusk"
 
 
+def test_an_elements_box_is_top_left_bottom_right_in_thousandths():
+    plan = plan_from_boxes([{"bbox": [100, 200, 300, 400], "desc": "a"}], SIZE)
+    assert plan.regions[0].box == (128, 48, 256, 144)
+
+
 def test_without_lines_descriptions_are_the_hints():
     writing = {"type": "text", "bbox": [0, 0, 500, 500], "text": "OPEN", "desc": "in neon"}
     described = {**BOUNDING, "metadata": {"type": "obj", "desc": "a blue door"}}

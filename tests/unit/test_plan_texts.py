@@ -321,6 +321,14 @@ def test_any_other_text_is_refused(text):
         plan_from_text(text, (640, 427))
 
 
+def test_ids_that_are_written_stay_and_the_others_give_way():
+    ids = ['"id": "r2", ', "", '"id": "hat", ', '"id": "x", ', '"id": "x", ', '"id": 7, ']
+    plan = read("[" + ", ".join("{" + name + GOOD[1:] for name in ids) + "]")
+    assert plan.ids[0] == "r2"
+    assert plan.ids[2] == "hat"
+    assert len(set(plan.ids)) == 6
+
+
 def test_a_wrong_extra_key_costs_the_key_and_not_the_region():
     plan = read('[{"bbox_2d": [1, 2, 30, 40], "hint": "red hat", "start": 0.9, "end": 0.1, "id": 7}]')
     assert plan.ids == ("r1",)

@@ -1,0 +1,258 @@
+"""The example workflows as files: what they name exists, widgets and links fit, and the server would take them.
+
+Only the page turns a saved workflow into a prompt faithfully. `to_prompt` here follows its rules for the plain nodes
+these files hold (no subgraphs, no bypassed nodes), which is enough to find a stale socket or a shifted widget.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "example_workflows").glob("*.json"))
+NOTES = ("Note", "MarkdownNote")
+TYPED = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+SOCKET, WIDGET, TITLE = 20, 24, 30  # heights in pixels on the classic canvas
+TINY = {  # what the small checkpoints of the tests stand in for
+    "flux_kontext_plan": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
+    "flux2_klein_4b_plan": ("tiny_flux2.safetensors", "taef2"),
+}
+
+
+class Slot(NamedTuple):
+    """One input of a node as the page builds it; widget: it holds a value of its own."""
+
+    name: str
+    kind: str
+    options: dict
+    widget: bool
+
+
+def slots(info: dict) -> list[Slot]:
+    """The inputs of a node type in the page's order: required, then optional."""
+    found = []
+    for part in ("required", "optional"):
+        for name in info["input_order"].get(part, []):
+            kind, *rest = info["input"][part][name]
+            options = rest[0] if rest else {}
+            if isinstance(kind, list):
+                kind, options = "COMBO", {**options, "options": kind}
+            found.append(Slot(name, kind, options, kind in TYPED and not options.get("forceInput")))
+    return found
+
+
+def widgets(info: dict) -> list[Slot | None]:
+    """What each saved widget value belongs to; None for the values that the page adds and the server never sees."""
+    found: list[Slot | None] = []
+    for slot in slots(info):
+        if not slot.widget:
+            continue
+        found.append(slot)
+        seed = slot.kind == "INT" and slot.name in ("seed", "noise_seed")
+        if slot.options.get("control_after_generate", seed) or slot.options.get("image_upload"):
+            found.append(None)
+    return found
+
+
+def real_nodes(workflow: dict) -> list[dict]:
+    return [node for node in workflow["nodes"] if node["type"] not in NOTES]
+
+
+def to_prompt(workflow: dict, nodes: dict) -> dict:
+    """The workflow in API format."""
+    origins = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in real_nodes(workflow):
+        named = zip(widgets(nodes[node["type"]]), node["widgets_values"], strict=True)
+        inputs = {slot.name: value for slot, value in named if slot is not None}
+        inputs.update({entry["name"]: origins[entry["link"]] for entry in node["inputs"] if entry["link"]})
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+def model_files(workflow: dict) -> set[str]:
+    return {model["name"] for node in real_nodes(workflow) for model in node["properties"].get("models", [])}
+
+
+@pytest.fixture(scope="module")
+def nodes(server) -> dict:
+    return server.get("/object_info")
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def file(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def workflow(file) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_the_examples_are_there_and_the_host_lists_them(server):
+    assert [file.stem for file in FILES] == [
+        "flux2_klein_4b_plan", "flux_kontext_plan", "qwen_image_edit_2511_lora_plan",
+    ]  # fmt: skip
+    assert sorted(server.get("/workflow_templates")["replan"]) == [file.stem for file in FILES]
+
+
+def test_it_has_a_thumbnail_and_a_note(file, workflow):
+    thumbnail = file.with_suffix(".jpg")
+    assert thumbnail.stat().st_size < 60_000
+    with Image.open(thumbnail) as picture:
+        assert max(picture.size) == 512
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] in NOTES]
+    assert notes
+    for name in model_files(workflow):
+        assert any(name in note for note in notes), f"the note does not say where to get {name}"
+
+
+def test_every_node_exists_and_its_values_fit_its_widgets(workflow, nodes):
+    assert workflow["version"] == 0.4
+    files = model_files(workflow)
+    for node in real_nodes(workflow):
+        where = f"{node['type']} (node {node['id']})"
+        assert node["type"] in nodes, where
+        expected = widgets(nodes[node["type"]])
+        assert len(node["widgets_values"]) == len(expected), where
+        for slot, value in zip(expected, node["widgets_values"], strict=True):
+            if slot is None:
+                assert value in ("fixed", "randomize", "increment", "decrement", "image"), where
+            elif slot.kind == "COMBO":
+                assert value in files or value in slot.options["options"] or slot.options.get("image_upload"), (where, slot.name, value)
+            elif slot.kind == "STRING":
+                assert isinstance(value, str), (where, slot.name)
+            elif slot.kind == "BOOLEAN":
+                assert isinstance(value, bool), (where, slot.name)
+            else:
+                assert isinstance(value, int if slot.kind == "INT" else (int, float)) and not isinstance(value, bool), (where, slot.name)
+                assert slot.options.get("min", value) <= value <= slot.options.get("max", value), (where, slot.name)
+
+
+def test_sockets_and_links_fit_the_nodes(workflow, nodes):
+    by_id = {node["id"]: node for node in workflow["nodes"]}
+    assert len(by_id) == len(workflow["nodes"]) and workflow["last_node_id"] == max(by_id)
+    links = {link[0]: link for link in workflow["links"]}
+    assert len(links) == len(workflow["links"]) and workflow["last_link_id"] == max(links)
+    for node in real_nodes(workflow):
+        info = nodes[node["type"]]
+        where = f"{node['type']} (node {node['id']})"
+        shown = [slot for slot in slots(info) if not slot.options.get("socketless")]
+        wanted = [s for s in shown if not s.widget] + [s for s in shown if s.widget]
+        assert [(entry["name"], entry["type"]) for entry in node["inputs"]] == [(s.name, s.kind) for s in wanted], where
+        assert [(out["name"], out["type"]) for out in node["outputs"]] == list(zip(info["output_name"], info["output"], strict=True)), where
+        for index, entry in enumerate(node["inputs"]):
+            if entry["link"] is not None:
+                assert links[entry["link"]][3:5] == [node["id"], index], where
+        for index, out in enumerate(node["outputs"]):
+            for link in out["links"] or []:
+                assert links[link][1:3] == [node["id"], index], where
+        for name in info["input_order"].get("required", []):
+            entry = next((e for e in node["inputs"] if e["name"] == name), None)
+            assert entry is None or "widget" in entry or entry["link"] is not None, f"{where}: {name} is not connected"
+    for number, origin, slot, target, index, kind in workflow["links"]:
+        out, entry = by_id[origin]["outputs"][slot], by_id[target]["inputs"][index]
+        assert number in (out["links"] or []) and entry["link"] == number
+        assert out["type"] == kind and (entry["type"] == "*" or kind in entry["type"].split(",")), (origin, target)
+
+
+def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
+    """The global prompt is the encoder's text, the plan moves with its image, and Qwen's hints see the encoder's image."""
+    prompt = to_prompt(workflow, nodes)
+    kinds = {key: node["class_type"] for key, node in prompt.items()}
+    (planned,) = [key for key, kind in kinds.items() if kind == "RePlanPlanFromText"]
+    (resized,) = [key for key, kind in kinds.items() if kind == "RePlanResize"]
+    (hints,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "RePlanRegionConditioning"]
+    texts = [node["inputs"].get("text", node["inputs"].get("prompt")) for node in prompt.values() if "TextEncode" in node["class_type"]]
+    assert [planned, 1] in texts
+    assert prompt[resized]["inputs"]["plan"] == [planned, 0]
+    assert prompt[resized]["inputs"]["image"] == prompt[planned]["inputs"]["image"]
+    assert hints["plan"] == [resized, 1]
+    encoders = [node["inputs"] for node in prompt.values() if node["class_type"] == "TextEncodeQwenImageEditPlus"]
+    assert hints.get("image") == (encoders[0]["image1"] if encoders else None)
+    assert all(inputs["image1"] == [resized, 0] for inputs in encoders)
+
+
+def test_every_loader_says_where_its_files_come_from(workflow):
+    loaders = [node for node in real_nodes(workflow) if "Loader" in node["type"]]
+    assert len(loaders) >= 3
+    for node in loaders:
+        files = [value for value in node["widgets_values"] if str(value).endswith(".safetensors")]
+        models = node["properties"]["models"]
+        assert [model["name"] for model in models] == files
+        for model in models:
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith("/" + model["name"])
+            assert model["directory"] in ("diffusion_models", "text_encoders", "vae", "loras")
+
+
+def test_no_node_lies_on_another_and_groups_have_titles(workflow):
+    boxes = []
+    for node in workflow["nodes"]:
+        (x, y), (width, height) = node["pos"], node["size"]
+        plain = [entry for entry in node.get("inputs", []) if "widget" not in entry]
+        rows = SOCKET * max(len(plain), len(node.get("outputs", []))) + WIDGET * len(node["widgets_values"])
+        if node["type"] not in NOTES:
+            assert height >= rows, f"{node['type']} (node {node['id']}) is {height} high and needs {rows}"
+        boxes.append((x, y - TITLE, x + width, y + height, node))
+    for i, (x1, y1, x2, y2, node) in enumerate(boxes):
+        for a1, b1, a2, b2, other in boxes[:i]:
+            assert x2 <= a1 or a2 <= x1 or y2 <= b1 or b2 <= y1, (node["type"], other["type"])
+        for group in workflow["groups"]:
+            left, top, width, height = group["bounding"]
+            inside = left <= x1 and top + TITLE <= y1 and x2 <= left + width and y2 <= top + height
+            apart = x2 <= left or left + width <= x1 or y2 <= top or top + height <= y1
+            assert inside or apart, f"{node['type']} (node {node['id']}) lies across the edge of '{group['title']}'"
+    assert all(group["title"] for group in workflow["groups"])
+
+
+def upload_picture(server, prompt: dict, folder: Path, size: tuple[int, int] | None = None) -> None:
+    """Put the photograph that the workflow loads into the server's input folder, at another size if wanted."""
+    from skimage import data
+
+    name = next(node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "LoadImage")
+    picture = Image.fromarray(getattr(data, Path(name).stem)())
+    file = folder / name
+    (picture.resize(size) if size else picture).save(file)
+    assert server.upload_image(file) == name
+
+
+def test_the_server_objects_to_missing_model_files_only_and_shows_the_plan(workflow, nodes, server, tmp_path):
+    """The branch that needs no model, the preview of the plan, runs all the same."""
+    prompt = to_prompt(workflow, nodes)
+    upload_picture(server, prompt, tmp_path)
+    answer = server.post("/prompt", {"prompt": prompt})
+    missing = set()
+    for about in answer["node_errors"].values():
+        for error in about["errors"]:
+            assert error["type"] == "value_not_in_list", (about["class_type"], error)
+            missing.add(error["extra_info"]["received_value"])
+    assert missing == model_files(workflow)
+    result = server.wait(answer["prompt_id"])
+    preview = next(key for key, node in prompt.items() if node["class_type"] == "RePlanPlanPreview")
+    assert len(server.images(result, preview)) == 1
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_it_runs_with_tiny_models_in_place_of_the_real_ones(name, nodes, server, tmp_path):
+    """Flux only: the Qwen one needs a text encoder of 7 G parameters."""
+    prompt = to_prompt(json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")), nodes)
+    upload_picture(server, prompt, tmp_path, (192, 128))
+    model, vae = TINY[name]
+    for node in prompt.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "UNETLoader":
+            inputs["unet_name"] = model
+        elif node["class_type"] == "VAELoader":
+            inputs["vae_name"] = vae
+        elif "CLIPLoader" in node["class_type"]:
+            node["class_type"], node["inputs"] = "CLIPLoader", {"clip_name": "tiny_clip_l.safetensors", "type": "stable_diffusion"}
+        elif node["class_type"] == "RePlanResize":
+            inputs["target"] = "multiple_of"
+        elif "steps" in inputs:
+            inputs["steps"] = 2
+    saved = next(key for key, node in prompt.items() if node["class_type"] == "SaveImage")
+    result = server.run(prompt)
+    assert len(server.images(result, saved)) == 1

@@ -35,7 +35,8 @@ _built: dict = {}
 
 
 def build(family: str, **changes) -> comfy.model_patcher.ModelPatcher:
-    """A fresh ModelPatcher of a family; models of the same sizes share their weights' module."""
+    """A fresh ModelPatcher of a family. Those of the same sizes are clones of one, as from a loader node, so the host
+    takes one's patches off before it puts another's on."""
     key = (family, repr(sorted(changes.items())))
     if key not in _built:
         sizes = {**SIZES[family], **changes}
@@ -47,9 +48,9 @@ def build(family: str, **changes) -> comfy.model_patcher.ModelPatcher:
         else:
             weights = {"flux": flux1, "flux2": flux2}[family]()
         model.diffusion_model.load_state_dict(weights)
-        _built[key] = model.eval()
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(_built[key], cpu, cpu)
+        cpu = torch.device("cpu")
+        _built[key] = comfy.model_patcher.ModelPatcher(model.eval(), cpu, cpu)
+    return _built[key].clone()
 
 
 def seeded(*shape, seed=0):

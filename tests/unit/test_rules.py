@@ -1,0 +1,126 @@
+"""Rules as values: presets, matrices, the switch, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+from replan.attention.components import components
+from replan.attention.payload import RegionError
+from replan.attention.rules import PRESETS, Rules, describe, make_rules, unknown_cells
+
+IDS = ("r1", "b", "third one")
+PARTS = components(IDS, True, True, (2, 3))
+KEYS = [part.key for part in PARTS]
+
+
+def cell(table, query, key):
+    return bool(table[KEYS.index(query), KEYS.index(key)])
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "off"])
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_a_preset_is_the_published_table(preset, phase):
+    table = Rules(preset).table(PARTS, phase)
+    for i, query in enumerate(KEYS):
+        for j, key in enumerate(KEYS):
+            assert table[i, j] == reference.allowed(preset, phase, query, key), f"{query} -> {key}"
+
+
+def test_a_matrix_changes_single_cells_by_region_id_and_by_wildcard():
+    matrix = {"after": {"noise_background|noise:*": False, "noise_background|noise:b": True, "image_prompt|hint:*": False}}
+    table = make_rules("replan", matrix=json.dumps(matrix))[0].table(PARTS, "after")
+    assert not cell(table, "noise_background", "noise:r1")
+    assert cell(table, "noise_background", "noise:b")
+    assert not any(cell(table, "image_prompt", f"hint:{i}") for i in IDS)
+
+
+def test_deleting_a_region_moves_no_other_regions_cells():
+    rules = make_rules("replan", matrix={"after": {"hint:third one|noise:third one": False}})[0]
+    fewer = components(("r1", "third one"), True, True, ())
+    keys = [part.key for part in fewer]
+    table = rules.table(fewer, "after")
+    differs = np.argwhere(table != Rules().table(fewer, "after")).tolist()
+    assert differs == [[keys.index("hint:third one"), keys.index("noise:third one")]]
+    gone = components(("r1",), True, True, ())
+    assert np.array_equal(rules.table(gone, "after"), Rules().table(gone, "after"))
+    assert unknown_cells(rules, gone) == ["hint:third one|noise:third one"]
+    assert unknown_cells(rules, fewer) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(KEYS), st.booleans()), max_size=40), st.sampled_from(list(PRESETS)))
+def test_no_matrix_blinds_a_component(cells, preset):
+    matrix = {f"{q}|{k}": allowed for q, k, allowed in cells if q != k}
+    matrix.update({f"{kind}:*|{kind}:*": False for kind in ("hint", "noise", "image")})
+    table = make_rules(preset, matrix={"after": matrix})[0].table(PARTS, "after")
+    assert table.diagonal().all()
+
+
+def test_a_region_that_is_not_active_has_a_hint_that_nobody_sees():
+    table = Rules().table(PARTS, "after", frozenset({1}))
+    seen_by = table[:, KEYS.index("hint:b")]
+    assert seen_by.sum() == 1
+    assert seen_by[KEYS.index("hint:b")]
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "expected"), [(0.05, 28, 1), (0.5, 50, 25), (0.7, 50, 35), (0.57, 100, 57), (0.29, 100, 29), (0, 9, 0), (1, 9, 9)]
+)
+def test_the_switch_is_an_exact_share_of_the_steps(share, steps, expected):
+    rules = make_rules("local_first", switch=share)[0]
+    assert rules.switch_at(steps, "flux") == expected
+    phases = [rules.phase_at(step, steps, "flux") for step in range(steps)]
+    assert phases == ["before"] * expected + ["after"] * (steps - expected)
+
+
+def test_an_absolute_step_wins_over_the_share_and_a_single_step_can_be_said():
+    assert make_rules("local_first", switch=0.9, switch_step=1)[0].switch_at(28, "flux") == 1
+    assert make_rules("local_first", switch_step=0)[0].switch_at(28, "qwen") == 0
+    assert make_rules("local_first", switch_step=99)[0].switch_at(28, "qwen") == 28
+
+
+def test_without_a_choice_the_switch_is_the_familys():
+    rules = make_rules("local_first")[0]
+    assert [rules.switch_at(20, family) for family in ("flux", "flux2", "qwen")] == [1, 1, 10]
+    assert make_rules("local_first", family="qwen")[0].switch_at(20, "flux") == 10
+
+
+def test_a_preset_without_a_before_phase_says_that_the_switch_does_nothing():
+    rules, warnings = make_rules("replan", switch=0.5)
+    assert rules.switch_at(20, "flux") == 0
+    assert "the switch does nothing" in warnings[0]
+    given_phase, quiet = make_rules("replan", switch=0.5, matrix={"before": {"noise_background|noise:*": False}})
+    assert given_phase.switch_at(20, "flux") == 10
+    assert quiet == []
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(preset="best"), "no rule preset 'best'; the presets are replan"),
+        (dict(switch=2.0), "share of the steps between 0 and 1, found 2.0"),
+        (dict(switch=float("nan")), "share of the steps"),
+        (dict(family="sdxl"), "no model family 'sdxl'"),
+        (dict(matrix="{"), "not JSON"),
+        (dict(matrix="[]"), "JSON object"),
+        (dict(matrix={"version": 2}), "version 2, this pack reads 1"),
+        (dict(matrix={"during": {}}), "holds 'before' and 'after' only"),
+        (dict(matrix={"after": {"main|main": False}}), "every component sees itself"),
+        (dict(matrix={"after": {"main": True}}), "not written 'query|key'"),
+        (dict(matrix={"after": {"main|hint": True}}), "names 'hint'; a component is"),
+        (dict(matrix={"after": {"main:r1|main": True}}), "names 'main:r1'"),
+        (dict(matrix={"after": {"main|hint:r1": 1}}), "must be true or false"),
+        (dict(matrix={"after": []}), "an object of 'query|key'"),
+    ],
+)
+def test_what_is_not_a_rule_is_refused_in_words(kwargs, message):
+    with pytest.raises(RegionError, match=message.replace("|", r"\|")):
+        make_rules(**{"preset": "replan", **kwargs})
+
+
+def test_rules_are_described_with_every_component_and_both_phases():
+    text = describe(make_rules("local_first", switch=0.25)[0], PARTS, "flux")
+    assert "first 25% of the steps" in text
+    assert all(text.count(key) == 2 for key in KEYS)

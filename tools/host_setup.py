@@ -31,6 +31,7 @@ CONSTRAINTS = Path(__file__).resolve().parent / "constraints.txt"
 MIN_PYTHON = (3, 11)
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 WRONG_SUM = "Try again; if it stays so, the registry does not serve the file this was written for."
+UNREACHABLE = ("name resolution", "connection", "timed out", "proxy", "network is unreachable", "from versions: none")
 NEEDED_GB = 9  # torch with CUDA unpacked, ComfyUI's requirements, what pip holds meanwhile
 
 
@@ -244,12 +245,15 @@ def _pip(python: Path, *arguments: str | Path) -> None:
         advice = f"The disk is full: set-up needs about {NEEDED_GB} GB at {HOME} and room in {tempfile.gettempdir()}."
     elif "do not match the hashes" in low:
         advice = f"A file from the registry is not the one this was written for (sha256 differs). {WRONG_SUM}"
-    elif any(sign in low for sign in ("name resolution", "connection", "timed out", "proxy", "network is unreachable")):
-        advice = "The package registry cannot be reached: check the network, a proxy, or pip's own settings (`pip config list`)."
+    elif any(sign in low for sign in UNREACHABLE):
+        advice = (
+            "The package registry cannot be reached, or does not carry this: check the network, a proxy, and pip's own "
+            "settings (`pip config list`)."
+        )
     elif "no matching distribution" in low or "could not find a version" in low:
         advice = (
-            "The registry has no such version for this Python and system, or cannot be reached. Python 3.11 to 3.13 on "
-            "Linux, macOS and Windows is known to it; or use --python."
+            "The registry has no such version for this Python and system: try Python 3.11, 3.12 or 3.13, or bring an "
+            "environment of your own with --python."
         )
     else:
         advice = "What is finished is kept: start the same command again to go on from here."
@@ -319,7 +323,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def host_from(args: argparse.Namespace, extras: Sequence[str] = ("test",)) -> Host:
-    """`ensure_host` for a command: a problem is printed and ends the program with status 2."""
+    """`ensure_host` for a command: a problem is printed and ends the program with status 1."""
     begun = time.monotonic()
     try:
         host = ensure_host(args.host, args.comfyui, args.python, extras)

@@ -16,3 +16,7 @@ if "replan" not in sys.modules:
     module = importlib.util.module_from_spec(spec)
     sys.modules["replan"] = module
     spec.loader.exec_module(module)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: slow; runs with `python tools/test.py --full`")

@@ -23,23 +23,27 @@ _FEW_RANGES = 16
 
 
 class Span(NamedTuple):
-    """Positions along a sequence: as ranges where they are few, as an index tensor where not."""
+    """`count` positions along a sequence: as ranges where they are few; as an index; or as the atoms they are of.
 
-    ranges: tuple[tuple[int, int], ...]
-    index: Tensor | None
+    atoms (boolean, A) and atom (int, L) stand for the positions whose atom is in `atoms`, ascending; they are worked
+    out when needed, because one index for each of hundreds of groups would be as large as a mask.
+    """
+
     count: int
+    ranges: tuple[tuple[int, int], ...] = ()
+    index: Tensor | None = None
+    atoms: Tensor | None = None
+    atom: Tensor | None = None
 
-    @classmethod
-    def of(cls, positions: np.ndarray, device: torch.device) -> Span:
-        """`positions` in the order they are wanted (each ascending run becomes a range)."""
-        if len(positions) == 0:
-            return cls((), None, 0)
-        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
-        if len(breaks) < _FEW_RANGES:
-            edges = np.concatenate(([0], breaks, [len(positions)]))
-            ranges = tuple((int(positions[a]), int(positions[b - 1]) + 1) for a, b in zip(edges[:-1], edges[1:], strict=True))
-            return cls(ranges, None, len(positions))
-        return cls((), torch.as_tensor(positions, dtype=torch.int64, device=device), len(positions))
+    def resolved(self) -> Span:
+        """The same positions as ranges or as an index."""
+        if self.atoms is None:
+            return self
+        inside = self.atoms[self.atom.long()]
+        if inside.device.type == "cpu":
+            return Span(self.count, index=inside.nonzero().squeeze(1))
+        # The number of positions is known, so a stable sort finds them without waiting for the device.
+        return Span(self.count, index=torch.argsort(~inside, stable=True)[: self.count])
 
     def take(self, x: Tensor, dim: int) -> Tensor:
         """The positions of `x` along `dim`; a view when they are one range."""
@@ -70,9 +74,16 @@ class Span(NamedTuple):
             out.narrow(dim, start, end - start).copy_(x.narrow(dim, at, end - start))
             at += end - start
 
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.index is None else self.index.numel() * self.index.element_size()
+
+def _ranges(positions: np.ndarray) -> tuple[tuple[int, int], ...] | None:
+    """Positions, in the order they are wanted, as half-open ranges; None when that takes too many."""
+    if len(positions) == 0:
+        return ()
+    breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+    if len(breaks) >= _FEW_RANGES:
+        return None
+    edges = np.concatenate(([0], breaks, [len(positions)]))
+    return tuple((int(positions[a]), int(positions[b - 1]) + 1) for a, b in zip(edges[:-1], edges[1:], strict=True))
 
 
 class Step(NamedTuple):
@@ -88,38 +99,61 @@ class Step(NamedTuple):
 class DevicePlan(NamedTuple):
     """An IndexPlan on a device: what is kept between layers and steps."""
 
-    plan: IndexPlan
+    queries: int
+    keys: int
     steps: tuple[Step, ...]
     base: Span
     few: Span | None
     few_rows: Tensor | None
     few_sees: Tensor | None
-    atom: Tensor | None
+    atom: Tensor
 
     @property
     def nbytes(self) -> int:
-        """Index memory kept between layers, in bytes."""
+        """Index memory kept between layers, in bytes (views of one tensor counted once)."""
         spans = [self.base, *(span for step in self.steps for span in (step.queries, step.slot))]
-        tensors = [t for t in (self.few_rows, self.few_sees, self.atom) if t is not None]
-        few = self.few.nbytes if self.few is not None else 0
-        return sum(span.nbytes for span in spans) + few + sum(t.numel() * t.element_size() for t in tensors)
+        spans += [] if self.few is None else [self.few]
+        tensors = [t for span in spans for t in (span.index, span.atoms) if t is not None]
+        tensors += [t for t in (self.few_rows, self.few_sees, self.atom) if t is not None]
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        return sum(storages.values()) + sum(16 * len(span.ranges) for span in spans)
 
 
 def to_device(plan: IndexPlan, device: torch.device) -> DevicePlan:
     """Put an index plan's positions on `device`."""
-    steps = tuple(
-        Step(Span.of(g.queries, device), g.start, Span.of(g.slot, device), g.sees_all, i in plan.joint)
-        for i, g in enumerate(plan.groups)
-    )
+    atom = torch.as_tensor(plan.atom, dtype=torch.int32, device=device)
+    # One tensor for all groups' queries and one for all scattered slots; a group's index is a part of it.
+    order = torch.as_tensor(np.concatenate([group.queries for group in plan.groups]), dtype=torch.int64, device=device)
+    keys = [np.flatnonzero(group.slot[plan.atom]) for group in plan.groups]
+    slot_ranges = [_ranges(positions) for positions in keys]
     few = plan.few
+    few_sees = torch.as_tensor(few.sees, device=device) if few else None
+    # A joined group whose keys are gathered has its atoms among the rows of `few_sees` already.
+    row_of = {i: row for row, i in enumerate(i for i, group in enumerate(plan.groups) if group.joint)}
+    shared = {i for i in row_of if slot_ranges[i] is None and plan.groups[i].start is None}
+    scattered = [i for i, found in enumerate(slot_ranges) if found is None and i not in shared]
+    atoms = torch.as_tensor(np.array([plan.groups[i].slot for i in scattered], dtype=bool), device=device)
+    slots = {i: Span(len(keys[i]), atoms=atoms[row], atom=atom) for row, i in enumerate(scattered)}
+    slots |= {i: Span(len(keys[i]), atoms=few_sees[row_of[i]], atom=atom) for i in shared}
+    steps, at = [], 0
+    for i, group in enumerate(plan.groups):
+        count, ranges = len(group.queries), _ranges(group.queries)
+        queries = Span(count, index=order[at : at + count]) if ranges is None else Span(count, ranges)
+        slot = slots.get(i) or Span(len(keys[i]), slot_ranges[i])
+        steps.append(Step(queries, group.start, slot, group.sees_all, group.joint))
+        at += count
+    ranges = _ranges(plan.base)
+    index = torch.as_tensor(plan.base, device=device) if ranges is None else None
+    base = Span(len(plan.base), ranges or (), index)
     return DevicePlan(
-        plan,
-        steps,
-        Span.of(plan.base, device),
-        Span.of(few.queries, device) if few else None,
+        plan.queries,
+        plan.keys,
+        tuple(steps),
+        base,
+        Span(len(few.queries), index=torch.as_tensor(few.queries, device=device)) if few else None,
         torch.as_tensor(few.row, device=device) if few else None,
-        torch.as_tensor(few.sees, device=device) if few else None,
-        torch.as_tensor(few.atom, device=device) if few else None,
+        few_sees,
+        atom,
     )
 
 
@@ -152,7 +186,7 @@ def grouped_attention(
         nonlocal out
         if out is None:
             shape = list(result.shape)
-            shape[out_dim] = plan.plan.queries
+            shape[out_dim] = plan.queries
             out = result.new_empty(shape)
         span.put(out, out_dim, result)
 
@@ -166,8 +200,9 @@ def grouped_attention(
         if step.sees_all:
             store(step.queries, attend(step.queries.take(q, dim), k, v, _rows(mask, step.queries)))
         else:
-            part = _columns(_rows(mask, step.queries), (step.slot,))
-            store(step.queries, attend(step.queries.take(q, dim), step.slot.take(k, dim), step.slot.take(v, dim), part))
+            keys = step.slot.resolved()
+            part = _columns(_rows(mask, step.queries), (keys,))
+            store(step.queries, attend(step.queries.take(q, dim), keys.take(k, dim), keys.take(v, dim), part))
     if not joint_ran:
         _few_queries(attend, q, k, v, plan, dim, mask, store)
     if shared:
@@ -184,11 +219,12 @@ def _shared_layout(attend, q, k, v, plan: DevicePlan, steps: list[Step], dim: in
     plan.base.copy(v, dim, values.narrow(dim, 0, base))
     for step in steps:
         count = step.slot.count
+        rest = step.slot.resolved()
         if count:
-            step.slot.copy(k, dim, keys.narrow(dim, base, count))
-            step.slot.copy(v, dim, values.narrow(dim, base, count))
+            rest.copy(k, dim, keys.narrow(dim, base, count))
+            rest.copy(v, dim, values.narrow(dim, base, count))
         length = base + count - step.start
-        part = _columns(_rows(mask, step.queries), (plan.base, step.slot), step.start)
+        part = _columns(_rows(mask, step.queries), (plan.base, rest), step.start)
         store(
             step.queries,
             attend(
@@ -205,15 +241,12 @@ def _room(x: Tensor, dim: int, length: int) -> Tensor:
 
 def _few_queries(attend, q, k, v, plan: DevicePlan, dim: int, mask, store) -> None:
     """All small groups over all keys, with a mask of just their rows, in calls of bounded size."""
-    keys = plan.plan.keys
+    keys = plan.keys
     # A mask of at most half the bytes of q, so the peak stays within one more copy of q, k, v and the output.
     rows = max(32, min(1024, q.numel() * q.element_size() // (2 * keys * 4)))
-    queries = plan.few.index if plan.few.index is not None else torch.cat(
-        [torch.arange(a, b, device=q.device) for a, b in plan.few.ranges]
-    )
-    for at in range(0, len(queries), rows):
-        some = queries[at : at + rows]
-        span = Span((), some, len(some))
+    for at in range(0, plan.few.count, rows):
+        some = plan.few.index[at : at + rows]
+        span = Span(len(some), index=some)
         sees = plan.few_sees[plan.few_rows[at : at + rows].long()].index_select(1, plan.atom.long())
         bias = torch.zeros(sees.shape, dtype=q.dtype, device=q.device).masked_fill_(~sees, float("-inf"))
         incoming = _rows(mask, span)

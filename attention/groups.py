@@ -18,9 +18,12 @@ import numpy as np
 
 from .components import Layout, unique_rows
 
-# Groups with fewer queries than this share one masked call where masks are honoured: a kernel call of a few
-# queries reads every key for them alone (measured by tools/bench.py on a CPU; see docs/benchmark.md).
-FEW_QUERIES = 48
+# What a kernel call costs a group beside its own work, in queries over all keys; what copying a key costs, in
+# queries over that key; and what a mask makes of a query's work. A group is joined with others in masked calls,
+# where masks are honoured, if that is cheaper (fitted on a CPU with tools/bench.py; see docs/benchmark.md).
+_CALL = 3.0
+_COPY = 15.0
+_MASKED = 1.3
 # A group joins the shared layout only if it sees at least this part of the core; else its keys are gathered.
 _CORE_SHARE = 0.8
 
@@ -28,39 +31,41 @@ _CORE_SHARE = 0.8
 class Group(NamedTuple):
     """Queries (positions, ascending) that see the same keys.
 
-    start: where its slice of the shared layout begins; slot: positions of the keys to put into the slot,
-    ascending. start is None when the keys are gathered on their own; slot then holds all of them.
-    sees_all: the group sees every key as it lies in the call, nothing to move.
+    start: where its slice of the shared layout begins; slot: the atoms whose keys go into the slot, boolean (A).
+    start is None when the keys are gathered on their own; slot then holds all of them. sees_all: the group sees
+    every key as it lies in the call, nothing to move. joint: its queries are in `FewQueries` too.
     """
 
     queries: np.ndarray
     start: int | None
     slot: np.ndarray
     sees_all: bool = False
+    joint: bool = False
 
 
 class FewQueries(NamedTuple):
-    """The queries of all small groups, for masked calls: query i sees key j iff sees[row[i], atom[j]]."""
+    """The queries of all joined groups, for masked calls: query i sees key j iff sees[row[i], atom[j]].
+
+    The rows of `sees` (joined groups, A) are in the order of the groups.
+    """
 
     queries: np.ndarray
     row: np.ndarray
     sees: np.ndarray
-    atom: np.ndarray
 
 
 class IndexPlan(NamedTuple):
     """How one attention call is split.
 
-    groups: all groups, largest first; joint: which of them, by number, are in `few` (empty when few is None);
-    base: positions of the keys of the shared layout before the slot, in its order; slot: the slot's length;
-    queries, keys: the lengths this plan was made for.
+    groups: all groups, largest first; few: the joined ones' queries, None without any; base: positions of the
+    keys of the shared layout before the slot, in its order; atom: the atom of each key; queries, keys: the
+    lengths this plan was made for.
     """
 
     groups: tuple[Group, ...]
-    joint: frozenset[int]
     few: FewQueries | None
     base: np.ndarray
-    slot: int
+    atom: np.ndarray
     queries: int
     keys: int
 
@@ -85,44 +90,43 @@ def plan_groups(layout: Layout, sees: np.ndarray, queries: int) -> IndexPlan:
     query_set = set_of_atom[atom[:queries]]
     counts = np.bincount(query_set, minlength=len(sets))
 
-    order = np.argsort(-counts, kind="stable")
-    small = {int(g) for g in order if counts[g] < FEW_QUERIES and not visible[g][sizes > 0].all()}
-    if len(small) < 2:
-        small = set()
-    layers = _shared_layers(visible, sizes, [int(g) for g in order if not visible[g][sizes > 0].all()], counts)
+    order = [int(g) for g in np.argsort(-counts, kind="stable")]
+    whole = visible[:, sizes > 0].all(axis=1)
+    layers = _shared_layers(visible, sizes, [g for g in order if not whole[g]])
     starts, base = _lay_out(layers, atom)
     by_position = np.argsort(query_set, kind="stable")
     bounds = np.concatenate(([0], np.cumsum(counts)))
-    base_tokens = len(base)
 
     groups: list[Group] = []
-    joint: set[int] = set()
-    slot = 0
+    joint: list[int] = []
     for g in order:
-        g = int(g)
         mine = by_position[bounds[g] : bounds[g + 1]]
-        if visible[g][sizes > 0].all():
-            groups.append(Group(mine, None, np.empty(0, dtype=np.int64), sees_all=True))
+        if whole[g]:
+            groups.append(Group(mine, None, np.zeros(len(sizes), dtype=bool), sees_all=True))
             continue
-        group = _place(mine, visible[g], layers, starts, atom)
-        if group.start is not None and len(group.slot) > max(base_tokens // 2, FEW_QUERIES):
-            group = Group(mine, None, np.flatnonzero(visible[g][atom]))
-        if group.start is not None:
-            slot = max(slot, len(group.slot))
-        if g in small:
-            joint.add(len(groups))
-        groups.append(group)
+        start, slot = _place(visible[g], layers, starts)
+        if start is not None and sizes[slot].sum() > max(len(base) // 2, 64):
+            start, slot = None, visible[g]
+        seen, copied = sizes[visible[g]].sum(), sizes[slot].sum()
+        alone = len(mine) * seen + _CALL * keys + _COPY * copied
+        joined = _MASKED * len(mine) * keys < alone
+        if joined:
+            joint.append(g)
+        groups.append(Group(mine, start, slot, joint=joined))
+    if len(joint) < 2:
+        joint = []
+        groups = [group._replace(joint=False) for group in groups]
 
     few = None
     if joint:
-        which = np.flatnonzero(np.isin(query_set, sorted(small)))
-        rows = {g: i for i, g in enumerate(sorted(small))}
-        row = np.array([rows[int(s)] for s in query_set[which]], dtype=np.int32)
-        few = FewQueries(which, row, visible[sorted(small)], atom)
-    return IndexPlan(tuple(groups), frozenset(joint), few, base, slot, queries, keys)
+        which = np.flatnonzero(np.isin(query_set, joint))
+        row = np.zeros(len(sets), dtype=np.int32)
+        row[joint] = np.arange(len(joint))
+        few = FewQueries(which, row[query_set[which]], visible[joint])
+    return IndexPlan(tuple(groups), few, base, atom, queries, keys)
 
 
-def _shared_layers(visible: np.ndarray, sizes: np.ndarray, order: list[int], counts: np.ndarray) -> list[np.ndarray]:
+def _shared_layers(visible: np.ndarray, sizes: np.ndarray, order: list[int]) -> list[np.ndarray]:
     """The layers of the shared layout, outermost first, as boolean rows over atoms; the last is the core.
 
     Inwards, each next group by size that still sees most of the core peels off what it does not see. Outwards,
@@ -156,14 +160,11 @@ def _lay_out(layers: list[np.ndarray], atom: np.ndarray) -> tuple[list[int], np.
     return starts.tolist(), base
 
 
-def _place(queries: np.ndarray, visible: np.ndarray, layers: list[np.ndarray], starts: list[int], atom: np.ndarray) -> Group:
-    """Give a group the longest slice of whole layers it sees, and the slot for the rest."""
+def _place(visible: np.ndarray, layers: list[np.ndarray], starts: list[int]) -> tuple[int | None, np.ndarray]:
+    """Where the longest slice of whole layers that a group sees begins, and the atoms left for the slot."""
     first = len(layers)
     while first > 0 and (visible | ~layers[first - 1]).all():
         first -= 1
     if first == len(layers):
-        return Group(queries, None, np.flatnonzero(visible[atom]))
-    rest = visible.copy()
-    for layer in layers[first:]:
-        rest &= ~layer
-    return Group(queries, starts[first], np.flatnonzero(rest[atom]))
+        return None, visible
+    return starts[first], visible & ~np.any(layers[first:], axis=0)

@@ -138,9 +138,10 @@ def layout_of(count, side, hint, overlap):
 
 
 @pytest.mark.parametrize(("count", "overlap"), [(3, False), (16, False), (40, True)])
-def test_index_memory_stays_below_two_percent_of_a_dense_mask(count, overlap):
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "off"])
+def test_index_memory_stays_below_two_percent_of_a_dense_mask(count, overlap, preset):
     layout = layout_of(count, 46, 32, overlap)
-    index = to_device(plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu"))
+    index = to_device(plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu"))
     assert layout.tokens >= 4096
     assert index.nbytes < 0.02 * layout.tokens**2
 
@@ -182,5 +183,5 @@ def test_no_mask_is_ever_made_where_masks_may_be_dropped():
     index = to_device(plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu"))
     q = torch.randn(1, 1, layout.tokens, 8)
     grouped_attention(lambda *a: masks.append(a[3]) or plain(*a), q, q, q, index, dim=2, out_dim=1, masks_work=False)
-    assert len(index.plan.groups) > 60
+    assert len(index.steps) > 60
     assert all(mask is None for mask in masks)

@@ -2,17 +2,18 @@
 
 import comfy.samplers
 import pytest
-import reference
 import torch
+from dense import COLS, OVERRIDE_KEY, ROWS, dense_run
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, sample, seeded, with_hints
 from replan.attention import patch
-from replan.attention.patch import OVERRIDE_KEY, add_region_rules
+from replan.attention.hints import attach_hints
+from replan.attention.patch import add_region_rules
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
+from replan.planner.plan import RegionPlan
 
 BOXES = [(0, 0, 40, 40), (30, 30, 80, 70), (60, 5, 96, 50)]
 LENGTHS = (7, 12, 5)
-ROWS = COLS = 6
 
 
 def rules(preset="replan", **kwargs):
@@ -23,41 +24,6 @@ def reference_latent(family, rows=ROWS, cols=COLS, seed=9):
     return seeded(*latent_shape(family, rows, cols), seed=seed)
 
 
-def dense_override(plan, main, hint_lengths, family, edited, further, preset, phases, spans=()):
-    """An attention override that applies the published rules as one dense mask; `phases` gives it per step."""
-    inside = [reference.patches_of(r.box, plan.image_size, ROWS, COLS, ROWS, COLS) for r in plan.regions]
-    grid = (ROWS, COLS, dict(zip(plan.ids, inside, strict=True)))
-    rows, cols = edited or (0, 0)
-    on_edited = [reference.patches_of(r.box, plan.image_size, rows, cols, rows, cols) for r in plan.regions] if edited else []
-    names = reference.tokens(
-        plan.ids, main, spans, hint_lengths, grid, (rows, cols, dict(zip(plan.ids, on_edited, strict=True))) if edited else None, further
-    )
-    masks = {p: reference.dense_mask(names, lambda q, k, p=p: reference.allowed(preset, p, q, k)) for p in ("before", "after")}
-
-    def override(func, q, k, v, heads, *args, **kwargs):
-        options = kwargs["transformer_options"]
-        sigmas = options["sample_sigmas"].tolist()
-        step = max(i for i, s in enumerate(sigmas[:-1]) if s >= float(options["sigmas"][0]) - 1e-4)
-        return reference.attention(q, k, v, masks[phases(step)]).to(q.dtype)
-
-    return override
-
-
-def joined(entries, hints, family, padding):
-    """The same conditioning with hints simply concatenated to its text (left-padded first, as FLUX.2 wants it)."""
-    out = []
-    for text, values in entries:
-        if family == "flux2":
-            text = left_padded(text)
-            hints = [left_padded(hint) for hint in hints] if padding == "host" else hints
-        out.append([torch.cat([text, *hints], 1), values])
-    return out
-
-
-def left_padded(text):
-    return torch.nn.functional.pad(text, (0, 0, 512 - text.shape[1], 0))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("preset", "sampler", "cfg", "batch"),
@@ -65,47 +31,60 @@ def left_padded(text):
 )
 def test_a_ruled_run_equals_dense_attention_on_the_plain_host(family, preset, sampler, cfg, batch):
     model = build(family)
-    plan = plan_of(BOXES)
     references = [reference_latent(family), reference_latent(family, 4, 3, seed=11)]
     positive = conditioning(20, references)
     negative = conditioning(20, references, seed=2)
     spans = ((2, 6),) if family == "qwen" else ()
     padding = "host" if preset == "replan" else "trim"  # FLUX.2 pads hints to 512 under "host"
-    ruled = with_hints(positive, plan, LENGTHS, spans=spans, padding=padding)
-    hints = ruled[0][1]["model_conds"]["replan_hints"].text.hints
-    shape = latent_shape(family, ROWS, COLS, batch)
+    ruled = with_hints(positive, plan_of(BOXES), LENGTHS, spans=spans, padding=padding)
     options = dict(steps=4, cfg=cfg, sampler=sampler)
-    ours = sample(add_region_rules(model, rules(preset, switch=0.5), 1), ruled, negative, shape, **options)
-
-    text = 512 if family == "flux2" else 20
-    lengths = (512,) * 3 if family == "flux2" and padding == "host" else LENGTHS
+    ours = sample(add_region_rules(model, rules(preset, switch=0.5), 1), ruled, negative, latent_shape(family, ROWS, COLS, batch), **options)
     switch = 2 if preset == "local_first" else 0
-    dense = dense_override(plan, text, lengths, family, (ROWS, COLS), (12,), preset, lambda s: "before" if s < switch else "after", spans)
-    plain = build(family)
-    wants = joined(positive, hints, family, padding)
-
-    def only_positive(executor, *args, **kwargs):
-        options = dict(args[5])
-        if 0 in options["cond_or_uncond"]:
-            assert options["cond_or_uncond"] == [0]
-            options[OVERRIDE_KEY] = dense
-        return executor(*args[:5], options, **kwargs)
-
-    plain.add_wrapper_with_key("apply_model", "dense", only_positive)
-    expected = sample(plain, wants, negative, shape, **options)
+    expected = dense_run(
+        build(family), ruled, family, further=(12,), preset=preset, phases=lambda s: "before" if s < switch else "after", spans=spans,
+        negative=negative, batch=batch, **options,
+    )  # fmt: skip
     assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_preset_off_and_a_plan_without_regions_are_bit_identical_to_the_plain_host(family):
-    model = build(family)
-    positive = conditioning(20, [reference_latent(family)])
+def counted(model):
+    """The model, and a list that grows by one entry with every call: which of cond and uncond it held."""
+    calls = []
+
+    def count(executor, *args, **kwargs):
+        calls.append(sorted(args[5]["cond_or_uncond"]))
+        return executor(*args, **kwargs)
+
+    model.add_wrapper_with_key("apply_model", "count", count)
+    return model, calls
+
+
+def same_as_the_plain_host(family, preset, carried, negative_carries=False):
+    """Positive and negative have the same shapes and references, so the plain host runs both in one call."""
+    references = [reference_latent(family)]
+    positive, negative = conditioning(20, references), conditioning(20, references, seed=2)
     shape = latent_shape(family, ROWS, COLS)
-    plain = sample(model, positive, conditioning(seed=2), shape, cfg=3.0)
-    off = sample(add_region_rules(model, rules("off"), 1), with_hints(positive, plan_of(BOXES), LENGTHS), conditioning(seed=2), shape, cfg=3.0)
-    empty = sample(add_region_rules(model, rules(), 1), positive, conditioning(seed=2), shape, cfg=3.0)
-    assert torch.equal(plain, off)
-    assert torch.equal(plain, empty)
+    plain, plain_calls = counted(build(family))
+    expected = sample(plain, positive, negative, shape, cfg=3.0)
+    assert plain_calls == [[0, 1]] * 2
+    if negative_carries:
+        negative = with_hints(negative, plan_of(BOXES[:1]), LENGTHS[:1])
+    model, calls = counted(add_region_rules(build(family), rules(preset), 1))
+    result = sample(model, carried(positive), negative, shape, cfg=3.0)
+    assert calls == plain_calls
+    assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("negative_carries", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_preset_off_is_bit_identical_to_the_plain_host_in_as_many_calls(family, negative_carries):
+    same_as_the_plain_host(family, "off", lambda positive: with_hints(positive, plan_of(BOXES), LENGTHS), negative_carries)
+
+
+@pytest.mark.parametrize("preset", ["replan", "off"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plan_without_regions_is_bit_identical_to_the_plain_host_in_as_many_calls(family, preset):
+    same_as_the_plain_host(family, preset, lambda positive: attach_hints(positive, None, RegionPlan((96, 96))))
 
 
 def test_hints_change_the_picture_and_removing_the_node_removes_the_effect():

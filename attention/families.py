@@ -55,7 +55,7 @@ class Family:
         return Grid.of_latent(latent.shape[-2], latent.shape[-1], patch)
 
 
-FAMILIES = (
+_FAMILIES = (
     Family("flux", "Flux", _as_encoded),
     Family("flux2", "Flux2", _left_padded),
     Family("qwen", "QwenImage", _as_encoded, frames=True),
@@ -69,7 +69,9 @@ def family_of(model: object) -> Family:
     its own, so joining hints to it is not known to be right.
     """
     name = type(model).__name__
-    for family in FAMILIES:
+    if name == "Flux" and getattr(getattr(model.diffusion_model, "params", None), "txt_ids_dims", None):
+        name = "Flux with running text positions (Ovis-Image)"
+    for family in _FAMILIES:
         if family.base == name:
             return family
     raise RegionError(
@@ -80,5 +82,12 @@ def family_of(model: object) -> Family:
 
 
 def patch_size(model: object) -> int:
-    """Latent cells per patch side: 2 for Flux.1 and Qwen-Image (16 pixels), 1 for FLUX.2 (16 pixels)."""
-    return int(model.diffusion_model.patch_size)
+    """Latent cells per patch side: 2 for Flux.1 and Qwen-Image, 1 for FLUX.2; 16 pixels each. Or RegionError."""
+    size = getattr(model.diffusion_model, "patch_size", None)
+    if not isinstance(size, int):
+        raise RegionError(
+            f"RePlan Apply Region Rules: the model's blocks are {type(model.diffusion_model).__name__}, not the host's own, so "
+            "their attention cannot be ruled (some quantised loaders bring such blocks); load the model with the "
+            "host's own loader"
+        )
+    return size

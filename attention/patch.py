@@ -102,8 +102,12 @@ class RegionRules:
         """Before a run: say what would otherwise pass in silence."""
         guider = executor.class_obj
         conds = getattr(guider, "conds", {})
+        if self.rules.off:
+            # Without the payload the host batches these conditionings as it would without the pack.
+            guider.conds = {name: [_without_hints(cond) for cond in entries] for name, entries in conds.items()}
+            return executor(*args, **kwargs)
         ruled = {name: [cond for cond in entries or () if _hints(cond)] for name, entries in conds.items()}
-        if not any(ruled.values()) and not self.rules.off:
+        if not any(ruled.values()):
             log.warning(
                 "%s: no conditioning of this run carries regions, so the rules have nothing to do. Connect "
                 "RePlan Region Conditioning (a plan without regions counts as none); after ConditioningConcat or "
@@ -113,7 +117,9 @@ class RegionRules:
             )
         cfg = getattr(guider, "cfg", None)
         skips = isinstance(cfg, (int, float)) and math.isclose(cfg, 1.0)
-        if ruled.get("negative") and skips and not guider.model_options.get("disable_cfg1_optimization", False):
+        # A zeroed-out negative (usual with Flux) keeps its payload; nobody meant hints by it.
+        meant = [cond for cond in ruled.get("negative", ()) if "cross_attn" not in cond or cond["cross_attn"].any()]
+        if meant and skips and not guider.model_options.get("disable_cfg1_optimization", False):
             log.warning(
                 "%s: the negative conditioning has regions, but at CFG 1 the host never evaluates it, so negative "
                 "hints do nothing. Raise CFG above 1.",
@@ -124,9 +130,10 @@ class RegionRules:
     def account_memory(self, executor, model, noise_shape, conds, *args, **kwargs):
         """Tell the host's memory estimate about the hints: as many more latent cells as their tokens stand for.
 
-        The host estimates from latents and references only. Hints cost what as many image tokens cost; one more
-        copy of q, k, v and output is about an eighth of what the host counts for a token of Flux (4 of its 24
-        kB-sized values against 0.26 MB, model_base.BaseModel.memory_required).
+        The host estimates from latents and references only. Hints cost what as many image tokens cost. One more copy
+        of q, k, v and output is 4 x 3072 values of 2 bytes a token in Flux, 25 kB, where the host counts 0.25 MB
+        (4 latent cells of 0.02 MB times memory_usage_factor 3.1, model_base.BaseModel.memory_required): an eighth
+        is added.
         """
         entries = [cond for group in conds.values() for cond in group or ()]
         tokens = max((_hint_tokens(cond) for cond in entries), default=0)
@@ -173,7 +180,7 @@ class RegionRules:
                 f"{NODE}: the text has {main_tokens} tokens at the model, but had {text.text_tokens} when RePlan "
                 "Region Conditioning saw it; a node between them cut it. Put RePlan Region Conditioning after it"
             )
-        hints = [family.prepare(hint.to(context), text) for hint in text.hints]
+        hints = [family.prepare(hint, text) for hint in payload.hints_like(context)]
         hints = self._as_text(hints, context, payload)
         arguments["c_crossattn"] = torch.cat([context, *hints], 1)
         lengths = tuple(hint.shape[1] for hint in hints)
@@ -212,17 +219,17 @@ class RegionRules:
 
     def _as_text(self, hints: list[torch.Tensor], context: torch.Tensor, payload: HintPayload) -> list[torch.Tensor]:
         """Follow what happened to the text since: a conditioning that was zeroed out has zero hints."""
-        rows = context.shape[0]
-        parts = len(payload.text_norms)
-        norms = context.reshape(parts, -1).float().norm(dim=1).tolist()
-        for i, (norm, before) in enumerate(zip(norms, payload.text_norms, strict=True)):
-            if before == 0:
-                continue
-            if norm == 0:
-                keep = torch.ones(rows, 1, 1, dtype=context.dtype, device=context.device)
-                keep[i * rows // parts : (i + 1) * rows // parts] = 0
-                hints = [hint * keep for hint in hints]
-            elif context.shape[1] == payload.text.text_tokens and abs(norm / math.sqrt(rows / parts) / before - 1) > 0.05:
+        texts = context.split([part.batch for part in payload.parts])
+        norms = torch.stack([text.float().norm() / math.sqrt(len(text)) for text in texts]).tolist()
+        before = [part.text.text_norm for part in payload.parts]
+        if any(was and not now for now, was in zip(norms, before, strict=True)):
+            keep = torch.cat([torch.full((len(text), 1, 1), float(now > 0)) for text, now in zip(texts, norms, strict=True)])
+            return [hint * keep.to(hint) for hint in hints]
+        grown = context.shape[1] - payload.text.text_tokens
+        padded = grown > 0 and not context[:, :grown].any()
+        if grown == 0 or padded:
+            changed = [was and abs(now / was - 1) > 0.05 for now, was in zip(norms, before, strict=True)]
+            if any(changed):
                 self.warn_once(
                     "changed text",
                     "the text was changed after RePlan Region Conditioning (averaged or multiplied); the hints were not",
@@ -352,6 +359,12 @@ def _chained(previous, func):
 
 def _hints(cond: dict) -> HintCond | None:
     return cond.get("model_conds", {}).get(PAYLOAD_KEY)
+
+
+def _without_hints(cond: dict) -> dict:
+    if not _hints(cond):
+        return cond
+    return {**cond, "model_conds": {key: value for key, value in cond["model_conds"].items() if key != PAYLOAD_KEY}}
 
 
 def _hint_tokens(cond: dict) -> int:

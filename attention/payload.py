@@ -9,7 +9,7 @@ whatever has `process_cond`, `can_concat`, `concat` and `size` (comfy/conds.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,20 +76,16 @@ class HintCond:
         return isinstance(other, HintCond) and self.text.layout == other.text.layout
 
     def concat(self, others: list[HintCond]) -> HintPayload:
-        parts = [self, *others]
-        hints = tuple(
-            torch.cat([_to_batch(part.text.hints[i], part.batch) for part in parts])
-            for i in range(len(self.text.hints))
-        )
-        return HintPayload(replace(self.text, hints=hints), tuple(part.text.text_norm for part in parts))
+        return HintPayload((self, *others))
 
     def size(self) -> list[int]:
-        """Shape for the host's memory estimate: (batch, width, tokens)."""
+        """(batch, width, tokens), as the host asks every conditioning value. It counts references only by it, so the
+        hints' memory is told at loading instead (`patch.RegionRules.account_memory`)."""
         return [self.batch, self.text.hints[0].shape[2], sum(hint.shape[1] for hint in self.text.hints)]
 
 
 class HintPayload:
-    """The hints of one model call, one batch row per row of the call.
+    """The hints of one model call: those of each entry in it, whose batch rows follow one another.
 
     Taken out of the call's arguments by `patch`. If it is still there when the host prepares the call, the
     model carries no region rules: the host then asks every argument for its `dtype`
@@ -97,9 +93,16 @@ class HintPayload:
     conditioning hooks make the host give up its dynamic weight loading for the whole run.
     """
 
-    def __init__(self, text: HintText, text_norms: tuple[float, ...]):
-        self.text = text
-        self.text_norms = text_norms
+    def __init__(self, parts: tuple[HintCond, ...]):
+        self.parts = parts
+        self.text = parts[0].text  # what `can_concat` made sure is equal in all
+
+    def hints_like(self, like: torch.Tensor) -> list[torch.Tensor]:
+        """The hints on the device and in the type of `like`, each (B, L_i, C); moved once, repeated there."""
+        return [
+            torch.cat([_to_batch(part.text.hints[i].to(like), part.batch) for part in self.parts])
+            for i in range(len(self.text.hints))
+        ]
 
     @property
     def dtype(self):

@@ -288,12 +288,23 @@ def _check_key(key: str, rule: str) -> None:
 
 
 def unknown_cells(rules: Rules, parts: tuple[Component, ...]) -> list[str]:
-    """Cells of the matrix that name a component this call does not have (a deleted region, say)."""
+    """Cells of the matrix that name a component these do not have (a deleted region, say)."""
     keys = {part.key for part in parts}
     return [
         f"{query}|{key}"
         for query, key, _ in (*rules.before, *rules.after)
         if not all(name.endswith(":*") or name in keys for name in (query, key))
+    ]
+
+
+def foreign_cells(rules: Rules, region_ids: tuple[str, ...]) -> list[str]:
+    """Cells of the matrix that name a region which is not among `region_ids`."""
+    ids = {*region_ids, "*"}
+    kinds = tuple(f"{KINDS[kind]}:" for kind in PER_REGION)
+    return [
+        f"{query}|{key}"
+        for query, key, _ in (*rules.before, *rules.after)
+        if any(name.startswith(kinds) and name.partition(":")[2] not in ids for name in (query, key))
     ]
 
 

@@ -1,12 +1,16 @@
 """Nodes that choose the rules, put them on a model, and show them."""
 
+import logging
+
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.rules import FAMILIES, PRESETS, describe, make_rules
+from ..attention.rules import FAMILIES, PRESETS, describe, foreign_cells, make_rules
 from ..planner.plan import Region, RegionPlan
 from .sockets import CATEGORY, PlanSocket, RulesSocket, naming
+
+log = logging.getLogger(__name__)
 
 
 class RePlanRules(io.ComfyNode):
@@ -55,7 +59,11 @@ class RePlanRules(io.ComfyNode):
                     default="auto",
                     tooltip="Whose default switch to take; 'auto' takes it from the model the rules are applied to.",
                 ),
-                PlanSocket.Input("plan", optional=True, tooltip="Optional plan: gives the rule matrix its regions."),
+                PlanSocket.Input(
+                    "plan",
+                    optional=True,
+                    tooltip="Optional plan: gives the rule matrix its regions; cells for a region it does not have are reported.",
+                ),
                 io.String.Input(
                     "matrix",
                     default="",
@@ -75,6 +83,11 @@ class RePlanRules(io.ComfyNode):
     def execute(cls, preset, switch, switch_step, family, plan=None, matrix="") -> io.NodeOutput:
         with naming(cls):
             rules, warnings = make_rules(preset, switch, switch_step, family, matrix)
+        strangers = foreign_cells(rules, plan.ids) if plan is not None else []
+        if strangers:
+            warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
+        for warning in warnings:
+            log.warning("%s: %s.", cls.define_schema().display_name, warning)
         return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
 
 

@@ -4,6 +4,9 @@ from contextlib import contextmanager
 
 from comfy_api.latest import io
 
+from ..attention.payload import RegionError
+from ..planner.plan import PlanError
+
 PlanSocket = io.Custom("REGION_PLAN")
 RulesSocket = io.Custom("REPLAN_RULES")
 TransformSocket = io.Custom("REPLAN_TRANSFORM")
@@ -16,9 +19,8 @@ def naming(node: type[io.ComfyNode]):
     """Put the node's display name in front of an error raised inside, so the message alone says where."""
     try:
         yield
-    except ValueError as error:
+    except (PlanError, RegionError) as error:
         name = node.define_schema().display_name
-        message = str(error)
-        if message.startswith(name):
+        if str(error).startswith(name):
             raise
-        raise type(error)(f"{name}: {message}") from error
+        raise type(error)(f"{name}: {error}") from error

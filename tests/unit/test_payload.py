@@ -17,23 +17,22 @@ def text_of(*lengths, width=4, batch=1, **more):
 def test_a_call_of_one_entry_repeats_the_hints_to_the_batch_of_the_latent():
     payload = HintCond(text_of(3, 5)).process_cond(4, area=None, device="cpu").concat([])
     assert isinstance(payload, HintPayload)
-    assert [tuple(hint.shape) for hint in payload.text.hints] == [(4, 3, 4), (4, 5, 4)]
-    assert payload.text_norms == (1.0,)
+    assert [tuple(hint.shape) for hint in payload.hints_like(torch.zeros(1))] == [(4, 3, 4), (4, 5, 4)]
 
 
 def test_a_batch_of_prompts_is_repeated_or_cut_as_the_host_does():
     text = text_of(2, batch=2)
     text.hints[0][1] = 9
-    assert HintCond(text).process_cond(3).concat([]).text.hints[0][:, 0, 0].tolist() == [0, 9, 0]
-    assert HintCond(text).process_cond(1).concat([]).text.hints[0][:, 0, 0].tolist() == [0]
+    assert HintCond(text).process_cond(3).concat([]).hints_like(torch.zeros(1))[0][:, 0, 0].tolist() == [0, 9, 0]
+    assert HintCond(text).process_cond(1).concat([]).hints_like(torch.zeros(1))[0][:, 0, 0].tolist() == [0]
 
 
 def test_entries_that_share_a_call_keep_each_its_own_hints_and_norms():
     one, two = text_of(3), text_of(3)
     other = replace(two, hints=(two.hints[0] + 5,), text_norm=2.0)
     payload = HintCond(one).process_cond(2).concat([HintCond(other).process_cond(2)])
-    assert payload.text.hints[0][:, 0, 0].tolist() == [0, 0, 5, 5]
-    assert payload.text_norms == (1.0, 2.0)
+    assert payload.hints_like(torch.zeros(1))[0][:, 0, 0].tolist() == [0, 0, 5, 5]
+    assert [part.text.text_norm for part in payload.parts] == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_entries_of_equal_layout_share_a_call_whatever_their_words():
     assert not HintCond(text_of(3)).can_concat(object())
 
 
-def test_the_host_can_count_the_hints_in_its_memory_estimate():
+def test_the_size_is_batch_width_and_tokens():
     assert HintCond(text_of(3, 5)).process_cond(2).size() == [2, 4, 8]
 
 

@@ -2,22 +2,87 @@
 
 import pytest
 
+# The public contract: of each node its inputs in order ("name TYPE", with a question mark when optional) and its outputs
+# ("name TYPE", with "list" when one value for each item comes out). A saved workflow finds sockets by name and widget
+# values by position, so after a first release inputs are only ever appended.
 CONTRACT = {
-    "RePlanResize": ["image", "target", "method", "plan"],
-    "RePlanRestore": ["image", "transform", "original"],
-    "RePlanPlanFromText": ["text", "image", "coordinates", "seen_width", "seen_height"],
-    "RePlanPlanToText": ["plan", "format"],
-    "RePlanPlanFromBoxes": ["boxes", "image", "hints", "global_prompt"],
-    "RePlanPlanFromMasks": ["masks", "hints", "global_prompt"],
-    "RePlanMergePlans": [],
-    "RePlanExpandRegions": ["plan", "value", "mode"],
-    "RePlanRegionMasks": ["plan", "width", "height", "feather"],
-    "RePlanRegionConditioning": ["conditioning", "clip", "plan", "encoder", "use", "hint_padding", "image", "image2", "image3"],
-    "RePlanRules": ["preset", "switch", "switch_step", "family", "plan", "matrix"],
-    "RePlanApplyRegionRules": ["model", "rules", "edited_reference"],
-    "RePlanPlanPreview": ["plan", "image"],
-    "RePlanRulesPreview": [],
+    "RePlanPlanFromText": (
+        ["text STRING", "image? IMAGE", "coordinates? COMBO", "seen_width? INT", "seen_height? INT"],
+        ["plan REGION_PLAN", "global_prompt STRING", "report STRING"],
+    ),
+    "RePlanPlanToText": (
+        ["plan REGION_PLAN", "format? COMBO"],
+        ["text STRING"],
+    ),
+    "RePlanPlanFromBoxes": (
+        ["boxes BOUNDING_BOX,ARRAY,STRING", "image IMAGE", "hints? STRING", "global_prompt? STRING"],
+        ["plan REGION_PLAN list", "global_prompt STRING list", "report STRING list"],
+    ),
+    "RePlanPlanFromMasks": (
+        ["masks MASK", "hints? STRING", "global_prompt? STRING"],
+        ["plan REGION_PLAN", "global_prompt STRING", "report STRING"],
+    ),
+    "RePlanMergePlans": (
+        ["plans COMFY_AUTOGROW_V3"],
+        ["plan REGION_PLAN"],
+    ),
+    "RePlanExpandRegions": (
+        ["plan REGION_PLAN", "value? FLOAT", "mode? COMBO"],
+        ["plan REGION_PLAN"],
+    ),
+    "RePlanResize": (
+        ["image IMAGE", "target COMBO", "method COMBO", "plan? REGION_PLAN", "multiple? INT"],
+        ["image IMAGE list", "plan REGION_PLAN list", "transform REPLAN_TRANSFORM list"],
+    ),
+    "RePlanRestore": (
+        ["image IMAGE", "transform REPLAN_TRANSFORM", "original? IMAGE", "mask? MASK", "feather? INT"],
+        ["image IMAGE"],
+    ),
+    "RePlanRegionMasks": (
+        ["plan REGION_PLAN", "width INT", "height INT", "feather INT"],
+        ["masks MASK", "background MASK", "combined MASK"],
+    ),
+    "RePlanRegionConditioning": (
+        ["conditioning CONDITIONING", "clip CLIP", "plan REGION_PLAN", "encoder COMBO", "use COMBO", "hint_padding COMBO", "image? IMAGE", "image2? IMAGE", "image3? IMAGE"],
+        ["CONDITIONING CONDITIONING"],
+    ),
+    "RePlanRules": (
+        ["preset COMBO", "switch FLOAT", "switch_step INT", "family COMBO", "plan? REGION_PLAN", "matrix? STRING"],
+        ["rules REPLAN_RULES"],
+    ),
+    "RePlanApplyRegionRules": (
+        ["model MODEL", "rules? REPLAN_RULES", "edited_reference? INT"],
+        ["MODEL MODEL"],
+    ),
+    "RePlanRulesPreview": (
+        ["family COMBO", "plan? REGION_PLAN", "rules? REPLAN_RULES"],
+        ["preview IMAGE", "report STRING"],
+    ),
+    "RePlanPlanPreview": (
+        ["plan REGION_PLAN", "image? IMAGE", "patch? INT"],
+        ["preview IMAGE"],
+    ),
 }
+
+# The values a saved workflow may hold. More may come, none of these may go.
+CHOICES = {
+    ("RePlanPlanFromText", "coordinates"): "auto pixels seen_pixels relative_1000 relative_1",
+    ("RePlanPlanToText", "format"): "json tags",
+    ("RePlanExpandRegions", "mode"): "ratio pixels",
+    ("RePlanResize", "target"): "flux_kontext flux2 qwen_image_edit qwen_image_edit_plus multiple_of none",
+    ("RePlanResize", "method"): "stretch crop pad",
+    ("RePlanRegionConditioning", "encoder"): "auto edit plus",
+    ("RePlanRegionConditioning", "use"): "hint negative_hint",
+    ("RePlanRegionConditioning", "hint_padding"): "host trim reference",
+    ("RePlanRules", "preset"): "replan symmetric local_first isolated_regions no_global_prompt off",
+    ("RePlanRules", "family"): "auto flux flux2 qwen",
+    ("RePlanRulesPreview", "family"): "flux flux2 qwen",
+}
+
+
+def listed(info: dict, group: str) -> list[str]:
+    mark = "?" if group == "optional" else ""
+    return [f"{name}{mark} {info['input'][group][name][0]}" for name in info["input_order"].get(group, [])]
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +97,29 @@ def test_the_server_loads_the_pack_without_complaint(server):
 
 
 @pytest.mark.parametrize("name", CONTRACT)
-def test_a_node_of_the_contract_is_there_with_its_inputs_in_order(name, nodes):
-    assert name in nodes
+def test_a_node_keeps_its_inputs_and_outputs(name, nodes):
+    inputs, outputs = CONTRACT[name]
     info = nodes[name]
-    order = [*info["input_order"].get("required", []), *info["input_order"].get("optional", [])]
-    assert [key for key in order if key in CONTRACT[name]] == CONTRACT[name]
+    assert listed(info, "required") + listed(info, "optional") == inputs
+    found = zip(info["output_name"], info["output"], info["output_is_list"], strict=True)
+    assert [f"{output} {kind}{' list' * is_list}" for output, kind, is_list in found] == outputs
+
+
+def test_the_contract_names_every_node(nodes):
+    assert set(nodes) == set(CONTRACT)
+
+
+@pytest.mark.parametrize(("name", "key"), CHOICES)
+def test_a_choice_keeps_its_values(name, key, nodes):
+    inputs = {**nodes[name]["input"].get("required", {}), **nodes[name]["input"].get("optional", {})}
+    kind, settings = inputs[key]
+    assert set(CHOICES[name, key].split()) <= set(settings["options"] if kind == "COMBO" else kind)
+
+
+def test_a_growing_input_keeps_the_names_of_its_sockets(nodes):
+    template = nodes["RePlanMergePlans"]["input"]["required"]["plans"][1]["template"]
+    assert template["names"] == [f"plan_{i}" for i in range(1, 33)]
+    assert listed({"input": template["input"], "input_order": {"required": list(template["input"]["required"])}}, "required") == ["plan REGION_PLAN"]
 
 
 def test_every_node_explains_itself(nodes):

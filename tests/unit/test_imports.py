@@ -1,0 +1,120 @@
+"""Who may import whom, read from the sources: the packages of the pack, the parts of the host, heavy libraries."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [ROOT / "__init__.py", *(file for folder in ("nodes", "planner", "attention") for file in sorted((ROOT / folder).rglob("*.py")))]
+
+# What is there at no cost once the host runs.
+LIGHT = {"numpy", "torch", "PIL", "comfy", "comfy_api", "comfy_extras"}
+# The host: what any file of `attention` that touches it may use, and its two sides.
+COMMON = ("comfy.model_management", "comfy.utils")
+DIFFUSION = (
+    "comfy.model", "comfy.sample", "comfy.patcher_extension", "comfy.ldm", "comfy.k_diffusion", "comfy.conds", "comfy.controlnet",
+    "comfy.hooks", "comfy.latent_formats", "comfy.lora", "comfy.ops", "comfy.supported_models", "comfy.weight_adapter", "comfy.cldm",
+)  # fmt: skip
+TEXT = ("comfy.text_encoders", "comfy.sd", "comfy.clip", "comfy_extras")
+DIFFUSION_FILES = {"attention/patch.py", "attention/families.py"}
+TEXT_FILES = {"attention/hints.py", "attention/hint_recipes.py", "attention/qwen_hints.py"}
+
+
+def imports(file: str, source: str) -> list[tuple[str, bool]]:
+    """Absolute names of all that a file of the pack imports, and whether it does when it is itself imported.
+
+    Parts of the pack are named 'replan....'; `from a import b` counts as a.b. What only a type checker imports
+    counts as imported.
+    """
+    found = []
+    package = ["replan", *file.removesuffix(".py").split("/")[:-1]]
+
+    def visit(node: ast.AST, top: bool) -> None:
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [] if node.level == 0 else package[: len(package) - node.level + 1]
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            found.extend((f"{start}.{alias.name}", top) for alias in node.names)
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, top and not inside)
+
+    visit(ast.parse(source), True)
+    return found
+
+
+def faults(file: str, source: str) -> list[str]:
+    """What a file imports though it may not."""
+    folder = file.split("/")[0] if "/" in file else ""
+    wrong = []
+    for name, top in imports(file, source):
+        root, _, rest = name.partition(".")
+        part = rest.split(".")[0]
+        if root == "replan":
+            allowed = {
+                "": part == "nodes" and not top,
+                "nodes": True,
+                "planner": part == "planner",
+                "attention": part == "attention" or rest.startswith("planner.plan."),
+            }[folder]
+            # In a package's own __init__ or beside it, a part of the pack may be named without more.
+            if not allowed and rest:
+                wrong.append(f"{file}: {name}")
+        elif root in ("comfy", "comfy_extras", "folder_paths", "server", "execution"):
+            if name.startswith(COMMON):
+                fine = file in DIFFUSION_FILES | TEXT_FILES
+            elif name.startswith(DIFFUSION):
+                fine = file in DIFFUSION_FILES
+            elif name.startswith(TEXT):
+                fine = file in TEXT_FILES
+            else:
+                fine = False
+            if not fine:
+                wrong.append(f"{file}: {name}")
+        elif root == "comfy_api":
+            if folder != "nodes":
+                wrong.append(f"{file}: {name}")
+        elif top and root not in LIGHT and root not in sys.stdlib_module_names:
+            wrong.append(f"{file}: {name} when imported")
+    return wrong
+
+
+@pytest.mark.parametrize("file", [file.relative_to(ROOT).as_posix() for file in FILES])
+def test_a_file_imports_only_what_it_may(file):
+    assert faults(file, (ROOT / file).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "allowed"),
+    [
+        ("nodes/plans.py", "from ..planner.tags import write_tags", True),
+        ("nodes/rules.py", "from ..attention import rules", True),
+        ("planner/tags.py", "from .plan import RegionPlan", True),
+        ("planner/tags.py", "from ..attention.rules import Rules", False),
+        ("planner/tags.py", "from .. import attention", False),
+        ("planner/models/qwen.py", "from ...nodes import plans", False),
+        ("planner/models/qwen.py", "from ..plan import RegionPlan", True),
+        ("attention/grid.py", "from ..planner.plan import RegionPlan", True),
+        ("attention/grid.py", "from ..planner.tags import write_tags", False),
+        ("attention/grid.py", "from ..planner import plan_json", False),
+        ("attention/grid.py", "from ..nodes.sockets import CATEGORY", False),
+        ("attention/grid.py", "def f():\n    import comfy.utils", False),
+        ("attention/patch.py", "from comfy.patcher_extension import WrappersMP", True),
+        ("attention/patch.py", "import comfy.text_encoders.flux", False),
+        ("attention/hints.py", "import comfy.model_management", True),
+        ("attention/hints.py", "from comfy import samplers", False),
+        ("attention/qwen_hints.py", "from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit", True),
+        ("nodes/plans.py", "import folder_paths", False),
+        ("planner/plan.py", "from comfy_api.latest import io", False),
+        ("planner/masks.py", "from scipy.ndimage import label", False),
+        ("planner/masks.py", "def f():\n    from scipy.ndimage import label", True),
+        ("planner/masks.py", "try:\n    import transformers\nexcept ImportError:\n    transformers = None", False),
+        ("__init__.py", "from .nodes import RePlanExtension", False),
+        ("__init__.py", "def f():\n    from .nodes import RePlanExtension", True),
+    ],
+)
+def test_the_check_tells_right_from_wrong(file, line, allowed):
+    assert (faults(file, line) == []) == allowed

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .coordinates import choose_frame, onto_image
+from .coordinates import choose_frame
 from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box
 from .plan_json import decode_json, plan_from_json, shown
-from .resize import Size
+from .resize import Size, fit_plan
 from .tags import clamped, looks_tagged, read_list, read_tags, to_regions, unfenced
 
 # ---- from a text --------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def read_plan(
         own = _plan_json(unfenced(text))
         if own is not None:
             size = f"{own.image_size[0]}x{own.image_size[1]}"
-            plan = own if image_size is None else onto_image(own, image_size)
+            plan = own if image_size is None else fit_plan(own, image_size)
             return _checked_choice(plan, coordinates), f"Boxes read as pixels of the plan's own image, {size}"
         reply = read_list(text)
         if reply is None:
@@ -67,7 +67,7 @@ def read_plan(
     if not regions and plan.global_prompt == KEEP_UNCHANGED:
         plan = plan.with_warnings("nothing is left to edit: the plan has no region and its global prompt keeps the image")
     if own_size:
-        plan = _checked_choice(plan if image_size is None else onto_image(plan, image_size), coordinates)
+        plan = _checked_choice(plan if image_size is None else fit_plan(plan, image_size), coordinates)
     return plan, f"Boxes read as {frame.note}"
 
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .plan import PlanError, RegionPlan
-from .resize import Size, aspect_gap, same_aspect, stretch
+from .plan import PlanError
+from .resize import Size
 
 CHOICES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1")
 
@@ -107,28 +107,3 @@ def choose_frame(
     if seen is None:
         seen, how = smart_resize(width, height), "as Qwen2.5-VL sees it"
     return Frame(seen, image_size, f"pixels of the image the model saw, {seen[0]}x{seen[1]} ({how}), mapped to {width}x{height}")
-
-
-def onto_image(plan: RegionPlan, image_size: Size) -> RegionPlan:
-    """The plan for the same picture at another size, stretched.
-
-    Where the sizes differ in shape the image may have been cropped instead: if that could put an edge more than a
-    patch off (16 pixels when the image has the models' usual 1024 x 1024), PlanError; below that a warning.
-    """
-    if image_size == plan.image_size:
-        return plan
-    old, new = (f"{width}x{height}" for width, height in (plan.image_size, image_size))
-    gap = aspect_gap(plan.image_size, image_size)
-    if gap > math.sqrt(image_size[0] * image_size[1]) / 64:
-        raise PlanError(
-            f"the plan is for an image of {old} pixels and the image is {new}, another aspect ratio, so its boxes would "
-            "land elsewhere; connect the image the plan was made for, and let RePlan Resize bring both to another size "
-            "together"
-        )
-    moved = stretch(plan.image_size, image_size).map_plan(plan)
-    if same_aspect(plan.image_size, image_size):
-        return moved
-    return moved.with_warnings(
-        f"the plan was made for {old} and mapped to {new} as if the image were stretched; if it was cropped, boxes are "
-        f"off by up to {gap:.0f} pixels"
-    )

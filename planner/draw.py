@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from . import labels
-from .masks import PATCH, touched_cells
 from .plan import PlanError, Region, RegionPlan
-from .resize import aspect_gap
+from .resize import shape_warning
 
 # Distinct in hue and in lightness, so that neighbours differ for colour-blind readers too.
 COLOURS = (
@@ -43,16 +42,11 @@ def draw_plan(picture: Image.Image | np.ndarray | None, plan: RegionPlan, patch:
     """The plan over a picture, as an RGB image.
 
     picture: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another
-    size of the plan's image; another aspect ratio raises PlanError. patch: side in pixels of the plan's image
+    size of the plan's image; another aspect ratio raises PlanError (see `resize.shape_warning`). patch: side in pixels of the plan's image
     of the patches to show, 0 for none. A small picture comes back enlarged by a whole factor.
     """
     base = _as_image(picture, plan)
-    if aspect_gap(plan.image_size, base.size) > PATCH:
-        raise PlanError(
-            f"the plan is for an image of {plan.image_size[0]}x{plan.image_size[1]} pixels and this image has "
-            f"{base.size[0]}x{base.size[1]}, another aspect ratio, so its boxes cannot be drawn; connect the image "
-            "the plan was made for, or bring both to one size with RePlan Resize"
-        )
+    shape_warning(plan, base.size)
     factor = max(1, math.ceil(READABLE_SIDE / max(base.size)))
     if factor > 1:
         base = base.resize((base.width * factor, base.height * factor), Image.Resampling.NEAREST)
@@ -62,7 +56,7 @@ def draw_plan(picture: Image.Image | np.ndarray | None, plan: RegionPlan, patch:
         if patch > 0:
             base = _tint_patches(base, plan, region, colour(index), patch, scale)
         elif region.mask is not None:
-            base = _tint(base, touched_cells(region, plan.image_size, size), colour(index), 0.4)
+            base = _tint(base, region.cells(plan.image_size, size[1], size[0]), colour(index), 0.4)
     draw = ImageDraw.Draw(base, "RGBA")
     if patch > 0:
         _draw_grid(draw, size, (patch * scale[0], patch * scale[1]))
@@ -115,7 +109,7 @@ def _tint_patches(
     scale: tuple[float, float],
 ) -> Image.Image:
     grid = (math.ceil(plan.image_size[0] / patch), math.ceil(plan.image_size[1] / patch))
-    cells = touched_cells(region, plan.image_size, grid, (patch, patch))
+    cells = region.cells(plan.image_size, grid[1], grid[0], plan.image_size[1] / patch, plan.image_size[0] / patch)
     columns = np.minimum(((np.arange(base.width) + 0.5) / (patch * scale[0])).astype(int), grid[0] - 1)
     rows = np.minimum(((np.arange(base.height) + 0.5) / (patch * scale[1])).astype(int), grid[1] - 1)
     return _tint(base, cells[np.ix_(rows, columns)], tint, 0.4)

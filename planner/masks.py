@@ -5,46 +5,14 @@ Nodes that composite, inpaint or preview use these; the attention rules count pa
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
-from .plan import PlanError, Region, RegionPlan
-from .resize import ROUNDING, Size, aspect_gap, touched
-
-# One patch of the models in use: a plan that is off by less is still a plan for this picture.
-PATCH = 16
+from .plan import PlanError, RegionPlan
+from .resize import Size, shape_warning
 
 # 4 GiB of float32: above it the request is a mistake more often than a wish.
 MOST_CELLS = 2**30
-
-
-def touched_cells(region: Region, image_size: Size, grid: Size, cell: tuple[float, float] | None = None) -> np.ndarray:
-    """The cells of a grid over the image that a region touches, as (grid height, grid width) bool.
-
-    grid: (width, height) in cells. cell: (width, height) of one in pixels of the image; by default the grid
-    covers the image exactly. Floor and ceil of the box's edges (spec 2.4), so a cell touched by less than a
-    whole pixel counts; with a mask, only cells that touch its part inside the box.
-    """
-    cell = cell or (image_size[0] / grid[0], image_size[1] / grid[1])
-    x1, y1, x2, y2 = region.box
-    left, right = _span(x1 / cell[0], x2 / cell[0], grid[0])
-    top, bottom = _span(y1 / cell[1], y2 / cell[1], grid[1])
-    inside = np.zeros((grid[1], grid[0]), bool)
-    inside[top:bottom, left:right] = True
-    if region.mask is None:
-        return inside
-    height, width = region.mask.size
-    to_x, to_y = width / image_size[0], height / image_size[1]
-    cells = region.mask.to_array()
-    mask_left, mask_right = _span(x1 * to_x, x2 * to_x, width)
-    mask_top, mask_bottom = _span(y1 * to_y, y2 * to_y, height)
-    boxed = np.zeros_like(cells)
-    boxed[mask_top:mask_bottom, mask_left:mask_right] = cells[mask_top:mask_bottom, mask_left:mask_right]
-    rows = np.arange(grid[1] + 1) * cell[1] * to_y
-    columns = np.arange(grid[0] + 1) * cell[0] * to_x
-    return inside & touched(boxed, rows, columns)
 
 
 def region_masks(
@@ -67,7 +35,7 @@ def region_masks(
         )
     masks = torch.zeros((count, size[1], size[0]))
     for mask, region in zip(masks, plan.regions, strict=False):
-        mask.copy_(torch.from_numpy(soften(touched_cells(region, plan.image_size, size), feather)))
+        mask.copy_(torch.from_numpy(soften(region.cells(plan.image_size, size[1], size[0]), feather)))
     combined = masks.amax(0, keepdim=True)
     return masks, 1.0 - combined, combined
 
@@ -81,13 +49,13 @@ def mask_size(plan: RegionPlan, width: int, height: int) -> Size:
         width or max(1, round(height * plan_width / plan_height)),
         height or max(1, round(width * plan_height / plan_width)),
     )
-    if aspect_gap(plan.image_size, size) > PATCH:
-        raise PlanError(
-            f"masks of {size[0]}x{size[1]} pixels were asked for, but the plan is for an image of "
-            f"{plan_width}x{plan_height}, another aspect ratio; leave width and height at 0, or bring image and plan "
-            "to that size together with RePlan Resize"
-        )
+    mask_warning(plan, size)
     return size
+
+
+def mask_warning(plan: RegionPlan, size: Size) -> str:
+    """What to say of masks of this size, see `resize.shape_warning`; PlanError when the plan does not fit them."""
+    return shape_warning(plan, size, "the masks that were asked for have")
 
 
 def soften(inside: np.ndarray, feather: float) -> np.ndarray:
@@ -124,10 +92,3 @@ def _to_edge(inside: np.ndarray) -> np.ndarray:
     if not len(outside):
         return np.full(len(inside), np.inf)
     return np.abs(position[:, None] - outside[None, :]).min(1).astype(float)
-
-
-def _span(low: float, high: float, count: int) -> tuple[int, int]:
-    """The cells [first, last) of `count` that an interval touches."""
-    first = math.floor(low + ROUNDING)
-    last = max(first + 1, math.ceil(high - ROUNDING))
-    return min(max(first, 0), count), min(max(last, 0), count)

@@ -1,17 +1,22 @@
 """The plan as an immutable value: what to change, where, and in whose words.
 
 Owns `RegionPlan`, `Region` and `RegionMask` and what makes each of them valid. Reading and writing texts is
-`plan_json` and `tags`; mapping a plan to another image is `resize`.
+`plan_json` and `tags`; which cells of a grid a region covers is `geometry`; mapping a plan to another image is
+`resize`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from . import geometry
 
 # What the published planner writes when nothing changes globally (spec 1.3, rule 5), without its quotes.
 KEEP_UNCHANGED = "keep remaining part of image unchanged."
@@ -62,16 +67,33 @@ class RegionMask:
         return np.repeat(values, self.rle).reshape(self.size)
 
 
+class _KeepsExtra:
+    """A value whose `extra` is a read-only view, which neither copy.deepcopy nor pickle can take by itself."""
+
+    extra: Mapping[str, Any]
+
+    def _freeze_extra(self) -> None:
+        object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "extra": dict(self.extra)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._freeze_extra()
+
+
 @dataclass(frozen=True)
-class Region:
+class Region(_KeepsExtra):
     """One region: a box in pixels of the plan's image and the hint that holds inside it.
 
-    id: stable name; rules refer to a region by it, so deleting another region moves nothing.
+    id: stable name; rules refer to a region by it, so deleting another region moves nothing. It holds no '|' and
+        is not '*', because a rule is written 'hint:ID|noise:ID' and '*' means every region.
     box: (x1, y1, x2, y2), left-top and right-bottom corner, pixels as floats, x1 < x2 and y1 < y2.
     hint, negative_hint: short texts; a hint may be empty while a person is still editing.
     start, end: the host's percent of sampling (0..1); outside it the region is background.
     mask: selects the patches it touches, inside the box.
-    extra: unknown JSON keys, kept for whoever wrote them.
+    extra: unknown keys, kept as they are for whoever wrote them; nothing maps them to another image.
     """
 
     id: str
@@ -81,11 +103,16 @@ class Region:
     start: float = 0.0
     end: float = 1.0
     mask: RegionMask | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise PlanError(f"a region needs a non-empty id, found {self.id!r}")
+        if not usable_id(self.id):
+            raise PlanError(
+                f"the id {self.id!r} cannot name a region: rules are written 'hint:ID|noise:ID', and '*' means every "
+                "region; give it a name without '|' that is not '*'"
+            )
         object.__setattr__(self, "box", checked_box(self.box, f"region '{self.id}'"))
         for name in ("hint", "negative_hint"):
             if not isinstance(getattr(self, name), str):
@@ -99,6 +126,25 @@ class Region:
                 f"region '{self.id}' starts at {self.start} and ends at {self.end}: it would never be active; "
                 "make start smaller than end"
             )
+        self._freeze_extra()
+
+    def cells(
+        self, image_size: tuple[int, int], rows: int, cols: int, height: float | None = None, width: float | None = None
+    ) -> np.ndarray:
+        """The cells of a grid over the plan's image that this region covers, as (rows, cols) bool.
+
+        image_size: (width, height) of the plan's image in pixels. height, width: how much of the grid the image
+        fills, in cells; by default all of it. A cell counts when the box touches it and, with a mask, when a
+        cell of the mask inside the box touches it. None may be left: the mask can be empty inside the box.
+        """
+        mask = None if self.mask is None else self.mask.to_array()
+        extent = (rows if height is None else height, cols if width is None else width)
+        return geometry.box_cells(self.box, mask, image_size, (rows, cols), extent)
+
+
+def usable_id(identity: str) -> bool:
+    """Whether a rule can name a region so."""
+    return bool(identity) and "|" not in identity and identity != "*"
 
 
 def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, float]:
@@ -121,7 +167,7 @@ def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, f
 
 
 @dataclass(frozen=True)
-class RegionPlan:
+class RegionPlan(_KeepsExtra):
     """A whole edit: image size, global prompt, regions, and how it came about.
 
     image_size: (width, height) in pixels of the image that the boxes refer to.
@@ -134,7 +180,7 @@ class RegionPlan:
     regions: tuple[Region, ...] = ()
     reasoning: str = ""
     warnings: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         width, height = self.image_size
@@ -154,10 +200,20 @@ class RegionPlan:
                     f"region '{region.id}': the box {list(region.box)} lies outside the image of {width}x{height} "
                     "pixels; move it onto the image, or check which coordinates the boxes are written in"
                 )
+        self._freeze_extra()
 
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(region.id for region in self.regions)
+
+    def shift_on(self, width: float, height: float) -> float:
+        """How far an edge could land from where it was drawn on a picture of this width and height.
+
+        In the units of width and height (pixels, or patches of a latent): half of what would have been cut away
+        if the picture came from the plan's image by cropping its centre, while the plan is stretched over it.
+        0 for equal aspect ratios. More than one patch is refused everywhere (see `resize.fit_plan`).
+        """
+        return geometry.crop_shift(self.image_size, width, height)
 
     def with_regions(self, regions: Iterable[Region]) -> RegionPlan:
         """The same plan with other regions."""
@@ -169,9 +225,10 @@ class RegionPlan:
 
 
 def fresh_id(taken: Iterable[str], prefix: str = "r") -> str:
-    """The first of r1, r2, … that is not in `taken`."""
+    """A name for one more region: r and its number, so r3 beside two others whatever they are called.
+
+    When that is taken too, the first of r1, r2, ... that is free.
+    """
     used = set(taken)
-    number = len(used) + 1 if f"{prefix}{len(used) + 1}" not in used else 1
-    while f"{prefix}{number}" in used:
-        number += 1
-    return f"{prefix}{number}"
+    numbers = itertools.chain([len(used) + 1], itertools.count(1))
+    return next(name for number in numbers if (name := f"{prefix}{number}") not in used)

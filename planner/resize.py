@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .geometry import ROUNDING, touched
 from .plan import PlanError, Region, RegionMask, RegionPlan
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -28,9 +29,6 @@ KONTEXT_SIZES = (
 )  # fmt: skip
 
 MEGAPIXEL = 1024 * 1024
-
-# Differences below this, in cells or pixels, are rounding of the float arithmetic and not part of a box.
-ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -223,55 +221,44 @@ def _plus_size(ideal_width: float, ideal_height: float) -> Size:
 
 def same_aspect(size: Size, other: Size) -> bool:
     """Whether one size can be the other scaled evenly and rounded, each side being off by at most one pixel."""
-
-    def scaled(a: Size, b: Size) -> bool:
-        low = max((b[i] - 1) / a[i] for i in (0, 1))
-        return low <= min((b[i] + 1) / a[i] for i in (0, 1))
-
-    return scaled(size, other) or scaled(other, size)
+    return _scales_to(size, other) or _scales_to(other, size)
 
 
-def aspect_gap(size: Size, other: Size) -> float:
-    """How far, in pixels of `other`, an edge can land from where it belongs.
+def _scales_to(size: Size, other: Size) -> bool:
+    low = max((other[i] - 1) / size[i] for i in (0, 1))
+    return low <= min((other[i] + 1) / size[i] for i in (0, 1))
 
-    A plan for `size` is stretched over `other`; had `other` been cut from the centre of that image instead, its
-    outer edges would be off by this much. 0 for equal aspect ratios.
+
+def shape_warning(plan: RegionPlan, size: Size, what: str = "this image has") -> str:
+    """What to say of a plan that is put on `size`, the same picture at another size; empty when it just fits.
+
+    The plan is stretched; `size` may have been cropped instead. Could that put an edge more than a patch off (16
+    pixels where the picture has the models' usual 1024 x 1024), PlanError; below that a warning is returned. A
+    side that is off by one pixel was rounded. `what` leads to the size in the message.
     """
-    scale = max(other[0] / size[0], other[1] / size[1])
-    return max(size[0] * scale - other[0], size[1] * scale - other[1]) / 2
+    shift = plan.shift_on(*size)
+    found = f"the plan is for an image of {_text(plan.image_size)} pixels and {what} {_text(size)}, another aspect ratio"
+    # On a thumbnail a patch is less than a pixel, so rounding is none of its business.
+    if shift > math.sqrt(size[0] * size[1]) / 64 and not _scales_to(plan.image_size, size):
+        raise PlanError(
+            f"{found}, so its boxes could land {shift:.0f} pixels away; connect the image the plan was made for, and "
+            "let RePlan Resize bring both to another size together"
+        )
+    if same_aspect(plan.image_size, size):
+        return ""
+    return (
+        f"{found}; it was mapped as if the picture were stretched. If it was cropped, boxes are off by up to "
+        f"{math.ceil(shift)} pixels (RePlan Resize crops image and plan together)"
+    )
 
 
 def fit_plan(plan: RegionPlan, size: Size) -> RegionPlan:
-    """The plan for the same picture at another `size`; PlanError naming both when it can't be the same picture."""
+    """The plan for the same picture at another `size`, stretched; see `shape_warning` for another aspect ratio."""
     if plan.image_size == size:
         return plan
-    if not same_aspect(plan.image_size, size):
-        raise PlanError(
-            f"the plan is for an image of {_text(plan.image_size)} pixels and this image has {_text(size)}, another "
-            "aspect ratio, so its boxes cannot be placed; give the image the plan was made for, and let RePlan "
-            "Resize bring both to another size together"
-        )
-    return stretch(plan.image_size, size).map_plan(plan)
-
-
-def touched(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Which cells of another grid touch a set cell of this one.
-
-    cells: (h, w) bool. rows, columns: the other grid's edges, in cells of this one, increasing, n + 1 each.
-    Returns (n_rows, n_columns) bool; sharing only an edge is not touching.
-    """
-    sums = np.zeros((cells.shape[0] + 1, cells.shape[1] + 1), np.int64)
-    sums[1:, 1:] = cells.cumsum(0).cumsum(1)
-
-    def bounds(edges: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        first = np.clip(np.floor(edges[:-1] + ROUNDING), 0, count).astype(int)
-        last = np.clip(np.ceil(edges[1:] - ROUNDING), 0, count).astype(int)
-        return first, np.maximum(first, last)
-
-    top, bottom = bounds(rows, cells.shape[0])
-    left, right = bounds(columns, cells.shape[1])
-    inside = sums[np.ix_(bottom, right)] - sums[np.ix_(top, right)] - sums[np.ix_(bottom, left)]
-    return inside + sums[np.ix_(top, left)] > 0
+    warning = shape_warning(plan, size)
+    moved = stretch(plan.image_size, size).map_plan(plan)
+    return moved.with_warnings(warning) if warning else moved
 
 
 def _cut_mask(mask: RegionMask, transform: Transform) -> RegionMask:

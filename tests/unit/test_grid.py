@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.attention.grid import Grid, check_aspect, cover, patch_range, region_patches
+from PIL import Image
+from replan.attention.grid import Grid, check_aspect, cover, region_patches
 from replan.attention.payload import RegionError
+from replan.planner import draw
+from replan.planner.masks import region_masks
 from replan.planner.plan import Region, RegionMask, RegionPlan
 
 
@@ -34,14 +37,58 @@ def test_a_mask_selects_the_patches_that_one_of_its_cells_touches_inside_the_box
     region = Region("r", box, mask=RegionMask.from_array(cells))
     expected = set()
     for r, c in np.argwhere(cells):
-        touched = (c * size[0] / cols, r * size[1] / rows, (c + 1) * size[0] / cols, (r + 1) * size[1] / rows)
-        expected |= reference.patches_of(touched, size, grid.rows, grid.cols, grid.height, grid.width)
-    expected &= reference.patches_of(box, size, grid.rows, grid.cols, grid.height, grid.width)
+        cell = (c * size[0] / cols, r * size[1] / rows, (c + 1) * size[0] / cols, (r + 1) * size[1] / rows)
+        x1, y1, x2, y2 = (*map(max, cell[:2], box[:2]), *map(min, cell[2:], box[2:]))
+        if x2 - x1 > 1e-3 and y2 - y1 > 1e-3:
+            expected |= reference.patches_of((x1, y1, x2, y2), size, grid.rows, grid.cols, grid.height, grid.width)
     if not expected:
         with pytest.raises(RegionError, match="covers no patch"):
             region_patches(region, size, grid)
         return
     assert {tuple(at) for at in np.argwhere(region_patches(region, size, grid)).tolist()} == expected
+
+
+def patch_range(box, size, grid):
+    rows, columns = np.nonzero(region_patches(Region("r", box), size, grid))
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def test_a_patch_that_box_and_mask_touch_in_different_places_is_not_selected():
+    cells = np.zeros((8, 8))
+    cells[:, 3] = 1
+    region = Region("r", (0, 0, 2, 8), mask=RegionMask.from_array(cells))
+    with pytest.raises(RegionError, match="covers no patch"):
+        region_patches(region, (8, 8), Grid(2, 2, 2, 2))
+
+
+@st.composite
+def framed(draw):
+    """A plan of one region, with or without a mask, on an image of whole patches of 16 pixels."""
+    rows, columns = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    x1, y1 = draw(st.floats(-20, columns * 16 - 1)), draw(st.floats(-20, rows * 16 - 1))
+    box = (x1, y1, draw(st.floats(max(x1, 0) + 0.5, columns * 16 + 20)), draw(st.floats(max(y1, 0) + 0.5, rows * 16 + 20)))
+    mask = None
+    if draw(st.booleans()):
+        shape, seed = draw(st.tuples(st.integers(1, 60), st.integers(1, 60))), draw(st.integers(0, 2**32 - 1))
+        mask = RegionMask.from_array(np.random.default_rng(seed).random(shape) > draw(st.sampled_from([0.5, 0.9, 0.99])))
+    return RegionPlan((columns * 16, rows * 16), regions=(Region("r", box, mask=mask),)), rows, columns
+
+
+@settings(max_examples=100, deadline=None)
+@given(framed())
+def test_rules_masks_and_preview_agree_on_every_patch(case):
+    plan, rows, columns = case
+    (region,) = plan.regions
+    try:
+        patches = region_patches(region, plan.image_size, Grid(rows, columns, rows, columns))
+    except RegionError:
+        patches = np.zeros((rows, columns), bool)
+    pixels = region_masks(plan)[0][0].numpy() > 0
+    assert np.array_equal(pixels.reshape(rows, 16, columns, 16).any((1, 3)), patches)
+    # Without outline and label, which lie over the tint.
+    grey = Image.new("RGB", plan.image_size, (96, 96, 96))
+    tinted = np.asarray(draw._tint_patches(grey, plan, region, draw.colour(0), 16, (1.0, 1.0)))
+    assert np.array_equal((tinted != 96).any(-1), patches.repeat(16, 0).repeat(16, 1))
 
 
 def test_the_published_patch_ranges_come_out_of_the_published_boxes():

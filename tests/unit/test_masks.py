@@ -5,11 +5,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.masks import region_masks, soften, touched_cells
+from replan.planner.masks import region_masks, soften
 from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
 from replan.planner.resize import make_transform
 
 SIZE = (48, 32)
+
+
+def touched_cells(region, image_size, grid, cell=None):
+    """`Region.cells` of a grid of (width, height), whose cells are `cell` pixels of the image or share it out."""
+    columns, rows = grid
+    across, down = (columns, rows) if cell is None else (image_size[0] / cell[0], image_size[1] / cell[1])
+    return region.cells(image_size, rows, columns, down, across)
+
+
 few = settings(max_examples=60, deadline=None)
 
 
@@ -140,7 +149,7 @@ def test_masks_come_at_the_size_asked_for_and_one_side_gives_the_other():
 
 
 def test_masks_of_another_aspect_ratio_are_refused_with_both_sizes():
-    with pytest.raises(PlanError, match="512x512.*640x427.*RePlan Resize"):
+    with pytest.raises(PlanError, match="640x427.*512x512.*RePlan Resize"):
         region_masks(RegionPlan((640, 427)), 512, 512)
 
 

@@ -11,11 +11,11 @@ from replan.planner.resize import (
     KONTEXT_SIZES,
     METHODS,
     TARGETS,
-    aspect_gap,
     fit_plan,
     make_transform,
     plus_reference_size,
     same_aspect,
+    shape_warning,
     stretch,
     working_size,
 )
@@ -384,7 +384,42 @@ def test_a_plan_for_another_aspect_ratio_is_refused_with_both_sizes():
         fit_plan(plan_of((640, 427)), (1024, 1024))
 
 
-def test_the_aspect_gap_is_what_a_centre_crop_cuts_from_each_side():
-    assert aspect_gap((640, 480), (1280, 960)) == 0
-    assert aspect_gap((1500, 800), (1600, 800)) == pytest.approx((800 * 1600 / 1500 - 800) / 2)
+def test_a_difference_of_a_few_pixels_is_mapped_with_a_warning():
+    moved = fit_plan(plan_of((640, 480), Region("a", (64, 48, 320, 240), "x")), (1184, 880))
+    assert moved.regions[0].box == pytest.approx((118.4, 88, 592, 440))
+    assert len(moved.warnings) == 1
+    assert all(text in moved.warnings[0] for text in ("640x480", "1184x880", "up to 4 pixels"))
+    assert fit_plan(plan_of((640, 480)), (641, 480)).warnings == ()  # rounding
+
+
+@few
+@given(sizes, st.floats(0.5, 2), st.floats(0.9, 1.1))
+def test_a_plan_is_refused_exactly_when_a_centre_crop_moves_an_edge_by_more_than_a_patch(size, factor, distortion):
+    other = (max(1, round(size[0] * factor * distortion)), max(1, round(size[1] * factor)))
+    scale = max(other[0] / size[0], other[1] / size[1])
+    cut = max(side * scale - kept for side, kept in zip(size, other, strict=True)) / 2
+    assert plan_of(size).shift_on(*other) == pytest.approx(cut, abs=1e-9)
+    if cut > math.sqrt(other[0] * other[1]) / 64 and not same_aspect(size, other):
+        with pytest.raises(PlanError, match=f"{size[0]}x{size[1]}.*{other[0]}x{other[1]}.*RePlan Resize"):
+            shape_warning(plan_of(size), other)
+    elif not same_aspect(size, other):
+        assert f"{size[0]}x{size[1]}" in shape_warning(plan_of(size), other)
+
+
+@few
+@given(sizes, st.floats(0.02, 3))
+def test_rounding_alone_is_never_refused(size, factor):
+    other = tuple(max(1, round(side * factor)) for side in size)
+    assert shape_warning(plan_of(size), other) == ""
+
+
+def test_a_small_preview_that_was_rounded_away_from_its_image_is_refused_on_it():
+    with pytest.raises(PlanError, match="20x15"):
+        fit_plan(plan_of((20, 15)), (1024, 725))
+
+
+def test_the_shift_is_half_of_what_a_centre_crop_cuts_away():
+    assert plan_of((640, 480)).shift_on(1280, 960) == 0
+    assert plan_of((1500, 800)).shift_on(1600, 800) == pytest.approx((800 * 1600 / 1500 - 800) / 2)
+    assert plan_of((1500, 800)).shift_on(100, 50) == pytest.approx((800 * 1600 / 1500 - 800) / 32)
     assert stretch((10, 10), (20, 30)).keeps_all

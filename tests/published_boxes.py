@@ -1,8 +1,8 @@
-"""What the published code does with a box, for comparison and for tests. The pack's own path never uses it.
+"""What the published code does with a box, for comparison (spec 1.6, 2.2, 2.4, 11). Nothing here imports the pack.
 
-Three things differ from the pack (spec 1.6, 2.2, 11): the planner's numbers are used unmapped on the file's
-pixels (`coordinates = pixels` does the same), the expanded box is cut to whole numbers, so its right and bottom
-edges lose up to a pixel, and a box outside the image becomes an inverted one that covers no patch.
+Three things differ from the pack: the planner's numbers are used unmapped on the file's pixels (`coordinates` =
+`pixels` does the same), the expanded box is cut to whole numbers, so its right and bottom edges lose up to a
+pixel, and a box outside the image becomes an inverted one that covers no patch.
 """
 
 from __future__ import annotations

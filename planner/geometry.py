@@ -1,0 +1,88 @@
+"""From boxes and masks over an image to the cells of any grid over it: the only place that counts them.
+
+A grid is a mask's pixels, a latent's patches or a preview's squares; `plan.Region.cells` and
+`plan.RegionPlan.shift_on` give it to the rest of the pack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# Corners are products of floats: an edge this close to a border (in cells or pixels) lies on it.
+ROUNDING = 1e-6
+
+
+def box_cells(
+    box: Sequence[float],
+    mask: np.ndarray | None,
+    image_size: tuple[int, int],
+    grid: tuple[int, int],
+    extent: tuple[float, float],
+) -> np.ndarray:
+    """The cells that a box touches and, with a mask, that a mask cell inside the box touches (spec 2.4).
+
+    box: (x1, y1, x2, y2) in pixels of an image of image_size (width, height). mask: (h, w) bool, stretched over
+    the image. grid: (rows, cols); extent: the (height, width) of it that the image fills, in cells. Returns
+    (rows, cols) bool: first edges rounded down, last edges up, at least one cell, clamped to the grid.
+    """
+    rows, cols = grid
+    inside = np.zeros(grid, bool)
+    inside[_window(box, image_size, grid, extent)] = True
+    if mask is None:
+        return inside
+    part = _window(box, image_size, mask.shape, mask.shape)
+    boxed = np.zeros_like(mask)
+    boxed[part] = mask[part]
+    down, across = mask.shape[0] / extent[0], mask.shape[1] / extent[1]
+    # Box, mask cell and grid cell are upright: when each two of them overlap, all three do in one place.
+    return inside & touched(boxed, np.arange(rows + 1) * down, np.arange(cols + 1) * across)
+
+
+def touched(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Which cells of another grid touch a set cell of this one.
+
+    cells: (h, w) bool. rows, columns: the other grid's edges, in cells of this one, increasing, n + 1 each.
+    Returns (n_rows, n_columns) bool; sharing only an edge is not touching.
+    """
+    sums = np.zeros((cells.shape[0] + 1, cells.shape[1] + 1), np.int64)
+    sums[1:, 1:] = cells.cumsum(0).cumsum(1)
+
+    def bounds(edges: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        first = np.clip(np.floor(edges[:-1] + ROUNDING), 0, count).astype(int)
+        last = np.clip(np.ceil(edges[1:] - ROUNDING), 0, count).astype(int)
+        return first, np.maximum(first, last)
+
+    top, bottom = bounds(rows, cells.shape[0])
+    left, right = bounds(columns, cells.shape[1])
+    inside = sums[np.ix_(bottom, right)] - sums[np.ix_(top, right)] - sums[np.ix_(bottom, left)]
+    return inside + sums[np.ix_(top, left)] > 0
+
+
+def crop_shift(image_size: tuple[float, float], width: float, height: float) -> float:
+    """How far an edge can land from where it belongs, in the units of `width` and `height`.
+
+    A box on an image of `image_size` is stretched over width x height. Had that picture been cut from the
+    centre of the image at one scale, as the host's own resizing cuts it, its outer edges would be off by this
+    much: half of what was cut away. 0 for equal aspect ratios.
+    """
+    scale = max(width / image_size[0], height / image_size[1])
+    return max(image_size[0] * scale - width, image_size[1] * scale - height) / 2
+
+
+def _window(
+    box: Sequence[float], image_size: tuple[int, int], grid: tuple[int, int], extent: tuple[float, float]
+) -> tuple[slice, slice]:
+    """The rows and columns of a grid that a box touches, clamped to the grid."""
+    x1, y1, x2, y2 = box
+    (width, height), (down, across) = image_size, extent
+    return _span(y1 * down / height, y2 * down / height, grid[0]), _span(x1 * across / width, x2 * across / width, grid[1])
+
+
+def _span(low: float, high: float, count: int) -> slice:
+    """The cells of `count` that an interval touches."""
+    first = math.floor(low + ROUNDING)
+    last = max(first + 1, math.ceil(high - ROUNDING))
+    return slice(min(max(first, 0), count), min(max(last, 0), count))

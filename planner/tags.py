@@ -6,7 +6,8 @@
 Reading is one pipeline: find blocks -> repair JSON -> items -> regions. It is tolerant, because a model wrote the
 text: what can be used is used, and everything that was repaired or dropped is told in the plan's warnings.
 Writing adds `<image_size>[w, h]</image_size>`, which the published readers skip, so that a text written here
-says what its boxes count; whatever is not a default rides as a further key of its item.
+says what its boxes count; whatever is not a default rides as a further key of its item, and so does a key that
+is not known (`label`, `point_2d`), which reading keeps.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import math
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .loose_json import CUT_OFF, read_values
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
+from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, usable_id
 from .plan_json import mask_from_dict, mask_to_dict, shown
 
 Box = tuple[float, float, float, float]
@@ -32,6 +34,7 @@ _PLAIN_TAG = re.compile(rf"<(?={_TAG_BODY})")
 _ESCAPED_TAG = re.compile(rf"&(?P<amps>(?:amp;)*)lt;(?={_TAG_BODY})")
 _FENCE = re.compile(r"```[a-zA-Z0-9_]{0,16}\s{0,8}")
 _BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
+_REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
 _LIST_KEYS = ("regions", "region", "objects")
 _QUOTES = "'\"\u2018\u2019\u201c\u201d"
 
@@ -313,18 +316,22 @@ def to_regions(
         if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > 0.01:
             warnings.append(f"item {item.number}: the box {written} reaches over the border of the image and was clamped to it")
         kept.append((item, inside))
-    names = _names([item.keys.get("id") for item, _ in kept])
+    written = [item.keys.get("id") for item, _ in kept]
+    names = _names([name if isinstance(name, str) and usable_id(name) else None for name in written])
+    for (item, _), name, was in zip(kept, names, written, strict=True):
+        if isinstance(was, str) and was and not usable_id(was):
+            warnings.append(f"item {item.number}: the id {shown(was)} cannot name a region in rules; it is called '{name}'")
     regions = [_region(item, box, name, warnings) for (item, box), name in zip(kept, names, strict=True)]
     return tuple(regions), tuple(warnings)
 
 
-def _names(written: Sequence[Any]) -> list[str]:
-    """An id for each region: the one written if it is a text and the only one of its kind, else r and its place."""
-    count = Counter(name for name in written if isinstance(name, str) and name)
+def _names(written: Sequence[str | None]) -> list[str]:
+    """An id for each region: the one written if there is one and no other like it, else r and its place."""
+    count = Counter(name for name in written if name is not None)
     free = (f"r{number}" for number in itertools.count(len(written) + 1) if f"r{number}" not in count)
     names = []
     for place, name in enumerate(written, 1):
-        if isinstance(name, str) and count[name] == 1:
+        if name is not None and count[name] == 1:
             names.append(name)
         else:
             names.append(f"r{place}" if f"r{place}" not in count else next(free))
@@ -339,15 +346,28 @@ def clamped(box: Box, image_size: tuple[int, int]) -> Box:
 
 def _region(item: Item, box: Box, name: str, warnings: list[str]) -> Region:
     """The region with what else its item says; what it says wrongly is left out, with a warning."""
-    region = Region(name, box, item.hint)
+    region = Region(name, box, item.hint, extra=_unknown_keys(item, warnings))
     more: dict[str, Any] = {key: item.keys[key] for key in ("negative_hint", "start", "end") if key in item.keys}
     try:
         if item.keys.get("mask") is not None:
             more["mask"] = mask_from_dict(item.keys["mask"], f"region '{name}'")
-        return Region(name, box, item.hint, **more)
+        return replace(region, **more)
     except PlanError as error:
         warnings.append(f"item {item.number}: {error}; only its box and hint were used")
         return region
+
+
+def _unknown_keys(item: Item, warnings: list[str]) -> dict[str, Any]:
+    """The keys that a plan does not know, for whoever wrote them, as far as JSON can write them again."""
+    used = next(key for key in _BOX_KEYS if item.keys.get(key) is not None)
+    kept = {key: value for key, value in item.keys.items() if key not in (*_REGION_KEYS, used)}
+    for key, value in list(kept.items()):
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            warnings.append(f"item {item.number}: the key {shown(key)} was left out, its value is not JSON: {shown(value)}")
+            del kept[key]
+    return kept
 
 
 # ---- writing ------------------------------------------------------------------------------------------------
@@ -356,8 +376,8 @@ def _region(item: Item, box: Box, name: str, warnings: list[str]) -> Region:
 def write_tags(plan: RegionPlan) -> str:
     """The plan as tag text: boxes as whole pixels of its image, at least one pixel wide and high.
 
-    Read back, it gives the plan again, but for the rounding, its warnings, unknown keys, regions without a hint
-    and space around a text.
+    Read back, it gives the plan again, but for the rounding, its warnings, the plan's own unknown keys (a region's
+    are written), regions without a hint and space around a text.
     """
     width, height = plan.image_size
     reasoning = f"<think>{_escaped(plan.reasoning.strip())}</think>" if plan.reasoning.strip() else ""
@@ -380,7 +400,7 @@ def _written(region: Region, number: int) -> dict[str, Any]:
         item["mask"] = mask_to_dict(mask)
     if region.id != f"r{number}":
         item["id"] = region.id
-    return item
+    return item | {key: value for key, value in region.extra.items() if key not in _REGION_KEYS}
 
 
 def _whole(first: float, last: float) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """The plan as JSON (strict, exact) and as tag text (tolerant): round trips, repairs, and every refusal."""
 
 import contextlib
+import copy
 import json
+import pickle
 import time
 from dataclasses import replace
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.build import plan_from_text, read_plan
-from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
+from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
 from replan.planner.plan_json import plan_from_json, plan_to_json
 from replan.planner.tags import read_tags, write_tags
 
@@ -28,9 +30,9 @@ def masks(draw):
 
 
 @st.composite
-def plans(draw, extra=True):
+def plans(draw):
     width, height = draw(st.integers(1, 3000)), draw(st.integers(1, 3000))
-    names = draw(st.lists(st.one_of(TEXT.filter(bool), st.sampled_from(["r1", "r2", "r3", "r4"])), max_size=4, unique=True))
+    names = draw(st.lists(st.one_of(TEXT.filter(usable_id), st.sampled_from(["r1", "r2", "r3", "r4"])), max_size=4, unique=True))
     regions = []
     for name in names:
         x1, y1 = draw(st.floats(0, width, exclude_max=True)), draw(st.floats(0, height, exclude_max=True))
@@ -45,10 +47,10 @@ def plans(draw, extra=True):
                 start,
                 draw(st.floats(start, 1, exclude_min=True)),
                 draw(st.none() | masks()),
-                draw(st.just({}) | st.dictionaries(TEXT.map("x_{}".format), TEXT, max_size=2)) if extra else {},
+                draw(st.just({}) | st.dictionaries(TEXT.map("x_{}".format), TEXT, max_size=2)),
             )
         )
-    more = draw(st.dictionaries(TEXT.map("x_{}".format), st.lists(st.integers()), max_size=2)) if extra else {}
+    more = draw(st.dictionaries(TEXT.map("x_{}".format), st.lists(st.integers()), max_size=2))
     return RegionPlan((width, height), draw(HARD_TEXT), tuple(regions), draw(HARD_TEXT), extra=more)
 
 
@@ -143,11 +145,29 @@ def test_text_that_stops_being_json_is_refused_with_the_place():
         plan_from_json("[" * 100_000)
 
 
+@settings(max_examples=30, deadline=None)
+@given(plans())
+def test_a_plan_cannot_be_changed_and_can_be_hashed_copied_and_pickled(plan):
+    source = {"k": 1}
+    plan = replace(plan, regions=tuple(replace(region, extra=source) for region in plan.regions), extra=source)
+    source["k"] = 2
+    for value in (plan, *plan.regions):
+        assert value.extra == {"k": 1}
+        with pytest.raises(TypeError):
+            value.extra["k"] = 3
+        assert hash(value) == hash(replace(value, extra={}))
+        assert value != replace(value, extra={})
+        for twin in (copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+            assert (twin, hash(twin)) == (value, hash(value))
+            with pytest.raises(TypeError):
+                twin.extra["k"] = 3
+
+
 # ---- tags ---------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=120, deadline=None)
-@given(plans(extra=False))
+@given(plans())
 def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
     back = plan_from_text(write_tags(plan))
     assert back.image_size == plan.image_size
@@ -327,6 +347,42 @@ def test_ids_that_are_written_stay_and_the_others_give_way():
     assert plan.ids[0] == "r2"
     assert plan.ids[2] == "hat"
     assert len(set(plan.ids)) == 6
+
+
+@pytest.mark.parametrize("name", ["a|b", "*", "|"])
+def test_an_id_that_no_rule_could_name_is_refused_and_a_reader_of_answers_renames_it(name):
+    with pytest.raises(PlanError, match=r"the id .* cannot name a region.*'\|'"):
+        Region(name, (1, 2, 3, 4))
+    with pytest.raises(PlanError, match="cannot name a region"):
+        plan_from_json(broken(id=name))
+    plan = read(f'[{{"id": "{name}", {GOOD[1:]}, {GOOD}, {{"id": "r1", {GOOD[1:]}]')
+    assert plan.ids == ("r4", "r2", "r1")
+    assert any("item 1" in w and name in w and "'r4'" in w for w in plan.warnings)
+    assert read(f'[{{"id": "a*:b", {GOOD[1:]}]').ids == ("a*:b",)
+
+
+def test_keys_that_are_not_known_are_kept_and_written_again():
+    more = '"label": "hat", "point_2d": [7, 8], "score": {"p": [0.5, null]}'
+    plan = read(f"[{GOOD[:-1]}, {more}}}]")
+    assert plan.regions[0].extra == {"label": "hat", "point_2d": [7, 8], "score": {"p": [0.5, None]}}
+    assert plan_from_json(plan_to_json(plan)).regions == plan.regions
+    assert plan_from_text(write_tags(plan)).regions == plan.regions
+    assert plan_from_text(f"[{GOOD[:-1]}, {more}}}]", (640, 427), "pixels").regions == plan.regions
+    assert read('[{"bbox": [1, 2, 30, 40], "hint": "red hat", "mask": 7, "label": "hat"}]').regions[0].extra == {"label": "hat"}
+
+
+def test_a_key_that_json_cannot_write_is_left_out_with_a_warning():
+    plan = read(f'[{GOOD[:-1]}, "score": NaN, "label": "hat"}}]')
+    assert plan.regions[0].extra == {"label": "hat"}
+    assert any("'score'" in warning for warning in plan.warnings)
+    write_tags(plan), plan_to_json(plan)
+
+
+def test_a_fresh_id_is_numbered_by_count_and_else_the_first_that_is_free():
+    assert fresh_id(()) == "r1"
+    assert fresh_id({"a", "b"}) == "r3"
+    assert fresh_id({"r1", "r3"}) == "r2"
+    assert fresh_id({"r1", "r2", "r4", "x", "r5", "r7"}) == "r3"
 
 
 def test_a_wrong_extra_key_costs_the_key_and_not_the_region():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..planner.images import apply_transform, image_size, restore_image
-from ..planner.masks import region_masks
+from ..planner.masks import mask_warning, region_masks
 from ..planner.plan import PlanError, RegionPlan
 from ..planner.resize import METHODS, TARGETS, fit_plan, make_transform
+from .notices import tell
 from .sockets import CATEGORY, PlanSocket, TransformSocket, naming
 
 LARGEST_SIDE = 16384
@@ -77,7 +78,7 @@ class RePlanResize(io.ComfyNode):
     def execute(cls, image, target, method, plan=None, multiple=None) -> io.NodeOutput:
         # Every input is a list here: only so can a batch be matched with one plan for each of its images.
         images, plans = _paired(image, [p for p in plan or [] if p is not None], cls)
-        outputs = [], [], []
+        outputs, new = ([], [], []), []
         for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
             with naming(cls):
                 size = image_size(one)
@@ -85,6 +86,8 @@ class RePlanResize(io.ComfyNode):
                 moved = transform.map_plan(RegionPlan(size) if its_plan is None else fit_plan(its_plan, size))
                 for output, value in zip(outputs, (apply_transform(one, transform), moved, transform), strict=True):
                     output.append(value)
+                new += [warning for warning in moved.warnings if its_plan is None or warning not in its_plan.warnings]
+        tell(cls, new)
         return io.NodeOutput(*outputs)
 
 
@@ -196,7 +199,9 @@ class RePlanRegionMasks(io.ComfyNode):
     @classmethod
     def execute(cls, plan, width=0, height=0, feather=0) -> io.NodeOutput:
         with naming(cls):
-            return io.NodeOutput(*region_masks(plan, width, height, feather))
+            masks = region_masks(plan, width, height, feather)
+            tell(cls, [mask_warning(plan, (masks[0].shape[2], masks[0].shape[1]))])
+        return io.NodeOutput(*masks)
 
 
 NODES = [RePlanResize, RePlanRestore, RePlanRegionMasks]

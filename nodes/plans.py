@@ -6,8 +6,6 @@ gives a list of plans, because the host runs a node once for each member of a li
 to image of a batch: there the plan is a list.
 """
 
-import logging
-
 import torch
 from comfy_api.latest import io
 
@@ -19,9 +17,8 @@ from ..planner.plan import KEEP_UNCHANGED, RegionPlan
 from ..planner.plan_json import plan_to_json
 from ..planner.report import describe_plan
 from ..planner.tags import write_tags
+from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
-
-log = logging.getLogger(__name__)
 
 _MAX_SIDE = 65536
 _CATEGORY = f"{CATEGORY}/plan"
@@ -200,8 +197,9 @@ class RePlanMergePlans(io.ComfyNode):
     @classmethod
     def execute(cls, plans) -> io.NodeOutput:
         with naming(cls):
-            merged = merge_plans(*(plan for plan in plans.values() if plan is not None))
-        _tell(cls, merged)
+            given = [plan for plan in plans.values() if plan is not None]
+            merged = merge_plans(*given)
+        tell(cls, merged.warnings, known={warning for plan in given for warning in plan.warnings})
         return io.NodeOutput(merged)
 
 
@@ -235,7 +233,9 @@ class RePlanExpandRegions(io.ComfyNode):
     @classmethod
     def execute(cls, plan, value=0.15, mode="ratio") -> io.NodeOutput:
         with naming(cls):
-            return io.NodeOutput(expand_regions(plan, value, mode))
+            expanded = expand_regions(plan, value, mode)
+        tell(cls, expanded.warnings, known=plan.warnings)
+        return io.NodeOutput(expanded)
 
 
 def _plan_outputs(as_list: bool = False) -> list[io.Output]:
@@ -265,14 +265,8 @@ def _size(image: torch.Tensor) -> tuple[int, int]:
 
 
 def _answer(node: type[io.ComfyNode], plan: RegionPlan, *notes: str) -> tuple[RegionPlan, str, str]:
-    _tell(node, plan)
+    tell(node, plan.warnings)
     return plan, plan.global_prompt, describe_plan(plan, *notes)
-
-
-def _tell(node: type[io.ComfyNode], plan: RegionPlan) -> None:
-    """Warnings go to the log too: a report that nobody connected warns nobody."""
-    for warning in plan.warnings:
-        log.warning("%s: %s", node.define_schema().display_name, warning)
 
 
 NODES = [

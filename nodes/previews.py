@@ -8,6 +8,8 @@ from comfy_api.latest import io, ui
 
 from ..planner.draw import draw_plan
 from ..planner.images import image_size
+from ..planner.resize import shape_warning
+from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 
 
@@ -50,12 +52,15 @@ class RePlanPlanPreview(io.ComfyNode):
     @classmethod
     def execute(cls, plan, image=None, patch=0) -> io.NodeOutput:
         with naming(cls):
-            if image is not None:
-                image_size(image)  # refuses what is no image
+            misfit = "" if image is None else shape_warning(plan, image_size(image))
             pictures = [None] if image is None else [one.float().cpu().numpy() for one in image]
             drawn = [draw_plan(picture, plan, patch) for picture in pictures]
         preview = torch.from_numpy(np.stack([np.asarray(one) for one in drawn]).astype(np.float32) / 255.0)
-        return io.NodeOutput(preview, ui=ui.PreviewImage(preview, cls=cls))
+        tell(cls, [misfit])
+        # The plan's own warnings are in the log already; here they stand beside the picture they are about.
+        said = [f"Warning: {warning}" for warning in (*plan.warnings, misfit) if warning]
+        shown = ui.PreviewImage(preview, cls=cls).as_dict()
+        return io.NodeOutput(preview, ui={**shown, "text": said} if said else shown)
 
 
 NODES = [RePlanPlanPreview]

@@ -154,6 +154,47 @@ def test_the_way_back_ends_at_the_original_size_and_keeps_it_outside_the_regions
     assert back[:, 80:180, 360:560].max() < 1e-6
 
 
+def test_a_region_that_a_crop_cuts_or_drops_is_logged(caplog):
+    regions = (Region("gone", (0, 0, 150, 20), "red"), Region("cut", (0, 0, 150, 50), "red"), Region("whole", (0, 90, 9, 99), "red"))
+    before = RegionPlan((1500, 800), regions=regions, warnings=("known",))
+    image = torch.zeros(1, 800, 1500, 3)
+    _, (moved,), _ = resize([image], [before], target="multiple_of", method="crop", multiple=[800])
+    assert [r.levelname for r in caplog.records] == ["WARNING"] * 2
+    assert "RePlan Resize: region 'gone' (red) was dropped" in caplog.text
+    assert "RePlan Resize: region 'cut' (red) was cut to 50%" in caplog.text
+    assert moved.ids == ("cut", "whole") and len(moved.warnings) == 3
+
+
+def test_a_batch_with_one_plan_for_each_image_logs_the_warnings_of_each(caplog):
+    images = torch.zeros(2, 800, 1500, 3)
+    plans = [RegionPlan((1500, 800), regions=(Region(name, (0, 0, 150, 50), "red"),)) for name in ("a", "b")]
+    resize([images], plans, target="multiple_of", method="crop", multiple=[800])
+    assert [r.getMessage().split("'")[1] for r in caplog.records] == ["a", "b"]
+
+
+def test_an_image_a_few_pixels_off_takes_the_plan_with_a_warning(caplog):
+    image = torch.zeros(1, 880, 1184, 3)
+    _, (moved,), _ = resize([image], [plan(size=(640, 480))], target="none")
+    assert moved.regions[0].box == (592, 0, 1184, 440)
+    assert "RePlan Resize: the plan is for an image of 640x480 pixels and this image has 1184x880" in caplog.text
+    assert len(moved.warnings) == 1
+    caplog.clear()
+    run(RePlanRegionMasks, plan=[plan(size=(640, 480))], width=[1184], height=[880], feather=[0])
+    assert "RePlan Region Masks: " in caplog.text and "1184x880" in caplog.text
+
+
+def test_the_preview_says_beside_the_picture_what_the_plan_warns_of(tmp_path, caplog):
+    before = folder_paths.get_temp_directory()
+    folder_paths.set_temp_directory(str(tmp_path))
+    try:
+        _, ui = run(RePlanPlanPreview, plan=[plan(size=(640, 480)).with_warnings("careful")], image=[torch.zeros(1, 880, 1184, 3)])
+    finally:
+        folder_paths.set_temp_directory(before)
+    assert len(ui["images"]) == 1
+    assert ui["text"][0] == "Warning: careful" and "1184x880" in ui["text"][1]
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["RePlan Plan Preview"]
+
+
 def test_the_preview_is_an_output_and_a_picture_on_the_node(tmp_path):
     before = folder_paths.get_temp_directory()
     folder_paths.set_temp_directory(str(tmp_path))

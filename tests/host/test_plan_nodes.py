@@ -1,6 +1,7 @@
 """The plan nodes as the host runs them: schemas, lists, batches, sockets that grow, errors with the node's name."""
 
 import asyncio
+from dataclasses import replace
 
 import execution
 import pytest
@@ -15,7 +16,7 @@ from replan.nodes.plans import (
     RePlanPlanFromText,
     RePlanPlanToText,
 )
-from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
+from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
 
 TAGS = '<gen_image>at dusk</gen_image><region>[{"bbox_2d": [64.4, 47.6, 322, 238], "hint": "red"}]</region>'
 IMAGE = torch.zeros(1, 480, 640, 3)
@@ -143,6 +144,18 @@ def test_an_error_begins_with_the_nodes_name_and_gives_the_value(node, inputs, n
         node.execute(**inputs)
     assert str(caught.value).startswith(names[0])
     assert all(name in str(caught.value) for name in names), str(caught.value)
+
+
+def test_what_expanding_and_merging_change_unasked_is_logged_and_what_was_known_is_not(caplog):
+    masked = replace(plan("r1"), regions=(replace(plan("r1").regions[0], mask=RegionMask((1, 2), (1, 1))),)).with_warnings("known")
+    run(RePlanExpandRegions, plan=[masked])
+    assert [(r.levelname, r.name) for r in caplog.records] == [("WARNING", "replan.nodes.notices")]
+    assert "RePlan Expand Regions: expanding does not reach beyond a mask: 'r1'" in caplog.text
+    caplog.clear()
+    ((merged,),) = run(RePlanMergePlans, **{"plans.plan_1": [masked], "plans.plan_2": [plan("r1")]})
+    assert len(caplog.records) == 1
+    assert "RePlan Merge Plans: region 'r1' of plan 2" in caplog.text
+    assert "known" in merged.warnings
 
 
 def test_warnings_are_logged_for_those_who_connect_no_report(caplog):

@@ -47,11 +47,11 @@ class Family:
         """The patches of a latent (B, C, H, W) or, with frames, (B, C, 1, H, W)."""
         if latent.ndim == 5 and latent.shape[2] != 1:
             raise RegionError(
-                f"RePlan Apply Region Rules: {what} has {latent.shape[2]} frames or layers; regions are placed on "
+                f"{what} has {latent.shape[2]} frames or layers; regions are placed on "
                 "single images only (Qwen-Image-Layered and video latents are not supported)"
             )
         if latent.ndim not in (4, 5):
-            raise RegionError(f"RePlan Apply Region Rules: {what} has shape {tuple(latent.shape)}, not an image latent")
+            raise RegionError(f"{what} has shape {tuple(latent.shape)}, not an image latent")
         return Grid.of_latent(latent.shape[-2], latent.shape[-1], patch)
 
 
@@ -75,7 +75,7 @@ def family_of(model: object) -> Family:
         if family.base == name:
             return family
     raise RegionError(
-        f"RePlan Apply Region Rules: the model is a {name}, and region rules know Flux.1 (dev, Kontext, fill), FLUX.2 "
+        f"the model is a {name}, and region rules know Flux.1 (dev, Kontext, fill), FLUX.2 "
         "(dev, klein) and Qwen-Image (Edit, 2509, 2511) only. Load one of these, or bypass this node and "
         "RePlan Region Conditioning"
     )
@@ -86,7 +86,7 @@ def patch_size(model: object) -> int:
     size = getattr(model.diffusion_model, "patch_size", None)
     if not isinstance(size, int):
         raise RegionError(
-            f"RePlan Apply Region Rules: the model's blocks are {type(model.diffusion_model).__name__}, not the host's own, so "
+            f"the model's blocks are {type(model.diffusion_model).__name__}, not the host's own, so "
             "their attention cannot be ruled (some quantised loaders bring such blocks); load the model with the "
             "host's own loader"
         )

@@ -52,7 +52,7 @@ def check_aspect(image_size: tuple[int, int], grid: Grid, what: str) -> str | No
     )
     if shift > _FARTHEST:
         raise RegionError(
-            f"RePlan Apply Region Rules: {found}: boxes could land {shift:.1f} patches away. Send image and "
+            f"{found}: boxes could land {shift:.1f} patches away. Send image and "
             "plan through RePlan Resize together, and encode the image it returns"
         )
     return (
@@ -66,7 +66,7 @@ def region_patches(region: Region, image_size: tuple[int, int], grid: Grid) -> n
     cells = region.cells(image_size, *grid)
     if not cells.any():
         raise RegionError(
-            f"RePlan Apply Region Rules: region '{region.id}' with box {[round(v, 1) for v in region.box]} covers "
+            f"region '{region.id}' with box {[round(v, 1) for v in region.box]} covers "
             f"no patch of the {grid.cols}x{grid.rows} latent"
             + (" where its mask is set" if region.mask is not None else "")
             + "; move or enlarge the box, or delete the region"

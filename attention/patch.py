@@ -16,6 +16,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import comfy.model_management
@@ -54,7 +55,8 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
     edited_reference: which reference image the regions lie on, counted from 1; 0: none. Raises RegionError when
     the model is of no supported family. Rules put on earlier are replaced.
     """
-    family_of(model.model)
+    with _named():
+        family_of(model.model)
     model = model.clone()
     regions = RegionRules(rules, edited_reference)
     for kind, wrapper in (
@@ -154,7 +156,8 @@ class RegionRules:
         arguments = call.arguments
         extra = arguments["kwargs"]
         options = dict(arguments["transformer_options"])
-        state = self._prepare(executor.class_obj, payload, arguments, extra, options)
+        with _named():
+            state = self._prepare(executor.class_obj, payload, arguments, extra, options)
         options[STATE_KEY] = state
         options[OVERRIDE_KEY] = region_attention
         arguments["transformer_options"] = options
@@ -335,7 +338,8 @@ def region_attention(func, q, k, v, heads, *args, **kwargs):
     state.joint_calls += 1
     plan = state.plans.get((queries, lead))
     if plan is None:
-        plan = state.plans[queries, lead] = state.plan(queries, lead)
+        with _named():
+            plan = state.plans[queries, lead] = state.plan(queries, lead)
     mask = args[0] if args else kwargs.pop("mask", None)
     rest = args[1:]
 
@@ -355,6 +359,17 @@ def _chained(previous, func):
         return previous(func, *args, **kwargs)
 
     return run
+
+
+@contextmanager
+def _named():
+    """Put this node's name in front of what is refused while a model samples: the host names the sampler there."""
+    try:
+        yield
+    except RegionError as error:
+        if str(error).startswith("RePlan "):
+            raise
+        raise RegionError(f"{NODE}: {error}") from error
 
 
 def _hints(cond: dict) -> HintCond | None:

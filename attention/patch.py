@@ -23,6 +23,7 @@ import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from .call import inactive_regions, step_of, with_hints
 from .components import build_layout
 from .families import family_of, patch_size
 from .grid import Grid, check_aspect, cover
@@ -199,11 +200,11 @@ class RegionRules:
         sees_images = noise.tokens + sum(grid.tokens for grid in references)
         mask = extra.get("attention_mask")
         if mask is not None:
-            extra["attention_mask"] = _with_hints(mask, main_tokens, sum(lengths), sees_images)
+            extra["attention_mask"] = with_hints(mask, main_tokens, sum(lengths), sees_images)
 
         device = context.device
-        step, steps = _step(options)
-        inactive = _inactive(text.plan.regions, base_model, options)
+        step, steps = step_of(options)
+        inactive = inactive_regions(text.plan.regions, base_model.model_sampling.percent_to_sigma, options)
         phase = self.rules.phase_at(step, steps, family.name)
         key = (text.layout, lengths, main_tokens, noise, tuple(references), phase, inactive, device)
 
@@ -394,57 +395,3 @@ def _reference_cells(cond: dict) -> int:
 def _only(covered, active: list[bool]):
     covered[[not on for on in active]] = False
     return covered
-
-
-def _with_hints(mask: torch.Tensor, main_tokens: int, hint_tokens: int, image_tokens: int) -> torch.Tensor:
-    """Make room for the hints behind the text in a mask that came with the conditioning; hints are never masked.
-
-    A text mask (.., T), 0/1 when whole numbers and additive when floats; or a square one over text and image
-    (.., T + I, T + I), as Redux with a strength brings.
-    """
-    fill = 0 if mask.is_floating_point() else 1
-    if mask.shape[-1] == main_tokens and (mask.ndim == 2 or mask.shape[-2] == 1):
-        return torch.nn.functional.pad(mask, (0, hint_tokens), value=fill)
-    side = main_tokens + image_tokens
-    if mask.ndim == 3 and mask.shape[-2:] == (side, side):
-        room = mask.new_full((mask.shape[0], side + hint_tokens, side + hint_tokens), fill)
-        positions = torch.arange(side, device=mask.device)
-        positions[main_tokens:] += hint_tokens
-        room[:, positions[:, None], positions[None, :]] = mask
-        return room
-    raise RegionError(
-        f"{NODE}: the conditioning carries an attention mask of shape {tuple(mask.shape)}, and hints can only be joined "
-        f"to one of the {main_tokens} text tokens or of all {side} tokens. Remove the node that adds it (a style "
-        "model with 'attn_bias' beside a reference image, say), or bypass the regions"
-    )
-
-
-def _step(options: dict) -> tuple[int, int]:
-    """Number of the current step and of all steps: the last listed sigma that is not below the current one.
-
-    Samplers call the model between the listed sigmas (Heun, DPM2), so calls are never counted.
-    """
-    listed = options.get("sample_sigmas")
-    current = options.get("sigmas")
-    if listed is None or current is None:
-        return 0, 1
-    now = float(current.reshape(-1)[0])
-    sigmas = listed.tolist()
-    steps = max(len(sigmas) - 1, 1)
-    if sigmas[0] < sigmas[-1]:  # an inversion runs towards noise
-        sigmas, now = [-sigma for sigma in sigmas], -now
-    at = [i for i, sigma in enumerate(sigmas[:steps]) if sigma >= now - 1e-4 * abs(now)]
-    return (at[-1] if at else 0), steps
-
-
-def _inactive(regions, base_model, options: dict) -> frozenset[int]:
-    """Plan indices of the regions whose start and end (percent of sampling) leave out the current sigma."""
-    if all(region.start <= 0.0 and region.end >= 1.0 for region in regions) or options.get("sigmas") is None:
-        return frozenset()
-    now = float(options["sigmas"].reshape(-1)[0])
-    to_sigma = base_model.model_sampling.percent_to_sigma
-    return frozenset(
-        i for i, region in enumerate(regions) if now > to_sigma(region.start) or now < to_sigma(region.end)
-    )
-
-

@@ -6,6 +6,7 @@ import torch
 from dense import COLS, OVERRIDE_KEY, ROWS, dense_run
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, sample, seeded, with_hints
 from replan.attention import patch
+from replan.attention.call import step_of
 from replan.attention.hints import attach_hints
 from replan.attention.patch import add_region_rules
 from replan.attention.payload import RegionError
@@ -231,7 +232,7 @@ def test_the_switch_counts_the_steps_of_this_sampling_call(steps, monkeypatch):
     def spy(self, *args):
         state = wrapped(self, *args)
         options = args[-1]
-        step, of = patch._step(options)
+        step, of = step_of(options)
         phases.append((step, of, self.rules.phase_at(step, of, "flux")))
         return state
 

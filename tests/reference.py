@@ -1,6 +1,6 @@
 """Dense attention under region rules, written independently of the pack, one token at a time.
 
-Nothing here imports the pack. The rules are those of the published description (spec 4.1-4.4) as plain `if`s
+Nothing here imports the pack. The rules are those of the published code and paper (docs/rules.md names both) as plain `if`s
 over names, boxes become patches by a loop over patches, and attention is a float64 softmax over a full mask.
 """
 

@@ -224,6 +224,19 @@ def test_a_controlnet_works_under_region_rules_and_sees_the_global_prompt_only()
     assert not close(out, run(ruled(), regional()))
 
 
+def test_a_fill_models_extra_channels_work_under_region_rules():
+    fill = build("flux", in_channels=96)  # the latent, the picture around the hole, and the hole's mask at 8 x 8 pixels a cell
+    assert fill.model.diffusion_model.img_in.weight.shape[1] == 4 * 96
+    hole = torch.zeros(1, 1, 16 * ROWS, 16 * COLS)
+    hole[..., 30:70, 20:60] = 1
+    # It has no reference images: the picture comes in these channels, and regions lie on the noise only.
+    entries = conditioning(20, concat_latent_image=seeded(1, 16, 2 * ROWS, 2 * COLS, seed=21), concat_mask=hole)
+    positive = with_hints(entries, plan_of(BOXES), LENGTHS)
+    out = run(ruled(model=fill), positive)
+    assert close(out, dense_run(fill, positive, "flux", edited=None))
+    assert not close(out, run(ruled(model=fill), with_hints(conditioning(20), plan_of(BOXES), LENGTHS)))
+
+
 def test_a_lora_works_under_region_rules():
     key = "diffusion_model.double_blocks.0.img_mlp.0.weight"
     base = build("flux")

@@ -1,7 +1,7 @@
 """From boxes in image pixels to patches of a latent grid.
 
 A plan is written in pixels of an image; a model call brings a latent of its own size, padded up to whole
-patches. Every patch that a box touches belongs to its region (spec 2.4, published code).
+patches. Every patch that a box touches belongs to its region (RePlan's process_region_guidance).
 """
 
 from __future__ import annotations

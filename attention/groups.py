@@ -73,7 +73,7 @@ class IndexPlan(NamedTuple):
 def plan_groups(layout: Layout, sees: np.ndarray, queries: int) -> IndexPlan:
     """Split the first `queries` tokens of a layout into groups under a component table (C, C).
 
-    A query sees a key if any of its components may see any of the key's (union, spec 2.4). Fewer queries than
+    A query sees a key if any of its components may see any of the key's (union, as the published bitmask). Fewer queries than
     keys happen when the host caches the keys of references.
     """
     keys = layout.tokens

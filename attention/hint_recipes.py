@@ -16,7 +16,7 @@ from .payload import RegionError
 
 logger = logging.getLogger(__name__)
 
-# The published pipelines give every Flux prompt this many T5 tokens (spec 3.1).
+# The published pipelines give every Flux prompt this many T5 tokens (RePlan's flux_kontext.py, max_sequence_length).
 REFERENCE_TOKENS = 512
 
 # The host's token lists: one list of (token, weight) pairs for each section of each text encoder.

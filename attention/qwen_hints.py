@@ -2,7 +2,7 @@
 
 The host's stock encoders (TextEncodeQwenImageEdit and its Plus form) put one to three pictures before the
 prompt. A hint is encoded in exactly that surrounding, then everything through the last picture is cut off
-(spec 3.2). A conditioning does not say which encoder made it or where its pictures lie; but the language model
+(as RePlan's qwen_image.py does). A conditioning does not say which encoder made it or where its pictures lie; but the language model
 is causal, so its states up to the end of a picture do not depend on the prompt, and an empty prompt encoded
 the same way begins with the same states. Nothing here counts template tokens: all lengths are measured.
 """

@@ -1,6 +1,6 @@
 """Rules: which query component may see which key component, in which part of the sampling.
 
-A table over the kinds of component (spec 4.2) with one more axis, same region or another one, says what a
+A table over the kinds of component (docs/rules.md) with one more axis, same region or another one, says what a
 preset allows; single cells, keyed by region id, change it. `Rules` is an immutable value; `Rules.table` turns it into
 a boolean matrix for the components of one call.
 """
@@ -32,7 +32,7 @@ Phase = Literal["before", "after"]
 FAMILIES = ("flux", "flux2", "qwen")
 
 # Share of steps under the before-rules when nobody chose one: the command line's defaults of the published
-# code for Flux and Qwen (spec 4.4), a third party's runs for FLUX.2 klein (spec 12).
+# code (run_replan.py) for Flux and Qwen; a third party's runs for FLUX.2 klein. See docs/rules.md.
 DEFAULT_SWITCH = {"flux": 0.05, "flux2": 0.05, "qwen": 0.5}
 
 _PATCHES = (NOISE, IMAGE, NOISE_BACKGROUND, IMAGE_BACKGROUND, REFERENCE)
@@ -40,7 +40,7 @@ _SAME, _OTHER = 0, 1
 
 
 def _published() -> np.ndarray:
-    """The published default (spec 4.2, `symmetric_masking` off) as (query kind, key kind, same/other region)."""
+    """The published default (flex_attn.py, `symmetric_masking` off; the paper's five rules, section 3.3) as (query kind, key kind, same/other region)."""
     sees = np.ones((len(KINDS), len(KINDS), 2), dtype=bool)
     # Hint isolation: no two texts see one another. A picture inside the text (Qwen) sees all and is seen by all.
     sees[MAIN, HINT] = sees[HINT, MAIN] = False

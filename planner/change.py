@@ -61,7 +61,7 @@ def _joined_prompt(prompts: list[str]) -> str:
 
 
 def expand_regions(plan: RegionPlan, value: float, mode: str = "ratio") -> RegionPlan:
-    """Move every side of every box out by `value` (spec 2.2), then clamp it to the image.
+    """Move every side of every box out by `value` (RePlan's expand_bbox), then clamp it to the image.
 
     mode: `ratio`, `value` times the box's side on that axis (0.15: 1.3 times as wide and high), or `pixels`.
     Numbers stay floats: nothing is cut to whole pixels. A negative value shrinks; a box that would vanish is a

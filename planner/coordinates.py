@@ -1,4 +1,4 @@
-"""In which coordinates a box is written, and how it gets to pixels of the image. Owns spec 1.6.
+"""In which coordinates a box is written, and how it gets to pixels of the image. See docs/coordinates.md.
 
 A vision-language model answers in pixels of the image it saw (Qwen2.5-VL: sides rounded to multiples of 28) or
 in 0..1000 (Qwen2-VL, Qwen3-VL, Gemma), seldom in pixels of the file. The published code uses the numbers as

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import geometry
 
-# What the published planner writes when nothing changes globally (spec 1.3, rule 5), without its quotes.
+# What the published planner writes when nothing changes globally (replan.txt, rule 5), without its quotes.
 KEEP_UNCHANGED = "keep remaining part of image unchanged."
 
 

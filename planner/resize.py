@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 TARGETS = ("flux_kontext", "flux2", "qwen_image_edit", "qwen_image_edit_plus", "multiple_of", "none")
 METHODS = ("stretch", "crop", "pad")
 
-# The sizes FLUX.1 Kontext was trained on (spec 2.3; the host's FluxKontextImageScale lists the same ones).
+# The sizes FLUX.1 Kontext was trained on (RePlan's flux_kontext.py; the host's FluxKontextImageScale lists the same ones).
 KONTEXT_SIZES = (
     (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104),
     (1024, 1024),
@@ -158,10 +158,10 @@ def stretch(source_size: Size, working_size: Size) -> Transform:
 def working_size(source_size: Size, target: str, multiple: int = 16) -> Size:
     """(width, height) that `target` wants for an image of `source_size`.
 
-    flux_kontext: of the 17 preset sizes the one with the nearest aspect ratio (spec 2.3).
+    flux_kontext: of the 17 preset sizes the one with the nearest aspect ratio.
     flux2: 1024^2 pixels, sides rounded to multiples of 16, its patch. The host's FLUX.2 templates scale to one
         megapixel too, but to any size, of which the VAE then crops up to 15 pixels.
-    qwen_image_edit: 1024^2 pixels, sides rounded to multiples of 32, as the reference pipeline does (spec 2.3).
+    qwen_image_edit: 1024^2 pixels, sides rounded to multiples of 32, as RePlan's qwen_image.py does.
         With a VAE connected, the host's TextEncodeQwenImageEdit scales whatever it gets to 1024^2 again with
         plain rounding; encode the reference latent separately to keep this size.
     qwen_image_edit_plus: about 1024^2 pixels, a size that TextEncodeQwenImageEditPlus leaves as it is.

@@ -1,4 +1,4 @@
-"""RePlan's tag text: what the published planner answers and its page sends (spec 1.3 to 1.10).
+"""RePlan's tag text: what the published planner answers and its page sends (replan.txt, replan.py and app.py of the published code).
 
     <think>reasoning</think><gen_image>global prompt</gen_image>
     <region>[{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}]</region>
@@ -38,7 +38,7 @@ _REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask"
 _LIST_KEYS = ("regions", "region", "objects")
 _QUOTES = "'\"\u2018\u2019\u201c\u201d"
 
-# The boxes of the published template's example; the planner copied them for 71 of 2,624 images (spec 12).
+# The boxes of the published template's example; the planner copied them for 71 of 2,624 inputs in one third party's runs.
 _TEMPLATE_BOXES = ((10.0, 150.0, 150.0, 210.0), (150.0, 50.0, 200.0, 150.0))
 _TEMPLATE_WORD = "apple"
 

@@ -1,4 +1,4 @@
-"""What region rules cost: `python tools/bench.py`, about 20 minutes; `--quick`, under 3 minutes on two cores.
+"""What region rules cost: `python tools/bench.py`, about half an hour; `--quick`, under 3 minutes on two cores.
 
 Attention under the rules is timed in turn with its alternatives in one process, then one whole model step of each
 family with and without rules. Sets up ComfyUI if need be. With a CUDA device it uses the sizes of the real models,

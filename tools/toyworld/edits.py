@@ -1,0 +1,258 @@
+"""Edit instructions for toy scenes: their words, which objects they name, and the exact picture they ask for.
+
+An instruction names objects by shape, by colour or by both, and applies to every object it names, whether it says
+"the red circle" or "every red circle". What it names is settled on the picture as it is before any edit, as an
+editor sees it; several instructions then take effect in order, each on the objects it named. `Task` is one
+question put to an editor: a meant object with look-alikes, the instruction, and what should come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from replan.planner.plan import KEEP_UNCHANGED, Region, RegionPlan
+
+from .drawing import COLOURS, PATTERNS, SHAPES
+from .scenes import Object, Scene, SceneError, held_out_scene, random_state
+
+RECOLOUR, RESHAPE, REPATTERN, SHRINK, REMOVE, KEEP = "recolour", "reshape", "repattern", "shrink", "remove", "keep"
+KINDS = (RECOLOUR, RESHAPE, REPATTERN, SHRINK, REMOVE, KEEP)
+SHRUNK = 0.6  # of the radius
+
+# {which}: "the red circle" or "every red circle"; {value}: a colour, a shape or a pattern.
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    RECOLOUR: ("make {which} {value}", "change the colour of {which} to {value}", "paint {which} {value}"),
+    RESHAPE: ("turn {which} into a {value}", "replace {which} with a {value}", "change {which} to a {value}"),
+    REPATTERN: ("make {which} {value}", "give {which} a {value} pattern", "change the pattern of {which} to {value}"),
+    SHRINK: ("make {which} smaller", "shrink {which}"),
+    REMOVE: ("remove {which}", "delete {which}", "erase {which}"),
+    KEEP: (KEEP_UNCHANGED, "keep the image unchanged", "do not change anything"),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {RECOLOUR: tuple(COLOURS), RESHAPE: SHAPES, REPATTERN: PATTERNS}
+_FIELD: Mapping[str, str] = {RECOLOUR: "colour", RESHAPE: "shape", REPATTERN: "pattern"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Words for objects: a shape, a colour, or both."""
+
+    shape: str | None = None
+    colour: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.shape is None and self.colour is None:
+            raise SceneError("a reference names a shape, a colour or both; found neither")
+
+    @property
+    def words(self) -> str:
+        return " ".join(word for word in (self.colour, self.shape or "object") if word)
+
+    def names(self, thing: Object) -> bool:
+        return self.shape in (None, thing.shape) and self.colour in (None, thing.colour)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A sentence and what it means.
+
+    kind: of KINDS. reference: what it names (None for KEEP, which names nothing). value: the new colour, shape or
+    pattern (empty for the other kinds).
+    """
+
+    text: str
+    kind: str
+    reference: Reference | None = None
+    value: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise SceneError(f"no edit is called {self.kind!r}; there are {', '.join(KINDS)}")
+        if (self.reference is None) != (self.kind == KEEP):
+            raise SceneError(f"a {self.kind!r} instruction with the reference {self.reference!r}: only 'keep' has none")
+        if self.value not in _CHOICES.get(self.kind, ("",)):
+            raise SceneError(f"{self.value!r} is nothing to {self.kind} to; choose from {_CHOICES.get(self.kind, ('',))}")
+
+    def named(self, scene: Scene) -> tuple[int, ...]:
+        """The ids of the objects it names in a scene, look-alikes included."""
+        if self.reference is None:
+            return ()
+        return tuple(thing.id for thing in scene.objects if self.reference.names(thing))
+
+    def changed(self, thing: Object) -> Object | None:
+        """The object after the edit, None when it is removed."""
+        if self.kind == REMOVE:
+            return None
+        if self.kind == SHRINK:
+            return replace(thing, radius=int(thing.radius * SHRUNK))
+        return thing if self.kind == KEEP else replace(thing, **{_FIELD[self.kind]: self.value})
+
+    def apply(self, scene: Scene, ids: Iterable[int]) -> Scene:
+        """The scene with exactly these objects edited; an id that an earlier edit removed is passed over."""
+        wanted = set(ids)
+        after = [self.changed(thing) if thing.id in wanted else thing for thing in scene.objects]
+        return scene.with_objects(thing for thing in after if thing is not None)
+
+
+def written(kind: str, reference: Reference | None = None, value: str = "", form: int = 0) -> Instruction:
+    """An instruction in words. form: chooses the template and, by turns, "the" or "every"; any number >= 0."""
+    if kind not in KINDS:
+        raise SceneError(f"no edit is called {kind!r}; there are {', '.join(KINDS)}")
+    templates = TEMPLATES[kind]
+    which = "" if reference is None else f"{('the', 'every')[form // len(templates) % 2]} {reference.words}"
+    return Instruction(templates[form % len(templates)].format(which=which, value=value), kind, reference, value)
+
+
+def edited(scene: Scene, instructions: Sequence[Instruction]) -> Scene:
+    """The scene after all instructions: each names objects in `scene` itself, then they take effect in order."""
+    after = scene
+    for instruction in instructions:
+        after = instruction.apply(after, instruction.named(scene))
+    return after
+
+
+def difference(source: Scene, target: Scene) -> np.ndarray:
+    """The pixels in which two scenes differ, (size, size) bool."""
+    return (source.pixels != target.pixels).any(-1)
+
+
+def commute(scene: Scene, instructions: Sequence[Instruction]) -> bool:
+    """Whether the order of the instructions makes no difference: no object gets the same property twice.
+
+    Flux gives text no position, so a model that sees several texts cannot know their order.
+    """
+    done: set[tuple[int, str]] = set()
+    for instruction in instructions:
+        new = {(identity, instruction.kind) for identity in instruction.named(scene)}
+        if done & new:
+            return False
+        done |= new
+    return True
+
+
+def random_instruction(
+    scene: Scene, random: np.random.RandomState, kinds: Sequence[str] = KINDS, about: int | None = None
+) -> Instruction:
+    """An instruction that changes at least one object of the scene, or KEEP if `kinds` has it and it is drawn.
+
+    about: the id of an object it names (default: any).
+    """
+    able = [identity for identity in scene.ids if about in (None, identity)]
+    if not able:
+        raise SceneError(f"scene {scene.seed} has no object {'to name' if about is None else about}")
+    thing = scene.object(able[random.randint(len(able))])
+    reference = (
+        Reference(thing.shape, thing.colour),
+        Reference(shape=thing.shape),
+        Reference(colour=thing.colour),
+        Reference(thing.shape, thing.colour),  # both words: as often as either one alone
+    )[random.randint(4)]
+    return _about(thing, reference, str(kinds[random.randint(len(kinds))]), random)
+
+
+def _about(thing: Object, reference: Reference, kind: str, random: np.random.RandomState) -> Instruction:
+    """An instruction of this kind that changes `thing`."""
+    form = int(random.randint(60))
+    if kind == KEEP:
+        return written(KEEP, form=form)
+    values = [""] if kind not in _FIELD else [v for v in _CHOICES[kind] if v != getattr(thing, _FIELD[kind])]
+    return written(kind, reference, values[random.randint(len(values))], form)
+
+
+def random_program(
+    scene: Scene, seed: int, count: int = 2, keep: float = 0.3, kinds: Sequence[str] = KINDS
+) -> tuple[Instruction, ...]:
+    """Up to `count` instructions for one training sample, in any order the same picture (`commute`).
+
+    keep: how often each is KEEP, which the others must not take as a veto. kinds: of the others.
+    """
+    random = random_state(seed, "program")
+    edits = [kind for kind in kinds if kind != KEEP]
+    program: tuple[Instruction, ...] = ()
+    for _ in range(20 * count):
+        drawn = (KEEP,) if random.random_sample() < keep else edits
+        longer = (*program, random_instruction(scene, random, drawn))
+        if commute(scene, longer):
+            program = longer
+        if len(program) == count:
+            break
+    return program
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question to an editor: only `meant` is to change, though the instruction may name look-alikes too.
+
+    scene: as it is. others: what else the instruction names; none when it is unambiguous.
+    """
+
+    scene: Scene
+    meant: int
+    instruction: Instruction
+
+    def __post_init__(self) -> None:
+        if self.meant not in self.instruction.named(self.scene):
+            raise SceneError(f"{self.instruction.text!r} does not name the meant object {self.meant}")
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        return tuple(identity for identity in self.instruction.named(self.scene) if identity != self.meant)
+
+    @property
+    def wanted(self) -> Scene:
+        """What should come out: the meant object edited, nothing else."""
+        return self.instruction.apply(self.scene, (self.meant,))
+
+    @property
+    def literal(self) -> Scene:
+        """What the instruction's words ask for: everything it names edited."""
+        return edited(self.scene, (self.instruction,))
+
+    @property
+    def plan(self) -> RegionPlan:
+        """A box around the meant object with the same words as its hint, everything else kept."""
+        return region_plan(self.scene, {self.meant: self.instruction.text}, self.wanted)
+
+
+def held_out_task(seed: int, size: int, kind: str, ambiguous: bool, count: int | None = None) -> Task:
+    """A task on a held-out scene, object 0 being meant and called by shape and colour.
+
+    ambiguous: whether it has look-alikes, which the instruction names too. count: objects (default: 3..9).
+    """
+    if kind not in KINDS or kind == KEEP:
+        raise SceneError(f"a task asks for a change, one of {', '.join(KINDS[:-1])}; found {kind!r}")
+    random = random_state(seed, "task")
+    count = int(random.randint(3, 10)) if count is None else count
+    twins = int(random.randint(1, min(count, 4))) if ambiguous else 0
+    scene = held_out_scene(seed, size, count, twins)
+    # Look-alikes must be able to change too: stripes are asked of a group that has none, and the other way round.
+    group = {0, *scene.lookalikes(0)}
+    wanted = PATTERNS[int(random.randint(len(PATTERNS)))]
+    scene = scene.with_objects(replace(o, pattern=wanted) if o.id in group else o for o in scene.objects)
+    meant = scene.object(0)
+    return Task(scene, 0, _about(meant, Reference(meant.shape, meant.colour), kind, random))
+
+
+def region_plan(
+    scene: Scene,
+    hints: Mapping[int, str],
+    after: Scene | None = None,
+    global_prompt: str = KEEP_UNCHANGED,
+    negative_hints: Mapping[int, str] | None = None,
+) -> RegionPlan:
+    """A plan for a scene: the box of each object (by id) with its hint. Region ids are o0, o1, ... by object.
+
+    after: what should come out. With it a box also covers the object as it will be: a star that replaces a square
+    reaches further. negative_hints: by object; each of these objects has a hint, if only an empty one.
+    """
+    negative_hints = negative_hints or {}
+    if unknown := sorted(set(negative_hints) - set(hints)):
+        raise SceneError(f"negative hints for the objects {unknown}, which have no hint; give them '' at least")
+    regions = []
+    for identity, hint in hints.items():
+        boxes = [state.box(identity) for state in (scene, after) if state is not None and identity in state.ids]
+        left_top, right_bottom = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
+        box = tuple(float(edge) for edge in (*left_top, *right_bottom))
+        regions.append(Region(f"o{identity}", box, hint, negative_hints.get(identity, "")))
+    return RegionPlan((scene.size, scene.size), global_prompt, tuple(regions))

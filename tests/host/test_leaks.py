@@ -22,6 +22,7 @@ MAIN, FURTHER = 20, (3, 4)
 IDS = ("r1", "r2")
 
 
+@torch.inference_mode()
 def one_call(model, text, hints, latent, references, spans=()):
     """One call of the model as the host makes it; returns its output and the first block's attention result."""
     seen = []

@@ -182,6 +182,23 @@ def test_a_shape_stays_inside_the_circle_of_its_radius_and_fills_a_good_part_of_
         assert 0.3 < shown.sum() / SAMPLES / (np.pi * radius**2) < 0.9
 
 
+@few
+@given(held_out)
+def test_whichever_shape_objects_take_none_is_hidden(seed):
+    scene = held_out_scene(seed)
+    scene = scene.with_objects(dataclasses.replace(thing, shape="circle") for thing in scene.objects)
+    for thing in scene.objects:
+        area = np.pi * (0.9 * thing.radius / UNIT) ** 2
+        assert scene.shown(thing.id).sum() / SAMPLES > 0.7 * area
+
+
+def test_a_circle_has_its_area_wherever_it_lies():
+    for offset in range(UNIT):
+        drawn = Drawn("circle", "red", "plain", (30 * UNIT + offset, 33 * UNIT - offset), 10 * UNIT, 0)
+        shown = paint(np.zeros((64, 64, 3), np.uint8), (drawn,)).shown[0]
+        assert shown.sum() / SAMPLES == pytest.approx(np.pi * 9**2, rel=0.02)
+
+
 def test_edges_are_smooth_and_insides_are_exact():
     drawn = Drawn("circle", "red", "plain", (32 * UNIT, 32 * UNIT), 20 * UNIT, 0)
     painting = paint(np.zeros((64, 64, 3), np.uint8), (drawn,))

@@ -165,13 +165,14 @@ def random_program(
 ) -> tuple[Instruction, ...]:
     """Up to `count` instructions for one training sample, in any order the same picture (`commute`).
 
-    keep: how often each is KEEP, which the others must not take as a veto. kinds: of the others.
+    keep: how often each is KEEP (one at most), which the others must not take as a veto. kinds: of the others.
     """
     random = random_state(seed, "program")
     edits = [kind for kind in kinds if kind != KEEP]
     program: tuple[Instruction, ...] = ()
     for _ in range(20 * count):
-        drawn = (KEEP,) if random.random_sample() < keep else edits
+        kept = any(instruction.kind == KEEP for instruction in program)
+        drawn = (KEEP,) if random.random_sample() < keep and not kept else edits
         longer = (*program, random_instruction(scene, random, drawn))
         if commute(scene, longer):
             program = longer

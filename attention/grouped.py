@@ -151,7 +151,7 @@ def to_device(plan: IndexPlan, device: torch.device) -> DevicePlan:
         tuple(steps),
         base,
         Span(len(few.queries), index=torch.as_tensor(few.queries, device=device)) if few else None,
-        torch.as_tensor(few.row, device=device) if few else None,
+        torch.as_tensor(few.row) if few else None,  # stays here: a device would be waited for
         few_sees,
         atom,
     )
@@ -244,11 +244,14 @@ def _few_queries(attend, q, k, v, plan: DevicePlan, dim: int, mask, store) -> No
     keys = plan.keys
     # A mask of at most half the bytes of q, so the peak stays within one more copy of q, k, v and the output.
     rows = max(32, min(1024, q.numel() * q.element_size() // (2 * keys * 4)))
+    table = torch.zeros(plan.few_sees.shape, dtype=q.dtype, device=q.device).masked_fill_(~plan.few_sees, float("-inf"))
     for at in range(0, plan.few.count, rows):
         some = plan.few.index[at : at + rows]
         span = Span(len(some), index=some)
-        sees = plan.few_sees[plan.few_rows[at : at + rows].long()].index_select(1, plan.atom.long())
-        bias = torch.zeros(sees.shape, dtype=q.dtype, device=q.device).masked_fill_(~sees, float("-inf"))
+        # The few groups here are spread over the keys once, then repeated whole for each of their queries.
+        row = plan.few_rows[at : at + rows]
+        first, last = int(row[0]), int(row[-1]) + 1
+        bias = table[first:last].index_select(1, plan.atom).index_select(0, (row - first).to(q.device))
         incoming = _rows(mask, span)
         if incoming is not None:
             bias = bias + _additive(incoming, q.dtype)

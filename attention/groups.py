@@ -44,7 +44,7 @@ class Group(NamedTuple):
 
 
 class FewQueries(NamedTuple):
-    """The queries of all joined groups, for masked calls: query i sees key j iff sees[row[i], atom[j]].
+    """The queries of all joined groups, group by group, for masked calls: query i sees key j iff sees[row[i], atom[j]].
 
     The rows of `sees` (joined groups, A) are in the order of the groups.
     """
@@ -119,10 +119,8 @@ def plan_groups(layout: Layout, sees: np.ndarray, queries: int) -> IndexPlan:
 
     few = None
     if joint:
-        which = np.flatnonzero(np.isin(query_set, joint))
-        row = np.zeros(len(sets), dtype=np.int32)
-        row[joint] = np.arange(len(joint))
-        few = FewQueries(which, row[query_set[which]], visible[joint])
+        which = np.concatenate([by_position[bounds[g] : bounds[g + 1]] for g in joint])
+        few = FewQueries(which, np.repeat(np.arange(len(joint), dtype=np.int32), counts[joint]), visible[joint])
     return IndexPlan(tuple(groups), few, base, atom, queries, keys)
 
 

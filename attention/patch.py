@@ -58,6 +58,8 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
     """
     with _named():
         family_of(model.model)
+        if edited_reference < 0:
+            raise RegionError(f"edited_reference is {edited_reference}; count reference images from 1, or give 0 for none of them")
     model = model.clone()
     regions = RegionRules(rules, edited_reference)
     for kind, wrapper in (
@@ -163,7 +165,7 @@ class RegionRules:
         options[OVERRIDE_KEY] = region_attention
         arguments["transformer_options"] = options
         result = executor(*call.args, **call.kwargs)
-        self._verify(state, options)
+        self._verify(state, options, _block_count(executor.class_obj))
         return result
 
     def _prepare(self, base_model, payload: HintPayload, arguments: dict, extra: dict, options: dict) -> CallState:
@@ -241,8 +243,8 @@ class RegionRules:
         return hints
 
     def _edited(self, references: list[Grid]) -> Grid | None:
-        if self.edited_reference == 0 or not references:
-            return None
+        if self.edited_reference == 0 or (self.edited_reference == 1 and not references):
+            return None  # regions without any reference are fine: text to image, or a fill model
         if self.edited_reference > len(references):
             raise RegionError(
                 f"{NODE}: edited_reference is {self.edited_reference}, but the conditioning has "
@@ -287,8 +289,11 @@ class RegionRules:
                 self._plans.popitem(last=False)
         return plan
 
-    def _verify(self, state: CallState, options: dict) -> None:
-        """The first call of a run must have reached the host's attention; later ones may be skipped by a cache."""
+    def _verify(self, state: CallState, options: dict, blocks: int) -> None:
+        """The first call of a run must have reached the host's attention; later ones may be skipped by a cache.
+
+        Some blocks that did not are reported, not refused: skipping a block is what some nodes are for.
+        """
         first = False
         with self._lock:
             for run in options.get("uuids") or (id(options.get("sample_sigmas")),):
@@ -301,6 +306,13 @@ class RegionRules:
                 f"{NODE}: the model ran, but its attention never came through the host, so the rules had no "
                 "effect. Its blocks use an attention of their own (some quantised loaders do) or another node replaced "
                 "the attention override in mid-call; load the model with the host's own loader, or remove that node"
+            )
+
+        if first and state.joint_calls < blocks:
+            self.warn_once(
+                ("blocks", state.joint_calls),
+                f"only {state.joint_calls} of the model's {blocks} blocks came through the host's attention; another node "
+                "skips or replaces the rest, and in a replaced block the rules have no effect",
             )
 
     def warn_once(self, key: object, message: str) -> None:
@@ -371,6 +383,12 @@ def _named():
         if str(error).startswith("RePlan "):
             raise
         raise RegionError(f"{NODE}: {error}") from error
+
+
+def _block_count(base_model) -> int:
+    """How many blocks with joint attention the model has, by the names of the three families."""
+    names = ("double_blocks", "single_blocks", "transformer_blocks")
+    return sum(len(getattr(base_model.diffusion_model, name, ())) for name in names)
 
 
 def _hints(cond: dict) -> HintCond | None:

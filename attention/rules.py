@@ -280,7 +280,8 @@ def _read_cells(cells: object) -> Cells:
 def _check_key(key: str, rule: str) -> None:
     kind, colon, owner = key.partition(":")
     named = kind in KINDS and KINDS.index(kind) in (*PER_REGION, REFERENCE)
-    if kind not in KINDS or named != bool(colon) or (named and not owner):
+    numbered = kind == KINDS[REFERENCE] and owner != "*" and not owner.isdecimal()
+    if kind not in KINDS or named != bool(colon) or (named and not owner) or numbered:
         raise RegionError(
             f"the rule '{rule}' names '{key}'; a component is main, image_prompt, noise_background, "
             "image_background, hint:ID, noise:ID, image:ID (ID of a region, or *), or reference:NUMBER"

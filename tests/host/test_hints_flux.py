@@ -1,5 +1,7 @@
 """Hints for Flux: encoded on their own by a real (tiny) text encoder and attached beside any conditioning."""
 
+from dataclasses import replace
+
 import comfy.model_management
 import pytest
 import torch
@@ -141,6 +143,8 @@ class TestErrors:
         regions = [Region(f"r{i}", (0, 0, 5, 5), f"hat {i % 50}") for i in range(10_000)]
         with pytest.raises(RegionError, match=f"10,000 regions come to 770,000 tokens.*{TOKEN_BUDGET:,}"):
             attach_hints(conditioning, clip, RegionPlan((9, 9), "", tuple(regions)))
+        with pytest.raises(RegionError, match="the plan has 10000 regions with a hint; up to 2048 run at once"):
+            attach_hints(conditioning, clip, RegionPlan((9, 9), "", tuple(replace(r, hint="h") for r in regions)), padding="trim")
 
 
 class TestSchedules:

@@ -408,3 +408,17 @@ def test_applying_rules_twice_keeps_the_last():
     once = run(ruled(preset="symmetric"), regional())
     twice = run(ruled(preset="symmetric", model=ruled(preset="isolated_regions")), regional())
     assert torch.equal(once, twice)
+
+
+def test_a_block_that_another_node_replaces_is_reported(caplog):
+    model = build("flux")
+    model.set_model_patch_replace(lambda args, extra: {"img": args["img"]}, "dit", "single_block", 0)
+    with caplog.at_level(logging.WARNING):
+        run(ruled(model=model), regional())
+    assert len([r for r in caplog.records if "only 3 of the model's 4 blocks" in r.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(("number", "message"), [(-1, "edited_reference is -1; count"), (2, "edited_reference is 2, but .* 0 reference images")])
+def test_a_number_of_no_reference_image_is_refused(number, message):
+    with pytest.raises(RegionError, match=message):
+        run(ruled(edited_reference=number), with_hints(conditioning(), plan_of(BOXES), LENGTHS))

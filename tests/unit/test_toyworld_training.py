@@ -1,0 +1,182 @@
+"""Training in the toy world: exactly resumable, refuses what it cannot resume, exports what ComfyUI loads."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from replan.tools.toyworld.codec import CHANNELS, FLUX_SCALE, FLUX_SHIFT, Codec, host_weights
+from replan.tools.toyworld.samples import Pictures, in_order, sample
+from replan.tools.toyworld.scenes import TRAINING_SEEDS
+from replan.tools.toyworld.train import main, train_codec
+from replan.tools.toyworld.training import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = Settings("codec", seed=3, steps=4, batch=2, size=64, crop=32, rate=1e-3)
+
+
+def quiet(_):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def after(steps):
+    """Says stop at the end of step number `steps` of one call."""
+    left = iter(range(steps - 1))
+    return lambda: next(left, None) is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path, workers):
+    whole = train_codec(tmp_path / "whole", SHORT, say=quiet)
+    assert train_codec(tmp_path / "parts", SHORT, workers=workers, stop=after(1), say=quiet) is None
+    assert train_codec(tmp_path / "parts", SHORT, stop=after(2), say=quiet) is None
+    parts = train_codec(tmp_path / "parts", SHORT, say=quiet)
+    assert parts.read_bytes() == whole.read_bytes()
+    runs = [Run(tmp_path / name, SHORT, Codec()) for name in ("whole", "parts")]
+    assert runs[0].step == runs[1].step == SHORT.steps
+    assert runs[0].history == runs[1].history
+    for one, two in zip(runs[0].model.state_dict().values(), runs[1].model.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_training_changes_the_weights_and_another_seed_gives_others(tmp_path):
+    file = train_codec(tmp_path / "a", SHORT, say=quiet)
+    other = train_codec(tmp_path / "b", dataclasses.replace(SHORT, seed=4), say=quiet)
+    torch.manual_seed(SHORT.seed)
+    fresh = host_weights(Codec().state_dict())
+    trained = load_file(file)
+    assert any(not torch.equal(trained[key], fresh[key]) for key in fresh)
+    assert file.read_bytes() != other.read_bytes()
+
+
+def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):
+    command = [sys.executable, "tools/toyworld/train.py", "codec", "--folder", str(tmp_path), "--threads", "1"]
+    command += ["--steps", "1000000", "--batch", "2", "--size", "64", "--crop", "16"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert "codec: step" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "goes on from there" in rest
+    settings = Settings("codec", seed=0, steps=1_000_000, batch=2, size=64, crop=16, rate=1e-3)
+    assert Run(tmp_path, settings, Codec()).step >= 50
+
+
+def test_a_half_written_checkpoint_leaves_the_old_one_whole(tmp_path):
+    train_codec(tmp_path, SHORT, stop=after(2), say=quiet)
+    (tmp_path / f"{CHECKPOINT}.part").write_bytes(b"cut")
+    assert Run(tmp_path, SHORT, Codec()).step == 2
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 100])
+def test_a_damaged_checkpoint_is_refused_by_name_and_left_alone(tmp_path, damage):
+    train_codec(tmp_path, SHORT, stop=after(1), say=quiet)
+    file = tmp_path / CHECKPOINT
+    file.write_bytes(damage(file.read_bytes()))
+    damaged = file.read_bytes()
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be read .* move it away"):
+        train_codec(tmp_path, SHORT, say=quiet)
+    assert file.read_bytes() == damaged
+
+
+def test_a_run_does_not_resume_under_other_settings(tmp_path):
+    train_codec(tmp_path, SHORT, stop=after(1), say=quiet)
+    with pytest.raises(TrainingError, match="batch 2, now 4.*another folder"):
+        train_codec(tmp_path, dataclasses.replace(SHORT, batch=4), say=quiet)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_is_not_saved(tmp_path):
+    run = Run(tmp_path, SHORT, torch.nn.Linear(2, 2))
+    with pytest.raises(TrainingError, match="loss is nan at step 0"):
+        run.train([None], lambda *_: (run.model.weight.sum() * float("nan"), 0.0), quiet)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_the_export_is_what_vae_loader_reads(tmp_path):
+    weights = load_file(train_codec(tmp_path, SHORT, say=quiet))
+    assert weights["taesd_decoder.1.weight"].shape[1] == CHANNELS  # where ComfyUI reads the number of channels
+    assert weights.pop("vae_scale").item() == pytest.approx(FLUX_SCALE)
+    assert weights.pop("vae_shift").item() == pytest.approx(FLUX_SHIFT)
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    assert sum(value.numel() * 2 for value in weights.values()) < 6 * 2**20
+    Codec().load_state_dict(weights, strict=True)
+    with Image.open(tmp_path / CURVE) as picture:
+        assert picture.size == (720, 520)
+
+
+def test_pictures_keep_their_size_and_other_sizes_are_refused():
+    codec = Codec()
+    latents = codec.encode(torch.rand(1, 3, 48, 64))
+    assert latents.shape == (1, CHANNELS, 6, 8)
+    assert codec.decode(latents).shape == (1, 3, 48, 64)
+    with pytest.raises(ValueError, match="multiples of 8 pixels, not 60 x 48"):
+        codec.encode(torch.rand(1, 3, 48, 60))
+
+
+def test_batches_are_the_same_wherever_a_run_takes_up_and_with_workers():
+    whole = list(in_order(Pictures(1, 2, 64, 32, 0, 4), 0))
+    assert [batch.shape for batch in whole] == [(2, 3, 32, 32)] * 4
+    late = list(in_order(Pictures(1, 2, 64, 32, 2, 4), 2))
+    assert all(torch.equal(one, two) for one, two in zip(whole[2:], late, strict=True))
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_a_sample_holds_two_pictures_and_words_and_nothing_else(monkeypatch):
+    from replan.tools.toyworld import samples
+
+    seen = []
+    real = samples.training_scene
+    monkeypatch.setattr(samples, "training_scene", lambda seed, size: seen.append(seed) or real(seed, size))
+    drawn = [sample(1, number) for number in range(60)]
+    assert drawn[0]._fields == ("source", "target", "texts")
+    assert all(seed in TRAINING_SEEDS for seed in seen) and len(set(seen)) == 60
+    assert {len(one.texts) for one in drawn} == {1, 2, 3}
+    assert 0.05 < sum((one.source == one.target).all() for one in drawn) / 60 < 0.4
+
+
+def test_the_learning_rate_rises_then_falls():
+    settings = dataclasses.replace(SHORT, steps=1000)
+    rates = [settings.rate_at(step) for step in range(1000)]
+    assert rates[0] < 0.02 * settings.rate
+    assert max(rates) == max(rates[90:110]) > 0.95 * settings.rate
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert 0 < rates[-1] < 0.02 * settings.rate
+
+
+def test_a_curve_can_be_drawn_from_the_first_row_on():
+    for history in ([], [(50, 0.5, 20.0)], [(50, 0.5, float("inf")), (100, 0.1, 30.0)]):
+        assert curve(history, "codec").size == (720, 520)
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (["--batch", "3"], "even batch"),
+        (["--steps", "0"], "at least one step"),
+        (["--crop", "20"], "multiple of 8"),
+        (["--crop", "256"], "up to the scene's 128"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, capsys, wrong, said):
+    with pytest.raises(SystemExit):
+        main(["codec", "--folder", str(tmp_path), *wrong])
+    assert said in capsys.readouterr().err
+
+
+def test_a_scene_size_the_codec_cannot_take_is_refused(tmp_path, capsys):
+    assert main(["codec", "--folder", str(tmp_path), "--size", "72"]) == 1
+    assert "multiple of 16" in capsys.readouterr().err

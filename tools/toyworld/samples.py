@@ -1,0 +1,63 @@
+"""Training samples: number n of a run is always the same, so an interrupted training needs no record of chance.
+
+A sample is a scene, a program of instructions and the picture they ask for. It holds no region of any kind.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .edits import edited, random_program
+from .scenes import SIZE, TRAINING_SEEDS, random_state, training_scene
+
+
+class Sample(NamedTuple):
+    """source, target: (size, size, 3) uint8. texts: the instructions; which objects they name is not told."""
+
+    source: np.ndarray
+    target: np.ndarray
+    texts: tuple[str, ...]
+
+
+def sample(run: int, number: int, size: int = SIZE) -> Sample:
+    """Sample `number` of the run with this seed (both any whole number from 0)."""
+    random = random_state(run, f"run {run}, sample {number}")
+    seed = int(random.randint(len(TRAINING_SEEDS)))
+    scene = training_scene(seed, size)
+    program = random_program(scene, seed, count=1 + int(random.randint(3)))
+    texts = tuple(instruction.text for instruction in program)
+    return Sample(scene.pixels, edited(scene, program).pixels, texts)
+
+
+class Pictures(Dataset):
+    """Batches for the codec: item k is that of step first + k, (batch, 3, crop, crop) uint8.
+
+    Scenes and edited scenes take turns. crop: the side of the random piece taken from each, at most `size`.
+    """
+
+    def __init__(self, run: int, batch: int, size: int, crop: int, first: int, stop: int) -> None:
+        self.run, self.batch, self.size, self.crop, self.first, self.stop = run, batch, size, crop, first, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.first
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        first = (self.first + index) * self.batch
+        pictures = np.stack([self._piece(number) for number in range(first, first + self.batch)])
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+    def _piece(self, number: int) -> np.ndarray:
+        one = sample(self.run, number, self.size)
+        top, left = random_state(self.run, f"crop {number}").randint(0, self.size - self.crop + 1, 2)
+        return (one.source, one.target)[number % 2][top : top + self.crop, left : left + self.crop]
+
+
+def in_order(batches: Dataset, workers: int) -> DataLoader:
+    """The batches one after the other, made ahead by `workers` processes (0: by this one)."""
+    return DataLoader(batches, batch_size=None, shuffle=False, num_workers=workers)

@@ -1,0 +1,89 @@
+"""The toy world's editor: what it depends on, and weights that reach ComfyUI's names whole. No ComfyUI needed."""
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from replan.tools.toyworld.codec import Codec
+from replan.tools.toyworld.codec import host_weights as codec_weights
+from replan.tools.toyworld.editor import TEXT, Size, host_weights, make_editor, velocity
+from replan.tools.toyworld.host_check import randomised
+
+SMALL = Size(heads=1, double=1, single=1)
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return randomised(make_editor(1, SMALL), 1).eval()
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(2)
+    shapes = ((1, 16, 4, 6), (1, 16, 4, 6), (1, 5, TEXT))
+    noisy, reference, texts = (torch.randn(shape, generator=generator) for shape in shapes)
+    return {"noisy": noisy, "reference": reference, "texts": texts, "sigma": torch.tensor([0.6])}
+
+
+@pytest.mark.parametrize("name", ["noisy", "reference", "texts", "sigma"])
+def test_the_velocity_depends_on_each_input(editor, inputs, name):
+    with torch.no_grad():
+        before = velocity(editor, **inputs)
+        after = velocity(editor, **{**inputs, name: inputs[name] * 0.5})
+    assert before.shape == inputs["noisy"].shape
+    assert (before - after).abs().max() > 1e-2
+
+
+def test_text_has_no_order(editor, inputs):
+    with torch.no_grad():
+        one, two = (velocity(editor, **{**inputs, "texts": texts}) for texts in (inputs["texts"], inputs["texts"].flip(1)))
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+
+
+def test_the_pooled_text_has_no_way_in_before_or_after_training(inputs):
+    editor = make_editor(1, SMALL)
+    optimizer = torch.optim.AdamW((p for p in editor.parameters() if p.requires_grad), 1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        velocity(editor, **inputs).square().mean().backward()
+        optimizer.step()
+    weights = host_weights(editor.state_dict())
+    assert not weights["vector_in.in_layer.weight"].any()
+    assert weights["img_in.weight"].any()
+
+
+def test_every_weight_arrives_once_and_where_the_loader_reads_sizes():
+    editor = make_editor(1, Size(heads=1, double=2, single=3))
+    with torch.no_grad():
+        for number, value in enumerate(editor.parameters()):
+            value.fill_(number)
+    weights = host_weights(editor.state_dict(), torch.float32)
+    sent = torch.cat([value.flatten() for value in editor.state_dict().values()]).sort().values
+    arrived = torch.cat([value.flatten() for value in weights.values()]).sort().values
+    assert torch.equal(sent, arrived)
+    assert weights["img_in.weight"].shape == (128, 64)
+    assert weights["txt_in.weight"].shape == (128, TEXT)
+    assert {key.split(".")[1] for key in weights if key.startswith("double_blocks.")} == {"0", "1"}
+    assert {key.split(".")[1] for key in weights if key.startswith("single_blocks.")} == {"0", "1", "2"}
+    assert not any(key.startswith("guidance_in") for key in weights)
+
+
+def test_foreign_weights_are_refused():
+    with pytest.raises(ValueError, match="no name in ComfyUI for .*polish"):
+        host_weights({**make_editor(1, SMALL).state_dict(), "polish.weight": torch.zeros(1)})
+
+
+def test_the_same_seed_gives_the_same_editor_and_leaves_other_chance_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, two, other = (make_editor(seed, SMALL).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_codec_and_editor_together_stay_under_24_megabytes():
+    weights = [*host_weights(make_editor(0).state_dict()).values(), *codec_weights(Codec().state_dict()).values()]
+    assert sum(value.numel() * value.element_size() for value in weights) < 24e6

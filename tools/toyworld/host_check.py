@@ -1,0 +1,96 @@
+"""Whether ComfyUI gives the output that the toy world's models were trained to give.
+
+    python tools/toyworld/host_check.py --comfyui .host/comfyui-0.30
+
+Fresh weights from a seed, exported as training exports them, go through ComfyUI's own loaders; its latents, pictures
+and velocities are held against those of the modules that training uses. Says the largest difference of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+if not __package__:  # run as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from bench import import_pack
+
+    import_pack()
+
+from replan.tools.toyworld import codec, editor
+
+TOLERANCE = 1e-4
+
+
+def codec_difference(seed: int = 0) -> float:
+    """ComfyUI's VAE against `Codec`: latents as the editor sees them, and decoded pictures."""
+    import comfy.latent_formats
+    import comfy.sd
+
+    weights = codec.host_weights(randomised(codec.Codec(), seed).state_dict())
+    ours = codec.Codec()
+    ours.load_state_dict({key: value.float() for key, value in weights.items() if not key.startswith("vae_")})
+    vae = comfy.sd.VAE(sd=weights)
+    vae.throw_exception_if_invalid()
+    pictures = torch.rand(1, 64, 80, 3, generator=torch.Generator().manual_seed(seed))
+    theirs = vae.encode(pictures)
+    with torch.no_grad():
+        latents = ours.encode(pictures.movedim(-1, 1))
+        decoded = ours.decode(latents).clamp(0, 1).movedim(1, -1)
+    seen = comfy.latent_formats.Flux().process_in(theirs)
+    return max(_largest(seen, latents), _largest(vae.decode(theirs), decoded))
+
+
+def editor_difference(seed: int = 0) -> float:
+    """ComfyUI's Flux, loaded as UNETLoader loads it, against `velocity`, with a pooled vector that must not matter."""
+    import comfy.sd
+
+    ours = randomised(editor.make_editor(seed), seed).eval()
+    weights = editor.host_weights(ours.state_dict(), torch.float32)
+    patcher = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": torch.float32})
+    theirs = patcher.model.diffusion_model
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((2, 16, 8, 12), (2, 16, 8, 12), (2, 30, editor.TEXT), (2, editor.TEXT))
+    noisy, reference, texts, pooled = (torch.randn(shape, generator=generator) for shape in shapes)
+    sigma = torch.tensor([0.9, 0.2])
+    with torch.no_grad():
+        mine = editor.velocity(ours, noisy, reference, texts, sigma)
+        host = theirs(noisy, sigma, texts, pooled, ref_latents=[reference])
+    return _largest(mine, host)
+
+
+def randomised(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """The model with larger weights, so that text, reference and step all show; the pooled vector's stay zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.requires_grad and value.ndim > 1:
+                value.copy_(torch.randn(value.shape, generator=generator) * value[0].numel() ** -0.5)
+    return model
+
+
+def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
+    return float((one.detach().cpu() - two.detach().cpu()).abs().max())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comfyui", type=Path, required=True, help="the folder of a ComfyUI")
+    args = parser.parse_args(arguments)
+    if not (args.comfyui / "comfy" / "sd.py").is_file():
+        parser.error(f"no ComfyUI at {args.comfyui}")
+    sys.path.insert(0, str(args.comfyui.resolve()))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    off = {"codec": codec_difference(), "editor": editor_difference()}
+    for name, difference in off.items():
+        print(f"{name}: largest difference {difference:.1e} ({'as' if difference < TOLERANCE else 'NOT as'} trained)")
+    return int(max(off.values()) >= TOLERANCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

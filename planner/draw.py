@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from . import labels
+from .masks import at_least_zero
 from .plan import PlanError, Region, RegionPlan
 from .resize import shape_warning
 
@@ -45,6 +46,7 @@ def draw_plan(picture: Image.Image | np.ndarray | None, plan: RegionPlan, patch:
     size of the plan's image; another aspect ratio raises PlanError (see `resize.shape_warning`). patch: side in pixels of the plan's image
     of the patches to show, 0 for none. A small picture comes back enlarged by a whole factor.
     """
+    at_least_zero(patch, "patch")
     base = _as_image(picture, plan)
     shape_warning(plan, base.size)
     factor = max(1, math.ceil(READABLE_SIDE / max(base.size)))

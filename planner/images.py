@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .masks import soften
+from .masks import at_least_zero, soften
 from .plan import PlanError
 from .resize import Size, Transform, same_aspect
 
@@ -51,8 +51,14 @@ def restore_image(
     Padding is cut away. A crop is put back into `original`; without one, the cropped part comes back alone at
     its original scale. With a `mask` (source or working size) only what it selects is taken from `image` and
     the rest is `original`, bit for bit. feather: soft edge in pixels, inside the mask and inside the crop.
-    Raises PlanError when a size or a batch does not fit.
+    Raises PlanError when a size or a batch does not fit, for a negative feather and a mask that is not finite.
     """
+    at_least_zero(feather, "feather")
+    if mask is not None and not torch.isfinite(mask).all():
+        raise PlanError(
+            "the mask holds values that are not finite (NaN or infinity), which would spoil the picture; its values must "
+            "lie between 0 and 1, so look at what made it"
+        )
     piece = resize_pixels(_content(image, transform), _box_size(transform.source_box))
     if original is None:
         if mask is not None:

@@ -24,8 +24,10 @@ def region_masks(
     is 0. feather: width in pixels of the soft edge (see `soften`). Returns (N, height, width), (1, height,
     width) and (1, height, width); background = 1 - combined, combined = the largest of the masks. A plan
     without regions gives one empty mask, because nodes that loop over masks fail on none.
-    Raises PlanError when the size has another aspect ratio than the plan.
+    Raises PlanError when the size has another aspect ratio than the plan, and for a negative number.
     """
+    for name, value in (("width", width), ("height", height), ("feather", feather)):
+        at_least_zero(value, name)
     size = mask_size(plan, width, height)
     count = max(1, len(plan.regions))
     if count * size[0] * size[1] > MOST_CELLS:
@@ -38,6 +40,12 @@ def region_masks(
         mask.copy_(torch.from_numpy(soften(region.cells(plan.image_size, size[1], size[0]), feather)))
     combined = masks.amax(0, keepdim=True)
     return masks, 1.0 - combined, combined
+
+
+def at_least_zero(value: float, name: str) -> None:
+    """PlanError for a negative number of pixels: the host checks what is typed and not what is linked."""
+    if not value >= 0:
+        raise PlanError(f"{name} is {value}, but pixels cannot be negative; give 0 or more")
 
 
 def mask_size(plan: RegionPlan, width: int, height: int) -> Size:

@@ -192,3 +192,8 @@ def test_many_regions_are_drawn_in_seconds():
     start = time.perf_counter()
     draw_plan(None, RegionPlan((512, 512), regions=many))
     assert time.perf_counter() - start < 5
+
+
+def test_a_negative_patch_is_refused():
+    with pytest.raises(PlanError, match="patch is -16.*give 0 or more"):
+        draw_plan(None, RegionPlan((64, 48)), -16)

@@ -201,3 +201,10 @@ def test_a_round_shape_has_a_round_soft_edge():
     ring = got[(radius > 34.5) & (radius < 35.5)]
     assert ring.min() > 0.3 and ring.max() < 0.7
     assert got[50, 50] == 1
+
+
+@pytest.mark.parametrize("wrong", [{"width": -4}, {"height": -4}, {"feather": -1}], ids=str)
+def test_a_negative_number_of_pixels_is_refused_with_its_value(wrong):
+    (name, value), = wrong.items()
+    with pytest.raises(PlanError, match=f"{name} is {value}.*give 0 or more"):
+        region_masks(RegionPlan(SIZE), **wrong)

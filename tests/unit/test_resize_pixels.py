@@ -199,3 +199,14 @@ def test_wrong_sizes_are_refused_with_both_sizes():
 def test_a_transform_is_a_value():
     assert make_transform((64, 48), "flux2") == make_transform((64, 48), "flux2")
     assert len({Transform((1, 1), (2, 2), (0, 0, 1, 1), (0, 0, 2, 2))}) == 1
+
+
+def test_a_mask_that_is_not_finite_and_a_negative_feather_are_refused():
+    image, transform = smooth(48, 32), make_transform((48, 32), "none")
+    for value in (float("nan"), float("inf")):
+        mask = torch.ones(1, 32, 48)
+        mask[0, 3, 4] = value
+        with pytest.raises(PlanError, match="not finite"):
+            restore_image(image, transform, image, mask)
+    with pytest.raises(PlanError, match="feather is -3.*give 0 or more"):
+        restore_image(image, transform, image, torch.ones(1, 32, 48), -3)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .coordinates import choose_frame
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box
-from .plan_json import decode_json, plan_from_json, shown
+from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
+from .plan_json import decode_json, plan_from_json
 from .resize import Size, fit_plan
-from .tags import clamped, looks_tagged, read_list, read_tags, to_regions, unfenced
+from .tags import begins_a_plan, json_body, looks_tagged, read_list, read_tags, to_regions
 
 # ---- from a text --------------------------------------------------------------------------------------------
 
@@ -34,29 +34,31 @@ def read_plan(
     """The plan in `text`, and in words which coordinates its boxes were read in.
 
     text: the plan's JSON (strict, with its own image size), RePlan's tag text, or a bare region list (both
-        tolerant: what was repaired or dropped is in the plan's warnings); each may stand in a code fence.
+        tolerant: what was repaired or dropped is in the plan's warnings); each may stand in a code fence and
+        behind a byte order mark. A text that is JSON as a whole is read as JSON whatever its texts say.
     image_size: (width, height) of the image to edit. A text that names its own size is mapped to it; None keeps
         that size, or takes `seen_size` with coordinates `pixels`.
     coordinates, seen_size: see `coordinates.choose_frame`; without effect on a text that names its own size.
 
     Raises PlanError for any other text, a wrong value in the plan's JSON, and an image of another shape.
     """
-    if not text.strip():
+    text = text.strip().lstrip("\ufeff").strip()
+    if not text:
         raise PlanError("the text is empty; give a plan as JSON, as tags (<gen_image>, <region>), or as a region list")
-    if not looks_tagged(text):
-        own = _plan_json(unfenced(text))
-        if own is not None:
-            size = f"{own.image_size[0]}x{own.image_size[1]}"
-            plan = own if image_size is None else fit_plan(own, image_size)
-            return _checked_choice(plan, coordinates), f"Boxes read as pixels of the plan's own image, {size}"
-        reply = read_list(text)
-        if reply is None:
+    body = json_body(text)
+    if body is not None and begins_a_plan(body):
+        own = plan_from_json(body)
+        size = f"{own.image_size[0]}x{own.image_size[1]}"
+        plan = own if image_size is None else fit_plan(own, image_size)
+        return _checked_choice(plan, coordinates), f"Boxes read as pixels of the plan's own image, {size}"
+    reply = None if body is None else read_list(body)
+    if reply is None:
+        if not looks_tagged(text):
             raise PlanError(
                 "the text is neither a plan's JSON, nor RePlan's tags (<gen_image>, <region>), nor a list of regions "
                 f'[{{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}}]; it begins with {shown(text.strip()[:60])}. '
                 "For boxes without hints use RePlan Plan from Boxes"
             )
-    else:
         reply = read_tags(text)
     own_size = reply.image_size
     target = own_size or image_size
@@ -69,14 +71,6 @@ def read_plan(
     if own_size:
         plan = _checked_choice(plan if image_size is None else fit_plan(plan, image_size), coordinates)
     return plan, f"Boxes read as {frame.note}"
-
-
-def _plan_json(body: str) -> RegionPlan | None:
-    """The plan if `body` is a plan's JSON, None if it is some other text; PlanError if it is one with a fault."""
-    # Another object (a wrapped region list) is for the tolerant reader; these keys make it a plan's JSON.
-    if not body.startswith("{") or not ('"image_size"' in body or '"version"' in body):
-        return None
-    return plan_from_json(decode_json(body))
 
 
 def _checked_choice(plan: RegionPlan, coordinates: str) -> RegionPlan:
@@ -160,7 +154,7 @@ def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
     if isinstance(boxes, str):
         if not boxes.strip():
             raise PlanError("the boxes are an empty text; give a JSON list of boxes [[x1, y1, x2, y2], ...]")
-        boxes = decode_json(boxes)
+        boxes = decode_json(boxes, "the boxes' text, which must be a JSON list of boxes [[x1, y1, x2, y2], ...],")
     if isinstance(boxes, Mapping) or _is_numbers(boxes):
         boxes = [boxes]
     if not isinstance(boxes, (list, tuple)):
@@ -201,9 +195,12 @@ def _drawn(box: Any, number: int, image_size: Size) -> _Drawn:
 
 
 def _finite(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-        raise PlanError(f"{name}: a box is made of finite numbers, found {shown(value)}")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, (int, float, np.number)) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        raise PlanError(f"{name}: the number {shown(value)} is too large; give pixels of the image") from None
+    raise PlanError(f"{name}: a box is made of finite numbers, found {shown(value)}")
 
 
 def _description(element: Mapping[str, Any]) -> str:
@@ -262,6 +259,10 @@ def _hint_lines(hints: str) -> list[str]:
 def _hints_for(descriptions: Sequence[str], lines: Sequence[str], one: str, many: str) -> list[str]:
     """A hint for each box or mask: its line, or without any line its own description."""
     if lines and len(lines) != len(descriptions):
+        if len(descriptions) == 1:
+            raise PlanError(
+                f"there is 1 {one.split(', ')[-1]} and {len(lines)} hints; write one hint a line, as many as {many}"
+            )
         raise PlanError(
             f"there are {len(descriptions)} {many} and {len(lines)} hint{'s' * (len(lines) != 1)}"
             f"{' for ' + one.split(',')[0] if ',' in one else ''}; write one hint a line, as many as {many}"

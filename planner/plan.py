@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -20,6 +21,13 @@ from . import geometry
 
 # What the published planner writes when nothing changes globally (replan.txt, rule 5), without its quotes.
 KEEP_UNCHANGED = "keep remaining part of image unchanged."
+
+# Far above any picture, and small enough to count with.
+LARGEST_SIDE = 1_000_000
+# A mask is decoded to a byte a cell, and counted over with eight; more than this is a mistake.
+MOST_MASK_CELLS = 16384 * 16384
+
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 class PlanError(ValueError):
@@ -41,9 +49,14 @@ class RegionMask:
         height, width = self.size
         if height < 1 or width < 1:
             raise PlanError(f"a mask of size {list(self.size)} has no cells; give [height, width] of at least 1")
+        if height * width > MOST_MASK_CELLS:
+            raise PlanError(
+                f"a mask of size {shown(list(self.size))} has more than the {MOST_MASK_CELLS} cells (16384x16384) that "
+                "are taken; make it smaller, it is stretched over the image"
+            )
         if any(run < 0 for run in self.rle) or sum(self.rle) != height * width:
             raise PlanError(
-                f"a mask's run lengths add up to {sum(self.rle)}, but its size {list(self.size)} has "
+                f"a mask's run lengths add up to {shown(sum(self.rle))}, but its size {list(self.size)} has "
                 f"{height * width} cells; write it again from the mask image"
             )
 
@@ -108,6 +121,7 @@ class Region(_KeepsExtra):
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise PlanError(f"a region needs a non-empty id, found {self.id!r}")
+        _check_characters(self.id, "a region's id")
         if not usable_id(self.id):
             raise PlanError(
                 f"the id {self.id!r} cannot name a region: rules are written 'hint:ID|noise:ID', and '*' means every "
@@ -117,10 +131,13 @@ class Region(_KeepsExtra):
         for name in ("hint", "negative_hint"):
             if not isinstance(getattr(self, name), str):
                 raise PlanError(f"region '{self.id}': {name} must be text, found {getattr(self, name)!r}")
+            _check_characters(getattr(self, name), f"region '{self.id}': the {name}")
         for name in ("start", "end"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-                raise PlanError(f"region '{self.id}': {name} must lie between 0 and 1, found {value!r}")
+                raise PlanError(
+                    f"region '{self.id}': {name} must lie between 0 and 1, found {shown(value)}; give a number between 0 and 1"
+                )
         if self.start >= self.end:
             raise PlanError(
                 f"region '{self.id}' starts at {self.start} and ends at {self.end}: it would never be active; "
@@ -152,7 +169,11 @@ def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, f
     try:
         values = tuple(float(value) for value in box)
     except (TypeError, ValueError):
-        raise PlanError(f"{name}: a box is four numbers [x1, y1, x2, y2], found {box!r}") from None
+        raise PlanError(f"{name}: a box is four numbers [x1, y1, x2, y2], found {shown(box)}") from None
+    except OverflowError:
+        raise PlanError(
+            f"{name}: the box {shown(box)} holds a number that is too large; give pixels of the image"
+        ) from None
     if len(values) != 4:
         raise PlanError(f"{name}: a box is four numbers [x1, y1, x2, y2], found {len(values)}: {list(values)}")
     if not all(math.isfinite(value) for value in values):
@@ -164,6 +185,35 @@ def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, f
             "(left, top, right, bottom)"
         )
     return values
+
+
+def clamped(
+    box: tuple[float, float, float, float], image_size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The part of the box on the image of `image_size` (width, height); inverted or empty if there is none."""
+    (x1, y1, x2, y2), (width, height) = box, image_size
+    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
+
+
+def well_formed(text: str) -> str:
+    """`text` with each half of a character (a lone surrogate) replaced by U+FFFD, and two halves joined."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """`value` for an error message, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _check_characters(text: str, what: str) -> None:
+    """PlanError for half a character: no tokenizer takes it and no file can hold it."""
+    half = _HALF_CHARACTER.search(text)
+    if half:
+        raise PlanError(
+            f"{what} holds half a character, {half.group()!r}, in {shown(text[max(0, half.start() - 20) : half.start() + 20])}; "
+            "write the whole character, or remove it"
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +235,16 @@ class RegionPlan(_KeepsExtra):
     def __post_init__(self) -> None:
         width, height = self.image_size
         if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in (width, height)):
-            raise PlanError(f"a plan's image size is two positive whole numbers [width, height], found {self.image_size!r}")
+            raise PlanError(f"a plan's image size is two positive whole numbers [width, height], found {shown(self.image_size)}")
+        if max(width, height) > LARGEST_SIDE:
+            raise PlanError(
+                f"a plan's image size {shown(self.image_size)} is larger than {LARGEST_SIDE} pixels a side; give the size "
+                "of the image that the boxes refer to"
+            )
+        for name in ("global_prompt", "reasoning"):
+            if not isinstance(getattr(self, name), str):
+                raise PlanError(f"the plan's {name} must be text, found {shown(getattr(self, name))}")
+            _check_characters(getattr(self, name), f"the plan's {name}")
         object.__setattr__(self, "image_size", (width, height))
         object.__setattr__(self, "regions", tuple(self.regions))
         object.__setattr__(self, "warnings", tuple(self.warnings))

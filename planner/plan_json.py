@@ -5,22 +5,25 @@
                   "start": 0.0, "end": 1.0, "mask": null | {"size": [h, w], "rle": [zeros, ones, ...]}}]}
 
 Boxes are pixels of the image of `image_size`. Reading is strict: a value that is wrong is an error that names
-the region and the value. A key that is not there has the default above (a region without an id gets one);
+the region and the value. Only a box that reaches over the border is clamped, with a warning. A key that is not there has the default above (a region without an id gets one);
 a key that is not known is kept and written again. Warnings are about one reading and are not written.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id
+from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, clamped, fresh_id, shown
 
 VERSION = 1
 
 _PLAN_KEYS = ("version", "image_size", "global_prompt", "reasoning", "regions")
 _REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 def plan_to_json(plan: RegionPlan, indent: int | None = 2) -> str:
@@ -33,7 +36,7 @@ def plan_to_json(plan: RegionPlan, indent: int | None = 2) -> str:
         "reasoning": plan.reasoning,
         "regions": [_region_to_dict(region) for region in plan.regions],
     }
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
+    return encode_json(data, indent)
 
 
 def plan_from_json(source: str | Mapping[str, Any]) -> RegionPlan:
@@ -48,7 +51,7 @@ def plan_from_json(source: str | Mapping[str, Any]) -> RegionPlan:
     version = data.get("version", VERSION)
     if version != VERSION or isinstance(version, bool):
         if isinstance(version, int) and version > VERSION:
-            raise PlanError(f"this plan is of version {version} and this pack reads version {VERSION}; update the pack")
+            raise PlanError(f"this plan is of version {shown(version)} and this pack reads version {VERSION}; update the pack")
         raise PlanError(f"a plan's version is the number {VERSION}, found {shown(version)}")
     if "image_size" not in data:
         raise PlanError('the plan has no "image_size": [width, height], the image its boxes refer to; add it')
@@ -60,26 +63,52 @@ def plan_from_json(source: str | Mapping[str, Any]) -> RegionPlan:
     for number, item in enumerate(items, 1):
         regions.append(_region_from_dict(item, number, taken))
         taken.add(regions[-1].id)
-    return RegionPlan(
+    plan = RegionPlan(
         image_size=_whole_pair(data["image_size"], "a plan's image_size is two whole numbers [width, height]"),
         global_prompt=_text(data.get("global_prompt", KEEP_UNCHANGED), "the plan's global_prompt"),
         regions=tuple(regions),
         reasoning=_text(data.get("reasoning", ""), "the plan's reasoning"),
         extra={key: value for key, value in data.items() if key not in _PLAN_KEYS},
     )
+    return _on_the_image(plan)
 
 
-def decode_json(text: str) -> Any:
-    """`json.loads` with a PlanError that says where the text stops being JSON."""
+def _on_the_image(plan: RegionPlan) -> RegionPlan:
+    """The plan with its boxes clamped to its image, and a warning for each that reached over the border."""
+    regions, warnings = [], []
+    for region in plan.regions:
+        inside = clamped(region.box, plan.image_size)
+        if inside != region.box:
+            width, height = plan.image_size
+            warnings.append(
+                f"region '{region.id}': the box {list(region.box)} reaches over the border of the image of "
+                f"{width}x{height} pixels and was clamped to it"
+            )
+            region = replace(region, box=inside)
+        regions.append(region)
+    return plan.with_regions(regions).with_warnings(*warnings) if warnings else plan
+
+
+def encode_json(data: Any, indent: int | None = None) -> str:
+    """`json.dumps` that any file can hold: letters as they are, half a character (in an unknown key) escaped."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _HALF_CHARACTER.sub(lambda half: f"\\u{ord(half.group()):04x}", text)
+
+
+def decode_json(text: str, what: str = "the plan's JSON") -> Any:
+    """`json.loads` with a PlanError that says where the text stops being JSON; a byte order mark is skipped."""
+    text = text.lstrip("\ufeff")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise PlanError(
-            f"the plan's JSON cannot be read: {error.msg} at line {error.lineno}, column {error.colno}, "
+            f"{what} cannot be read: {error.msg} at line {error.lineno}, column {error.colno}, "
             f"near {shown(text[max(0, error.pos - 20) : error.pos + 20])}"
         ) from None
-    except (RecursionError, ValueError) as error:
-        raise PlanError(f"the plan's JSON cannot be read: {error}") from None
+    except RecursionError:
+        raise PlanError(f"{what} cannot be read: its lists are nested too deeply; write them flat") from None
+    except ValueError:  # Python reads no whole number of more than some thousand digits
+        raise PlanError(f"{what} cannot be read: a number in it has too many digits; give pixels of the image") from None
 
 
 def mask_to_dict(mask: RegionMask) -> dict[str, list[int]]:
@@ -99,12 +128,6 @@ def mask_from_dict(data: Any, name: str) -> RegionMask:
         return RegionMask(size, tuple(runs))
     except PlanError as error:
         raise PlanError(f"{name}: {error}") from None
-
-
-def shown(value: Any, limit: int = 80) -> str:
-    """`value` for an error message, cut to `limit` characters."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _region_to_dict(region: Region) -> dict[str, Any]:

@@ -22,8 +22,19 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .loose_json import CUT_OFF, read_values
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, usable_id
-from .plan_json import mask_from_dict, mask_to_dict, shown
+from .plan import (
+    KEEP_UNCHANGED,
+    LARGEST_SIDE,
+    PlanError,
+    Region,
+    RegionMask,
+    RegionPlan,
+    clamped,
+    shown,
+    usable_id,
+    well_formed,
+)
+from .plan_json import encode_json, mask_from_dict, mask_to_dict
 
 Box = tuple[float, float, float, float]
 
@@ -35,14 +46,14 @@ _ESCAPED_TAG = re.compile(rf"&(?P<amps>(?:amp;)*)lt;(?={_TAG_BODY})")
 _FENCE = re.compile(r"```[a-zA-Z0-9_]{0,16}\s{0,8}")
 _BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
 _REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
+_OBJECT = re.compile(r'\{\s*["}]')
+_PLAN_KEYS = ("image_size", "version")
 _LIST_KEYS = ("regions", "region", "objects")
 _QUOTES = "'\"\u2018\u2019\u201c\u201d"
 
 # The boxes of the published template's example; the planner copied them for 71 of 2,624 inputs in one third party's runs.
 _TEMPLATE_BOXES = ((10.0, 150.0, 150.0, 210.0), (150.0, 50.0, 200.0, 150.0))
 _TEMPLATE_WORD = "apple"
-
-_LARGEST_SIDE = 1_000_000
 
 
 class Item(NamedTuple):
@@ -93,7 +104,7 @@ def read_tags(text: str) -> Reply:
     size = read_values(blocks["image_size"]).values if "image_size" in blocks else []
     return Reply(
         _global_prompt(blocks.get("gen_image"), warnings),
-        _unescaped(blocks.get("think", "")),
+        _whole_characters(_unescaped(blocks.get("think", "")), "<think>", warnings),
         items,
         _image_size(size[0]) if size else None,
         tuple(warnings),
@@ -124,8 +135,49 @@ def unfenced(text: str) -> str:
     opening = _FENCE.search(text)
     if opening is None or text.lstrip().startswith(("[", "{")):
         return text.strip()
-    closing = text.find("```", opening.end())
+    # A text inside the JSON may hold a fence of its own.
+    closing = text.find("```", _strict_end(text, opening.end()))
     return text[opening.end() : closing if closing >= 0 else len(text)].strip()
+
+
+def _strict_end(text: str, at: int) -> int:
+    """Where the proper JSON that begins at `at` ends, `at` if there is none."""
+    try:
+        return json.JSONDecoder().raw_decode(text, at)[1]
+    except (ValueError, RecursionError):
+        return at
+
+
+def json_body(text: str) -> str | None:
+    """The JSON that is the whole of `text`, perhaps in a code fence; None for another text.
+
+    Words that look like tags may stand inside its texts (a sign that says <region>), not outside. JSON with
+    slips counts as well if it can be read up to its end, and what begins as a plan's JSON in any case: its own
+    reader says where it breaks off.
+    """
+    body = unfenced(text)
+    if not body.startswith(("[", "{")):
+        return None
+    if not looks_tagged(text):
+        return body
+    before, _, after = text.partition(body)
+    if looks_tagged(before) or looks_tagged(after):
+        return None
+    if begins_a_plan(body):
+        return body
+    loose = read_values(body)
+    return None if CUT_OFF in loose.repairs or body[loose.end :].strip() else body
+
+
+def begins_a_plan(body: str) -> bool:
+    """Whether it is an object with a key that only a plan's JSON has; if it is not proper JSON, by its looks."""
+    if not _OBJECT.match(body):
+        return False
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return any(f'"{key}"' in body for key in _PLAN_KEYS)
+    return any(key in value for key in _PLAN_KEYS)
 
 
 def _find_blocks(text: str, warnings: list[str]) -> dict[str, str]:
@@ -263,8 +315,15 @@ def _template_echo(item: Item) -> tuple[bool, str] | None:
     return True, f"item {item.number}: the box {box} is the one in the planner's instructions; check that it fits the image"
 
 
+def _whole_characters(text: str, what: str, warnings: list[str]) -> str:
+    whole = well_formed(text)
+    if whole != text:
+        warnings.append(f"{what} holds half a character, which was replaced: {shown(text)}")
+    return whole
+
+
 def _global_prompt(block: str | None, warnings: list[str], where: str = "<gen_image>") -> str:
-    text = _unescaped(block or "")
+    text = _whole_characters(_unescaped(block or ""), "the global prompt", warnings)
     if not text.strip():
         if where == "<gen_image>":
             warnings.append(f"the text has no <gen_image> block with text: the global prompt is {KEEP_UNCHANGED!r}")
@@ -278,7 +337,7 @@ def _global_prompt(block: str | None, warnings: list[str], where: str = "<gen_im
 
 def _image_size(value: Any) -> tuple[int, int] | None:
     sides = [_number(side) for side in value] if isinstance(value, list) else []
-    if len(sides) != 2 or any(side is None or not 1 <= side <= _LARGEST_SIDE for side in sides):
+    if len(sides) != 2 or any(side is None or not 1 <= side <= LARGEST_SIDE for side in sides):
         return None
     return int(sides[0]), int(sides[1])
 
@@ -317,12 +376,16 @@ def to_regions(
             warnings.append(f"item {item.number}: the box {written} reaches over the border of the image and was clamped to it")
         kept.append((item, inside))
     written = [item.keys.get("id") for item, _ in kept]
-    names = _names([name if isinstance(name, str) and usable_id(name) else None for name in written])
+    names = _names([name if isinstance(name, str) and _can_name(name) else None for name in written])
     for (item, _), name, was in zip(kept, names, written, strict=True):
-        if isinstance(was, str) and was and not usable_id(was):
+        if isinstance(was, str) and was and not _can_name(was):
             warnings.append(f"item {item.number}: the id {shown(was)} cannot name a region in rules; it is called '{name}'")
     regions = [_region(item, box, name, warnings) for (item, box), name in zip(kept, names, strict=True)]
     return tuple(regions), tuple(warnings)
+
+
+def _can_name(identity: str) -> bool:
+    return usable_id(identity) and well_formed(identity) == identity
 
 
 def _names(written: Sequence[str | None]) -> list[str]:
@@ -338,15 +401,10 @@ def _names(written: Sequence[str | None]) -> list[str]:
     return names
 
 
-def clamped(box: Box, image_size: tuple[int, int]) -> Box:
-    """The part of the box on the image; inverted or empty if there is none."""
-    (x1, y1, x2, y2), (width, height) = box, image_size
-    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
-
-
 def _region(item: Item, box: Box, name: str, warnings: list[str]) -> Region:
     """The region with what else its item says; what it says wrongly is left out, with a warning."""
-    region = Region(name, box, item.hint, extra=_unknown_keys(item, warnings))
+    hint = _whole_characters(item.hint, f"item {item.number}: the hint", warnings)
+    region = Region(name, box, hint, extra=_unknown_keys(item, warnings))
     more: dict[str, Any] = {key: item.keys[key] for key in ("negative_hint", "start", "end") if key in item.keys}
     try:
         if item.keys.get("mask") is not None:
@@ -384,7 +442,7 @@ def write_tags(plan: RegionPlan) -> str:
     prompt = _escaped(plan.global_prompt.strip() or KEEP_UNCHANGED)
     items = [_written(region, number) for number, region in enumerate(plan.regions, 1)]
     # Inside JSON a tag in a hint can be hidden from every reader of tags, and from none of JSON.
-    listed = json.dumps(items, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    listed = encode_json(items).replace("<", "\\u003c")
     return f"{reasoning}<gen_image>{prompt}</gen_image><region>{listed}</region><image_size>[{width}, {height}]</image_size>"
 
 

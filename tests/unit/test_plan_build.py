@@ -50,7 +50,7 @@ def test_without_lines_descriptions_are_the_hints():
     ("boxes", "hints", "names"),
     [
         ([CORNERS, CORNERS], "one", ("2 boxes", "1 hint;")),
-        ([CORNERS], "one\ntwo", ("1 boxes", "2 hints")),
+        ([CORNERS], "one\ntwo", ("1 box and", "2 hints")),
         ([CORNERS], "", ("box 1 has no hint",)),
         ([CORNERS, CORNERS, CORNERS], "one\n\nthree", ("box 2 has no hint",)),
         ([ELEMENT, {**ELEMENT, "desc": ""}], "", ("box 2 has no hint",)),
@@ -72,7 +72,9 @@ def test_without_lines_descriptions_are_the_hints():
         (7, "a", ("found 7",)),
         (None, "a", ("found None",)),
         ("", "a", ("empty",)),
-        ("not json", "a", ("line 1",)),
+        ("not json", "a", ("the boxes' text", "line 1")),
+        ([[1, 2, 10**400, 4]], "a", ("box 1", "too large")),
+        ([{**BOUNDING, "x": 10**400}], "a", ("box 1", "too large")),
         ([CORNERS, None], "a\nb", ("box 2", "None")),
     ],
     ids=str,
@@ -148,3 +150,9 @@ def test_a_report_names_everything_a_person_should_check():
     text = describe_plan(plan, "Boxes as drawn")
     for part in ("640x480", "2 regions", "Boxes as drawn", "dusk", "1. r1 [0, 400, 17, 480] red hat", "2. r2", "Warning: box 1"):
         assert part in text, text
+
+
+def test_a_byte_order_mark_before_boxes_is_skipped_and_one_mask_is_counted_as_one():
+    assert plan_from_boxes("\ufeff" + json.dumps([CORNERS]), SIZE, "a").regions[0].box == (64, 48, 320, 240)
+    with pytest.raises(PlanError, match="there is 1 mask and 2 hints"):
+        plan_from_masks(np.ones((1, 4, 4)), "a\nb")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.build import plan_from_text, read_plan
+from replan.planner.change import expand_regions
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
 from replan.planner.plan_json import plan_from_json, plan_to_json
 from replan.planner.tags import read_tags, write_tags
@@ -63,6 +64,63 @@ def test_json_gives_the_same_plan_back_exactly_with_what_it_does_not_know(plan):
     assert plan_from_json(plan_to_json(plan)) == plan
 
 
+@settings(max_examples=80, deadline=None)
+@given(plans(), st.sampled_from(["", "\ufeff", " \n\ufeff"]), st.booleans())
+def test_every_text_that_is_written_is_read_back_whatever_tags_its_words_look_like(plan, before, fenced):
+    words = {"hint": "a </answer> sign saying <gen_image> ``` ", "negative_hint": "<region>[</region>"}
+    regions = tuple(replace(region, hint=words["hint"] + region.hint, negative_hint=words["negative_hint"]) for region in plan.regions)
+    plan = replace(plan, regions=regions, global_prompt=f"a <global> sign {plan.global_prompt}", reasoning=f"<think>{plan.reasoning}")
+    text = plan_to_json(plan)
+    assert plan_from_text(before + (f"Here:\n```json\n{text}\n```\nDone." if fenced else text)) == plan
+    back = plan_from_text(before + write_tags(plan))
+    assert back.global_prompt == plan.global_prompt.strip()
+    assert back.reasoning == plan.reasoning.strip()
+    assert [r.hint for r in back.regions] == [r.hint.strip() for r in plan.regions]
+
+
+@pytest.mark.parametrize("words", ["write <region> on it", "a sign saying <gen_image>", "x </answer>", "a <global> or <think> sign"])
+def test_a_region_list_whose_words_look_like_tags_is_a_list(words):
+    item = f'{{"bbox_2d": [1, 2, 30, 40], "hint": "{words}"}}'
+    for text in (f"[{item}]", item, f"[{item},]", f"```json\n[{item}]\n```", f'{{"regions": [{item}], "global_prompt": "{words}"}}'):
+        plan = plan_from_text(text, (640, 427), "pixels")
+        assert [region.hint for region in plan.regions] == [words]
+        assert plan.global_prompt == (words if "global_prompt" in text else KEEP_UNCHANGED)
+
+
+def test_tags_around_json_are_tags_and_a_slip_in_a_plan_with_tag_words_is_told_with_its_place():
+    for text in (
+        f"<gen_image>dusk</gen_image><region>```json\n[{GOOD}]\n```</region>",
+        f"```\n<gen_image>dusk</gen_image><region>[{GOOD}]</region>\n```",
+        f"[<gen_image>dusk</gen_image><region>[{GOOD}]</region>",
+        f"[1] <gen_image>dusk</gen_image><region>[{GOOD}]</region>",
+    ):
+        plan = plan_from_text(text, (640, 427), "pixels")
+        assert (plan.global_prompt, [region.hint for region in plan.regions]) == ("dusk", ["red hat"])
+    with pytest.raises(PlanError, match="line 2, column"):
+        plan_from_text('{"image_size": [10, 10], "global_prompt": "a <global> sign",\n "regions": [,]}')
+
+
+def test_a_box_over_the_border_is_clamped_with_a_warning_and_one_inside_stays_exact():
+    plan = plan_from_json({"image_size": [192, 128], "regions": [{"bbox_2d": [-50, -50, 500, 60]}, {"bbox_2d": [0, 0.1, 192, 128]}]})
+    assert [region.box for region in plan.regions] == [(0, 0, 192, 60), (0, 0.1, 192, 128)]
+    assert len(plan.warnings) == 1
+    assert f"region '{plan.ids[0]}'" in plan.warnings[0]
+    assert "192x128" in plan.warnings[0]
+    assert expand_regions(plan, 0.1).regions[0].box == (0, 0, 192, 66)
+
+
+def test_half_a_character_costs_a_list_only_that_character_and_an_unknown_key_nothing():
+    half = "\ud83d"
+    plan = plan_from_text('[{"bbox_2d": [1, 2, 30, 40], "hint": "bad \\ud83d half"}]', (640, 427), "pixels")
+    assert plan.regions[0].hint == "bad \ufffd half"
+    assert any("half a character" in warning for warning in plan.warnings)
+    assert plan_from_text(f"<gen_image>a {half}</gen_image><region>[]</region>", (64, 48)).global_prompt == "a \ufffd"
+    plan = plan_from_json('{"image_size": [10, 10], "x": "\\ud83d", "y": "\\ud83d\\ude00"}')
+    text = plan_to_json(plan)
+    assert text.encode("utf-8")
+    assert plan_from_json(text) == plan
+
+
 def test_json_has_exactly_the_keys_of_version_1():
     plan = RegionPlan((640, 427), "dusk", (Region("a", (1, 2, 3.5, 4), "red"),), "because", warnings=("careful",))
     assert json.loads(plan_to_json(plan)) == {
@@ -105,6 +163,14 @@ def broken(**change):
         ({"bbox_2d": [True, 2, 3, 4]}, ("hat", "True")),
         ({"bbox_2d": None}, ("hat", "None")),
         ({"bbox_2d": [200, 2, 300, 40]}, ("hat", "100x80")),
+        ({"bbox_2d": [1, 2, 10**400, 40]}, ("hat", "1000", "too large")),
+        ({"image_size": [10**400, 80]}, ("image size", "1000", "give the size")),
+        ({"mask": {"size": [10**6, 10**6], "rle": [10**12]}}, ("hat", "[1000000, 1000000]", "make it smaller")),
+        ({"start": float("nan")}, ("hat", "start", "nan", "give a number between 0 and 1")),
+        ({"hint": "bad \ud83d half"}, ("hat", "hint", "'\\ud83d'", "bad ")),
+        ({"negative_hint": "\udc00"}, ("hat", "negative_hint", "'\\udc00'")),
+        ({"global_prompt": "bad \ud83d half"}, ("global_prompt", "'\\ud83d'")),
+        ({"id": "a\ud83d"}, ("id", "'\\ud83d'")),
         ({"hint": 3}, ("hat", "hint", "3")),
         ({"negative_hint": None}, ("hat", "negative_hint", "None")),
         ({"start": 0.8, "end": 0.2}, ("hat", "0.8", "0.2")),
@@ -143,6 +209,8 @@ def test_text_that_stops_being_json_is_refused_with_the_place():
         plan_from_text('{"version": 1,\n "image_size": [10 10]}')
     with pytest.raises(PlanError):
         plan_from_json("[" * 100_000)
+    with pytest.raises(PlanError, match="too many digits; give pixels"):
+        plan_from_text('{"image_size": [10, %s]}' % ("9" * 5000))
 
 
 @settings(max_examples=30, deadline=None)

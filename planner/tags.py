@@ -125,9 +125,11 @@ def read_list(text: str) -> Reply | None:
         usable = isinstance(first, list) and (not first or any(isinstance(item, dict) for item in first))
     if not usable:
         return None
-    said = first.get("global_prompt") if isinstance(first, dict) else None
+    whole = first if isinstance(first, dict) else {}
+    said = whole.get("global_prompt")
     prompt = _global_prompt(said if isinstance(said, str) else None, warnings, "the text")
-    return Reply(prompt, "", _items(values, warnings), None, tuple(warnings))
+    # A plan whose JSON had slips still says which image its boxes are pixels of.
+    return Reply(prompt, "", _items(values, warnings), _image_size(whole.get("image_size")), tuple(warnings))
 
 
 def unfenced(text: str) -> str:

@@ -202,7 +202,8 @@ def _given_python(python: Path | str, extras: Sequence[str]) -> Path:
             f"--python {python} lacks {', '.join(missing)}: install ComfyUI's requirements.txt and the groups "
             f"{', '.join(extras)} of pyproject.toml there, or leave --python out"
         )
-    return Path(found)
+    # Absolute, for the server starts elsewhere; not resolved, which would leave a virtual environment.
+    return Path(found).absolute()
 
 
 def _check_disk(environment: Path) -> None:

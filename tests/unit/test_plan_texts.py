@@ -481,3 +481,12 @@ def test_reading_takes_time_linear_in_the_length(piece):
 def test_the_choice_of_coordinates_is_told():
     assert "644x420" in read_plan(f"<gen_image>x</gen_image><region>[{GOOD}]</region>", (640, 427))[1]
     assert read_tags(f"<gen_image>x</gen_image><region>[{GOOD}]</region>").items[0].box == (1, 2, 30, 40)
+
+
+@pytest.mark.parametrize("quote", ["'", ""])
+def test_a_plan_with_slips_keeps_the_image_size_it_names(quote):
+    text = "{~image_size~: [600, 400], ~regions~: [{~bbox_2d~: [324, 66, 426, 328], ~hint~: 'gold'}]}".replace("~", quote)
+    plan, _ = read_plan(text, (1200, 800))
+    assert plan.regions[0].box == (648, 132, 852, 656)
+    with pytest.raises(PlanError, match="600x400"):
+        read_plan(text, (512, 512))

@@ -21,9 +21,9 @@ from .components import Layout, unique_rows
 # What a kernel call costs a group beside its own work, in queries over all keys; what copying a key costs, in
 # queries over that key; and what a mask makes of a query's work. A group is joined with others in masked calls,
 # where masks are honoured, if that is cheaper (fitted on a CPU with tools/bench.py; see docs/benchmark.md).
-_CALL = 6.0
+_CALL = 5.0
 _COPY = 36.0
-_MASKED = 1.2
+_MASKED = 1.3
 # A group joins the shared layout only if it sees at least this part of the core; else its keys are gathered.
 _CORE_SHARE = 0.8
 

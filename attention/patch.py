@@ -78,7 +78,7 @@ class CallState:
 
     text: tokens of text and hints joined, before any the model adds; image: noise and reference tokens;
     references: the reference tokens among them; previous: the override found; plan: (queries, extra leading text
-    tokens) -> DevicePlan, built when first asked for.
+    tokens, device) -> DevicePlan, built when first asked for.
     """
 
     text: int
@@ -86,7 +86,7 @@ class CallState:
     references: int
     may_lead: bool
     previous: Callable | None
-    plan: Callable[[int, int], DevicePlan]
+    plan: Callable[[int, int, torch.device], DevicePlan]
     rules: RegionRules
     joint_calls: int = 0
     plans: dict = field(default_factory=dict)
@@ -204,14 +204,13 @@ class RegionRules:
         if mask is not None:
             extra["attention_mask"] = with_hints(mask, main_tokens, sum(lengths), sees_images)
 
-        device = context.device
         step, steps = step_of(options)
         inactive = inactive_regions(text.plan.regions, base_model.model_sampling.percent_to_sigma, options)
         phase = self.rules.phase_at(step, steps, family.name)
-        key = (text.layout, lengths, main_tokens, noise, tuple(references), phase, inactive, device)
+        key = (text.layout, lengths, main_tokens, noise, tuple(references), phase, inactive)
 
-        def plan(queries: int, lead: int) -> DevicePlan:
-            return self._plan((*key, queries, lead), payload, lengths, main_tokens + lead, lead, noise, references, edited)
+        def plan(queries: int, lead: int, device: torch.device) -> DevicePlan:
+            return self._plan((*key, device, queries, lead), payload, lengths, main_tokens + lead, lead, noise, references, edited)
 
         return CallState(
             text=main_tokens + sum(lengths),
@@ -352,7 +351,8 @@ def region_attention(func, q, k, v, heads, *args, **kwargs):
     plan = state.plans.get((queries, lead))
     if plan is None:
         with _named():
-            plan = state.plans[queries, lead] = state.plan(queries, lead)
+            # On the device of q: the text may still lie on the CPU when the call is prepared.
+            plan = state.plans[queries, lead] = state.plan(queries, lead, q.device)
     mask = args[0] if args else kwargs.pop("mask", None)
     rest = args[1:]
 

@@ -422,3 +422,29 @@ def test_a_block_that_another_node_replaces_is_reported(caplog):
 def test_a_number_of_no_reference_image_is_refused(number, message):
     with pytest.raises(RegionError, match=message):
         run(ruled(edited_reference=number), with_hints(conditioning(), plan_of(BOXES), LENGTHS))
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_indices_follow_the_device_of_the_attention_while_the_text_still_lies_on_the_cpu(count):
+    """As on a GPU, where the host moves the text only after our wrapper; torch's `meta` stands for that device."""
+    from replan.attention.patch import STATE_KEY, RegionRules, region_attention
+
+    boxes = [(3 * i, 2 * i, 3 * i + 9, 2 * i + 20) for i in range(count)]
+    entry = with_hints(conditioning(20, [ref()]), plan_of(boxes), (3,) * count)[0]
+    payload = entry[1]["model_conds"]["replan_hints"].process_cond(1).concat([])
+    rules = RegionRules(make_rules("isolated_regions")[0], 1)
+    call = {"x": torch.empty(latent_shape("flux", ROWS, COLS), device="meta"), "c_crossattn": entry[0]}
+    state = rules._prepare(build("flux").model, payload, call, {"ref_latents": [ref()]}, {})
+    tokens = call["c_crossattn"].shape[1] + 2 * ROWS * COLS
+    q = torch.empty(1, 2, tokens, 8, device="meta")
+
+    def attention_pytorch(q, k, v, heads, mask=None, **kwargs):
+        assert {t.device.type for t in (q, k, v, *([] if mask is None else [mask]))} == {"meta"}
+        return q.transpose(1, 2).flatten(2)
+
+    out = region_attention(attention_pytorch, q, q, q, 2, skip_reshape=True, transformer_options={STATE_KEY: state})
+    assert out.shape == (1, tokens, 16)
+    (plan,) = state.plans.values()
+    spans = [span for step in plan.steps for span in (step.queries, step.slot)]
+    tensors = [plan.atom, *(t for span in (plan.base, *spans) for t in (span.index, span.atoms, span.atom) if t is not None)]
+    assert {t.device.type for t in tensors} == {"meta"}

@@ -7,37 +7,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..planner.plan import RegionPlan
 from .components import (
-    HINT,
-    IMAGE,
-    IMAGE_BACKGROUND,
-    IMAGE_PROMPT,
-    MAIN,
-    NOISE,
-    NOISE_BACKGROUND,
-    REFERENCE,
     Component,
     Layout,
     build_layout,
 )
 from .grid import Grid, cover
 from .rules import PRESETS, Rules
+from .rules_page import SHORT_NAMES
 
 _SEES = (46, 125, 80)
 _BLIND = (206, 208, 214)
 _DIFFERS = (214, 98, 40)
 _INK = (30, 32, 38)
 _PAPER = (250, 250, 248)
-_SHORT = {
-    MAIN: "Main",
-    IMAGE_PROMPT: "ImgP",
-    HINT: "H",
-    NOISE: "N",
-    IMAGE: "I",
-    NOISE_BACKGROUND: "N.BG",
-    IMAGE_BACKGROUND: "I.BG",
-    REFERENCE: "Ref",
-}
-
 # Tokens of a usual prompt, for the map: what the host's encoders give a short sentence, and Qwen's picture.
 _TEXT = {"flux": 256, "flux2": 512, "qwen": 220}
 _HINT = {"flux": 256, "flux2": 512, "qwen": 20}
@@ -85,7 +67,7 @@ def draw_rules(layout: Layout, rules: Rules, family: str) -> Image.Image:
 def short_name(part: Component) -> str:
     """The component's name as a table's heading: 'H r1', 'N.BG', 'Ref 2'."""
     owner = part.key.partition(":")[2]
-    return f"{_SHORT[part.kind]} {owner}" if owner else _SHORT[part.kind]
+    return f"{SHORT_NAMES[part.kind]} {owner}" if owner else SHORT_NAMES[part.kind]
 
 
 def draw_table(parts: tuple[Component, ...], sees: np.ndarray, default: np.ndarray | None, title: str) -> Image.Image:

@@ -177,7 +177,7 @@ class Rules:
         sees = base[kind[:, None], kind[None, :], other]
         cells = self.before if phase == "before" else self.after
         # A cell for one region is more particular than one for all, so it is set last.
-        for query, key, allowed in sorted(cells, key=lambda cell: 2 - (cell[0] + cell[1]).count("*")):
+        for query, key, allowed in sorted(cells, key=lambda cell: -_for_all(cell[0]) - _for_all(cell[1])):
             rows, columns = _matching(parts, query), _matching(parts, key)
             sees[np.ix_(rows, columns)] = allowed
         for i, part in enumerate(parts):
@@ -187,8 +187,13 @@ class Rules:
         return sees
 
 
+def _for_all(name: str) -> bool:
+    """Whether a name stands for all of its kind: 'noise:*', but not 'noise:a:*', the region 'a:*'."""
+    return name.partition(":")[2] == "*"
+
+
 def _matching(parts: tuple[Component, ...], pattern: str) -> list[int]:
-    if pattern.endswith(":*"):
+    if _for_all(pattern):
         kind = KINDS.index(pattern[:-2])
         return [i for i, part in enumerate(parts) if part.kind == kind]
     return [i for i, part in enumerate(parts) if part.key == pattern]
@@ -268,7 +273,7 @@ def _read_cells(cells: object) -> Cells:
             raise RegionError(f"the rule '{name}' is not written 'query|key', such as 'noise_background|noise:r1'")
         _check_key(query, name)
         _check_key(key, name)
-        if query == key and not query.endswith(":*") and not allowed:
+        if query == key and not _for_all(query) and not allowed:
             raise RegionError(
                 f"the rule '{name}' is false, but every component sees itself: a token that sees nothing has no "
                 "value; remove this cell"
@@ -294,7 +299,7 @@ def unknown_cells(rules: Rules, parts: tuple[Component, ...]) -> list[str]:
     return [
         f"{query}|{key}"
         for query, key, _ in (*rules.before, *rules.after)
-        if not all(name.endswith(":*") or name in keys for name in (query, key))
+        if not all(_for_all(name) or name in keys for name in (query, key))
     ]
 
 

@@ -10,6 +10,8 @@ class RePlanExtension(ComfyExtension):
     """Every node of the pack, as the host wants them."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        from . import conditioning, images, plans, previews, rules
+        from . import conditioning, editor, images, planner, planner_prompt, plans, previews, rules
 
-        return [*plans.NODES, *images.NODES, *conditioning.NODES, *rules.NODES, *previews.NODES]
+        planners = [*planner.NODES, *planner_prompt.NODES]
+        regions = [*conditioning.NODES, *rules.NODES]
+        return [*plans.NODES, *planners, *editor.NODES, *images.NODES, *regions, *previews.NODES]

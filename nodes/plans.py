@@ -13,6 +13,7 @@ from ..planner.build import plan_from_masks, plans_from_boxes, read_plan
 from ..planner.change import EXPAND_MODES, expand_regions, merge_plans
 from ..planner.coordinates import CHOICES
 from ..planner.images import image_size
+from ..planner.lint import lint
 from ..planner.plan import KEEP_UNCHANGED, RegionPlan
 from ..planner.plan_json import plan_to_json
 from ..planner.report import describe_plan
@@ -48,9 +49,9 @@ class RePlanPlanFromText(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "coordinates", options=list(CHOICES), default="auto", optional=True,
-                    tooltip="What the numbers of the boxes count. auto: 0..1 if no number is above 1, else pixels of the "
-                    "image as Qwen2.5-VL sees it. pixels: of the connected image (what the published code does). "
-                    "relative_1000: Qwen3-VL, Qwen2-VL. A text that names its image size is always in its pixels.",
+                    tooltip="What the numbers of the boxes count. auto: 0..1 if no number is above 1, 0..1000 if the text shows it, else "
+                    "pixels of the image as Qwen2.5-VL sees it. pixels: of the connected image (what the published code does). "
+                    "relative_1000: Qwen3-VL, Qwen2-VL; with y_first Gemini, Gemma. A text that names its image size is in its pixels.",
                 ),
                 io.Int.Input(
                     "seen_width", default=0, min=0, max=_MAX_SIDE, optional=True,
@@ -265,8 +266,9 @@ def _size(image: torch.Tensor) -> tuple[int, int]:
 
 
 def _answer(node: type[io.ComfyNode], plan: RegionPlan, *notes: str) -> tuple[RegionPlan, str, str]:
-    tell(node, plan.warnings)
-    return plan, plan.global_prompt, describe_plan(plan, *notes)
+    findings = lint(plan)
+    tell(node, (*plan.warnings, *(str(finding) for finding in findings if finding.serious)))
+    return plan, plan.global_prompt, describe_plan(plan, *notes, findings=findings)
 
 
 NODES = [

@@ -7,7 +7,9 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..attention.rules import FAMILIES, PRESETS, describe, foreign_cells, make_rules
+from ..attention.rules_page import rules_for_page
 from ..planner.plan import Region, RegionPlan
+from ..planner.plan_json import encode_json
 from .sockets import CATEGORY, PlanSocket, RulesSocket, naming
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,13 @@ class RePlanRules(io.ComfyNode):
                 "Choose which tokens may attend to which: hints, regions, background, global prompt. Connect to RePlan "
                 "Apply Region Rules; without this node that one uses the preset 'replan'."
             ),
-            search_aliases=["attention rules", "attention mask", "region rules", "locality", "regional attention"],
+            search_aliases=[
+                "attention rules",
+                "attention mask",
+                "region rules",
+                "locality",
+                "regional attention",
+            ],
             inputs=[
                 io.Combo.Input(
                     "preset",
@@ -67,9 +75,9 @@ class RePlanRules(io.ComfyNode):
                 io.String.Input(
                     "matrix",
                     default="",
-                    multiline=True,
                     optional=True,
                     socketless=True,
+                    extra_dict={"widgetType": "REPLAN_MATRIX", "replan_rules": rules_for_page()},
                     tooltip=(
                         'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, "after": '
                         '{"image_prompt|hint:r1": false}}. Rows (queries) come first, columns (keys) second.'
@@ -85,10 +93,19 @@ class RePlanRules(io.ComfyNode):
             rules, warnings = make_rules(preset, switch, switch_step, family, matrix)
         strangers = foreign_cells(rules, plan.ids) if plan is not None else []
         if strangers:
-            warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
+            warnings.append(
+                f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has"
+            )
         for warning in warnings:
             log.warning("%s: %s.", cls.define_schema().display_name, warning)
-        return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
+        if plan is None:
+            return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
+        # The page's rule matrix has rows for each region, named by its hint. The host joins the dicts of a batch by the
+        # first one's keys, so they are the same for every plan.
+        regions = encode_json([{"id": region.id, "hint": region.hint} for region in plan.regions])
+        return io.NodeOutput(
+            rules, ui={"text": ["\n".join(warnings)] if warnings else [], "replan_regions": [regions]}
+        )
 
 
 class RePlanApplyRegionRules(io.ComfyNode):
@@ -104,10 +121,21 @@ class RePlanApplyRegionRules(io.ComfyNode):
                 "Let a Flux, Flux.2 or Qwen-Image model follow each region's hint only in its region. Works with any "
                 "loader, LoRA and sampler; conditionings without regions are left as they are."
             ),
-            search_aliases=["replan", "regional prompt", "region attention", "attention couple", "local edit"],
+            search_aliases=[
+                "replan",
+                "regional prompt",
+                "region attention",
+                "attention couple",
+                "local edit",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="Flux.1 (dev, Kontext, fill), FLUX.2 (dev, klein) or Qwen-Image (Edit, 2509, 2511)."),
-                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
+                io.Model.Input(
+                    "model",
+                    tooltip="Flux.1 (dev, Kontext, fill), FLUX.2 (dev, klein) or Qwen-Image (Edit, 2509, 2511).",
+                ),
+                RulesSocket.Input(
+                    "rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."
+                ),
                 io.Int.Input(
                     "edited_reference",
                     default=1,
@@ -146,9 +174,18 @@ class RePlanRulesPreview(io.ComfyNode):
             is_output_node=True,
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
-                PlanSocket.Input("plan", optional=True, tooltip="The plan; without one, two example regions are shown."),
-                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
-                io.Combo.Input("family", options=list(FAMILIES), default="flux", tooltip="The model family: Qwen has the picture in its text."),
+                PlanSocket.Input(
+                    "plan", optional=True, tooltip="The plan; without one, two example regions are shown."
+                ),
+                RulesSocket.Input(
+                    "rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."
+                ),
+                io.Combo.Input(
+                    "family",
+                    options=list(FAMILIES),
+                    default="flux",
+                    tooltip="The model family: Qwen has the picture in its text.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="preview", tooltip="Tables and maps, one of each per phase."),
@@ -164,12 +201,17 @@ class RePlanRulesPreview(io.ComfyNode):
             if rules is None:
                 rules, _ = make_rules("replan")
             if plan is None:
-                regions = [Region("r1", (64, 96, 448, 512), "first"), Region("r2", (384, 448, 928, 960), "second")]
+                regions = [
+                    Region("r1", (64, 96, 448, 512), "first"),
+                    Region("r2", (384, 448, 928, 960), "second"),
+                ]
                 plan = RegionPlan((1024, 1024), regions=tuple(regions))
             layout = example_layout(plan, family)
             picture = draw_rules(layout, rules, family)
         image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0).unsqueeze(0)
-        return io.NodeOutput(image, describe(rules, layout.components, family), ui=ui.PreviewImage(image, cls=cls))
+        return io.NodeOutput(
+            image, describe(rules, layout.components, family), ui=ui.PreviewImage(image, cls=cls)
+        )
 
 
 NODES = [RePlanRules, RePlanApplyRegionRules, RePlanRulesPreview]

@@ -10,6 +10,7 @@ from ..planner.plan import PlanError
 PlanSocket = io.Custom("REGION_PLAN")
 RulesSocket = io.Custom("REPLAN_RULES")
 TransformSocket = io.Custom("REPLAN_TRANSFORM")
+PlannerSocket = io.Custom("REPLAN_PLANNER")
 
 CATEGORY = "RePlan"
 

@@ -1,6 +1,6 @@
 """A plan from what a person or another node has: a text, boxes, or masks.
 
-Text from a model is read tolerantly (`tags`), what a person connects or types as numbers strictly: a wrong box
+Text from a model is read tolerantly (`reply`), what a person connects or types as numbers strictly: a wrong box
 is an error there that names it.
 """
 
@@ -15,8 +15,9 @@ import numpy as np
 from .coordinates import choose_frame
 from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
 from .plan_json import decode_json, plan_from_json
+from .regions import to_regions
+from .reply import begins_a_plan, json_body, read_reply
 from .resize import Size, fit_plan
-from .tags import begins_a_plan, json_body, looks_tagged, read_list, read_tags, to_regions
 
 # ---- from a text --------------------------------------------------------------------------------------------
 
@@ -51,21 +52,18 @@ def read_plan(
         size = f"{own.image_size[0]}x{own.image_size[1]}"
         plan = own if image_size is None else fit_plan(own, image_size)
         return _checked_choice(plan, coordinates), f"Boxes read as pixels of the plan's own image, {size}"
-    reply = None if body is None else read_list(body)
-    if reply is None:
-        if not looks_tagged(text):
-            raise PlanError(
-                "the text is neither a plan's JSON, nor RePlan's tags (<gen_image>, <region>), nor a list of regions "
-                f'[{{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}}]; it begins with {shown(text.strip()[:60])}. '
-                "For boxes without hints use RePlan Plan from Boxes"
-            )
-        reply = read_tags(text)
+    reply = read_reply(text)
     own_size = reply.image_size
-    target = own_size or image_size
-    frame = choose_frame([item.box for item in reply.items], target, "pixels" if own_size else coordinates, seen_size)
-    regions, dropped = to_regions(reply.items, frame.to_pixels, frame.image_size)
-    plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning)
-    plan = plan.with_warnings(*reply.warnings, *dropped)
+    frame = choose_frame(
+        [item.box for item in reply.items if not item.spelled.share],
+        own_size or image_size,
+        "pixels" if own_size else coordinates,
+        seen_size,
+        reply.thousandths,
+    )
+    regions, dropped = to_regions(reply.items, frame)
+    plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning, extra=reply.said)
+    plan = plan.with_warnings(*reply.warnings, *([frame.doubt] if frame.doubt else ()), *dropped)
     if not regions and plan.global_prompt == KEEP_UNCHANGED:
         plan = plan.with_warnings("nothing is left to edit: the plan has no region and its global prompt keeps the image")
     if own_size:

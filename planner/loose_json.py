@@ -1,16 +1,41 @@
 """JSON as language models write it. Owns the repair of a region list that is not quite JSON.
 
-One pass over the text, no regular expression over more than a token, so the time is linear in its length.
-Accepts what `json` accepts, and beyond it: single quotes, quotes inside a text, raw line breaks in a text,
-trailing and missing commas, Python's None/True/False, keys without quotes, and an end that is cut off. What it
-had to accept is told in `Loose.repairs`.
+One pass over the text, no regular expression over more than a few dozen characters, so the time is linear in its
+length. Accepts what `json` accepts, and beyond it: quotes of any kind, unescaped or missing, raw line breaks in a
+text, signs of the full-width kind, trailing, missing and other commas, missing and superfluous brackets, comments,
+Python's None/True/False, keys and texts without quotes, and an end that is cut off. What it had to accept is told in
+`Loose.repairs`.
+
+Why not the package json-repair: `tools/compare_json_repair.py` reads the tests' corpus of broken replies with both,
+docs/replies.md has the figures. What decides is not how many texts give some value, but that the region list
+decides over a picture: a hint or a box that was cut off must not pass for a whole one, each repair must be told, and
+a text that says `</region>` must end where its JSON ends; json-repair gives no position, keeps half a text as a
+whole one, and its log speaks of its parser. The pack would have to require it of every user for that.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, NamedTuple
+
+from .loose_signs import (
+    BARE,
+    ENDS_WITH_BRACKETS,
+    KEY,
+    KEY_AFTER_COMMA,
+    KEY_AHEAD,
+    KEY_AT_END,
+    KEY_UNTIL_VALUE,
+    OPENING,
+    QUOTE,
+    QUOTES,
+    SIGNS,
+    SWALLOWED_KEY,
+    joined,
+    next_sign,
+    read_escape,
+    skip_space,
+)
 
 # A value whose text was cut off in the middle: half a hint or half a box is worse than none.
 CUT = object()
@@ -18,11 +43,9 @@ CUT = object()
 CUT_OFF = "text cut off"
 
 _MAX_DEPTH = 24
-_SPACE = " \t\r\n\f\v\u00a0"
-_BARE = re.compile(r"[^\s,:\[\]{}\"']+")
-_KEY_AHEAD = re.compile(r"""\s{1,64}(["'])[A-Za-z_]\w{0,30}\1\s{0,64}:""")
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "nan": float("nan")}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_MOST_VALUES = 256
+_WITHOUT_LIST = "several values without a list around them"
 
 
 class Loose(NamedTuple):
@@ -33,29 +56,83 @@ class Loose(NamedTuple):
     end: int
 
 
+class _Twice(ValueError):
+    """An object has a key twice: perhaps two objects in one."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice
+    return found
+
+
+def _is_flat(value: Any, deepest: int = _MAX_DEPTH) -> bool:
+    """Whether lists and objects are nested no deeper than whoever walks through them can bear."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return deepest > 0 and all(
+        _is_flat(entry, deepest - 1) for entry in value if isinstance(entry, (dict, list))
+    )
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def read_values(text: str, start: int = 0) -> Loose:
     """Read JSON values from `text[start:]`: one strict value if there is one, else as many as can be repaired.
 
     A value that is cut off is `CUT` (a key with such a value is left out). Text that holds no value at all
     gives no values; nothing is raised.
     """
-    start = _skip_space(text, start)
-    try:
-        value, end = json.JSONDecoder().raw_decode(text, start)
-        if isinstance(value, list) or _next(text, end) not in (",", "{", "["):
-            return Loose([value], (), end)
-    except (ValueError, RecursionError):
-        pass
-    reader = _Reader(text, start)
-    values = reader.sequence()
-    return Loose(values, tuple(dict.fromkeys(reader.repairs)), reader.at)
+    return Reader(text).read(start)
 
 
-class _Reader:
-    def __init__(self, text: str, at: int):
+def find_values(text: str, start: int = 0) -> Loose:
+    """Read every object and list in `text[start:]`, whatever words stand before, between and after them."""
+    reader = Reader(text)
+    values: list[Any] = []
+    repairs: list[str] = []
+    end = start
+    pieces = 0
+    while len(values) < _MOST_VALUES:
+        opening = OPENING.search(text, end)
+        if opening is None:
+            break
+        loose = reader.read(opening.start())
+        pieces += bool(loose.values)
+        values += loose.values
+        repairs += loose.repairs
+        end = max(loose.end, opening.end())
+    if pieces > 1 and all(isinstance(value, dict) for value in values):
+        repairs.append(_WITHOUT_LIST)
+    return Loose(values, tuple(dict.fromkeys(repairs)), end)
+
+
+class Reader:
+    """Reads values at any place of one text; see `read_values`."""
+
+    def __init__(self, text: str):
         self.text = text
-        self.at = at
+        self.signs = text.translate(SIGNS)
+        self.at = 0
         self.repairs: list[str] = []
+
+    def read(self, start: int) -> Loose:
+        """The values from `start` on: one strict value if there is one, else as many as can be repaired."""
+        text = self.text
+        start = skip_space(text, start)
+        try:
+            value, end = _STRICT.raw_decode(text, start)
+            if _is_flat(value) and (isinstance(value, list) or next_sign(text, end) not in (",", "{", "[")):
+                return Loose([value], (), end)
+        except (ValueError, RecursionError):
+            pass
+        self.at, self.repairs = start, []
+        values = self.sequence()
+        return Loose(values, tuple(dict.fromkeys(self.repairs)), self.at)
 
     def sequence(self) -> list[Any]:
         """Values one after another, as when the brackets around a list are missing."""
@@ -67,14 +144,16 @@ class _Reader:
             if self._peek() == ",":
                 self.at += 1
         if len(values) > 1:
-            self.repairs.append("several values without a list around them")
+            self.repairs.append(_WITHOUT_LIST)
         return values
 
     def _peek(self) -> str:
-        self.at = _skip_space(self.text, self.at)
-        return self.text[self.at : self.at + 1]
+        """The next sign: JSON's own for any that stands for it, '"' for any quote that opens a text."""
+        self.at = skip_space(self.text, self.at)
+        found = self.signs[self.at : self.at + 1]
+        return '"' if found in QUOTES else found
 
-    def _value(self, depth: int) -> Any:
+    def _value(self, depth: int, in_object: bool = False) -> Any:
         first = self._peek()
         if depth > _MAX_DEPTH:
             self.repairs.append("lists nested too deeply")
@@ -84,34 +163,57 @@ class _Reader:
             return self._object(depth)
         if first == "[":
             return self._list(depth)
-        if first in ("'", '"'):
-            return self._string(first)
-        return self._bare()
+        if first == '"':
+            return self._string("object" if in_object else "list")
+        return self._bare_value(in_object)
 
-    def _object(self, depth: int) -> dict[str, Any]:
+    # ---- objects and lists ----
+
+    def _object(self, depth: int) -> dict[str, Any] | list[dict[str, Any]]:
+        """An object; a list of several where the first key comes again, because a brace and a comma were left out."""
         self.at += 1
         found: dict[str, Any] = {}
+        earlier: list[dict[str, Any]] = []
+
+        def done() -> dict[str, Any] | list[dict[str, Any]]:
+            return [*earlier, found] if earlier else found
+
         while True:
             first = self._peek()
             if first == "}":
                 self.at += 1
-                return found
+                return done()
             if first == "":
                 self.repairs.append(CUT_OFF)
-                return found
-            if first == "]":  # the list around it ends: the closing brace is missing
-                self.repairs.append("missing brace")
-                return found
+                return done()
+            if first == "]":
+                if KEY_AFTER_COMMA.match(self.text, self.at + 1):
+                    self._skip_sign("]", "}")
+                    continue
+                self.repairs.append("missing brace")  # the list around it ends
+                return done()
+            if first == "{" and found:
+                self.repairs.append("missing brace")  # the next object begins
+                return done()
             if first in (",", ":", "{", "["):
                 self._skip_sign(first, "}")
                 continue
-            key = self._string(first) if first in ("'", '"') else self._bare(is_key=True)
-            if self._peek() != ":":
+            key = self._string("key") if first == '"' else self._bare_key()
+            if self._peek() == '"' and self.signs[self.at + 1 : self.at + 64].lstrip()[:1] == ":":
+                self.at += 1  # a key without its opening quote
+            if self._peek() == ":":
+                self.at += 1
+            elif self._peek() in ("[", '"') and key is not CUT:
+                self.repairs.append("missing colon")
+            else:
                 self.repairs.append("a key without a value")
                 continue
-            self.at += 1
-            value = self._value(depth + 1) if self._peek() not in (",", "}", "") else CUT
+            value = self._value(depth + 1, in_object=True) if self._peek() not in (",", "}", "") else CUT
             if value is not CUT and isinstance(key, str):
+                if len(found) > 1 and key == next(iter(found)):
+                    self.repairs.append("several objects in one")
+                    earlier.append(found)
+                    found = {}
                 found[key] = value
             if self._peek() not in (",", "}", ""):
                 self.repairs.append("missing comma")
@@ -133,6 +235,10 @@ class _Reader:
             if first in (",", ":", "}"):
                 self._skip_sign(first, "]")
                 continue
+            before = self.at
+            if found and depth > 0 and isinstance(found[-1], (int, float)) and KEY.match(self.text, before):
+                self.repairs.append("missing bracket")  # a key of the object around it
+                return found
             value = self._value(depth + 1)
             if value is not CUT:
                 found.append(value)
@@ -146,45 +252,125 @@ class _Reader:
         elif self._peek() in (closing, ","):
             self.repairs.append("trailing comma")
 
-    def _string(self, quote: str) -> Any:
-        """A text up to the quote that is followed by what may follow a value; others belong to the text."""
-        if quote == "'":
-            self.repairs.append("single quotes")
+    # ---- texts ----
+
+    def _string(self, role: str) -> Any:
+        """A text up to the quote that is followed by what may follow it; other quotes belong to the text.
+
+        role: `key`, `object` (a value of one) or `list` (a member of one).
+        """
+        quote = self.text[self.at]
+        if quote != '"':
+            self.repairs.append("single quotes" if quote == "'" else "quotes of another kind")
+        closings = QUOTES[quote]
+        doubled = (
+            self.text[self.at + 1 : self.at + 2] == quote and self.text[self.at + 2 : self.at + 3].isalnum()
+        )
+        if doubled:
+            self.repairs.append("doubled quotes")
+            self.at += 1
         self.at += 1
         parts: list[str] = []
-        text, at = self.text, self.at
+        text, start, at = self.text, self.at, self.at
+        if role == "key":
+            name = KEY_UNTIL_VALUE.match(text, start)
+            if name:
+                self.repairs.append("a missing quote")
+                self.at = name.end(1)
+                return name[1].strip()
         while at < len(text):
             char = text[at]
             if char == "\\":
-                step, escaped = _escape(text, at)
+                step, escaped = read_escape(text, at)
                 parts.append(escaped)
                 at += step
-            elif char == quote:
-                if _next(text, at + 1) in (",", ":", "}", "]", "") or _KEY_AHEAD.match(text, at + 1):
-                    self.at = at + 1
-                    return _joined(parts)
+            elif char in closings:
+                after = at + 1 + (doubled and text[at + 1 : at + 2] == quote)
+                if self._closes(after, role):
+                    self.at = after
+                    return joined(parts)
+                if role != "key" and self._next_sign(at + 1) == ":":
+                    end = self._before_swallowed_key(start, at)
+                    if end is not None:
+                        self.repairs.append("a missing quote")
+                        self.at = end
+                        return text[start:end].strip()
                 self.repairs.append("quotes inside a text")
                 parts.append(char)
                 at += 1
             else:
                 if char in "\r\n":
+                    if (
+                        role == "key"
+                    ):  # no key runs over a line: its closing quote is missing, and much after it is text
+                        break
                     self.repairs.append("a line break inside a text")
+                    char = " " if parts and parts[-1] != " " else ""
                 parts.append(char)
                 at += 1
+        return self._unclosed(start, at, role)
+
+    def _next_sign(self, at: int) -> str:
+        at = skip_space(self.text, at)
+        return self.signs[at : at + 1]
+
+    def _closes(self, at: int, role: str) -> bool:
+        """Whether a text may end before `at`."""
+        sign = self._next_sign(at)
+        if role == "key":
+            return sign in ("", ":", ",", "}", "[") or sign in QUOTES
+        if sign in ("}", "]", ""):
+            return True
+        if sign == ",":
+            if role == "list":
+                return True
+            after = skip_space(self.text, skip_space(self.text, at) + 1)
+            return (
+                self.signs[after : after + 1] in ("", "{", "}", "]", ",")
+                or KEY.match(self.text, after) is not None
+            )
+        if role == "list":
+            return sign == "" or sign in "{["
+        return KEY_AHEAD.match(self.text, at) is not None or (sign == "{" and role != "key")
+
+    def _before_swallowed_key(self, start: int, at: int) -> int | None:
+        """Where a text ended if the quote at `at` ends a key: before the comma or brace in front of that key."""
+        key = KEY_AT_END.search(self.text, max(start, at - 48), at)
+        if key is None:
+            return None
+        window = max(start, key.start() - 128)
+        end = SWALLOWED_KEY.search(self.text[window : key.start()])
+        return None if end is None else window + end.start("end")
+
+    def _unclosed(self, start: int, at: int, role: str) -> Any:
+        """A text whose closing quote never came: whole if the brackets after it are there, else cut off."""
+        if role == "object":
+            brackets = ENDS_WITH_BRACKETS.search(self.text, max(start, len(self.text) - 50))
+            if brackets:
+                self.repairs.append("a missing quote")
+                self.at = brackets.start()
+                return self.text[start : self.at]
         self.at = at
         self.repairs.append(CUT_OFF)
         return CUT
 
-    def _bare(self, is_key: bool = False) -> Any:
-        match = _BARE.match(self.text, self.at)
+    def _bare_key(self) -> Any:
+        match = BARE.match(self.text, self.at)
         if match is None:
             self.at += 1
             return CUT
-        word = match.group()
         self.at = match.end()
-        if is_key:
-            self.repairs.append("a key without quotes")
-            return word
+        self.repairs.append("a key without quotes")
+        return match.group()
+
+    def _bare_value(self, in_object: bool) -> Any:
+        """A number, a word of JSON or Python, or a text without quotes."""
+        match = BARE.match(self.text, self.at)
+        if match is None:
+            self.at += 1
+            return CUT
+        start, word = self.at, match.group()
+        self.at = match.end()
         if self.at == len(self.text):
             self.repairs.append(CUT_OFF)
             return CUT
@@ -193,33 +379,21 @@ class _Reader:
         try:
             return float(word)
         except ValueError:
-            self.repairs.append("a text without quotes")
-            return word
+            pass
+        self.repairs.append("a text without quotes")
+        return self._bare_text(start) if in_object else word
 
-
-def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _SPACE:
-        at += 1
-    return at
-
-
-def _next(text: str, at: int) -> str:
-    """The next character that is not space, or ''."""
-    at = _skip_space(text, at)
-    return text[at : at + 1]
-
-
-def _escape(text: str, at: int) -> tuple[int, str]:
-    """The characters that the escape at `at` takes, and what it stands for."""
-    kind = text[at + 1 : at + 2]
-    if kind == "u":
-        digits = text[at + 2 : at + 6]
-        if len(digits) == 4 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            return 6, chr(int(digits, 16))
-        return 2, "u"
-    return 2, _ESCAPES.get(kind, kind)
-
-
-def _joined(parts: list[str]) -> str:
-    """Join, with two escaped halves of one character made whole."""
-    return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    def _bare_text(self, start: int) -> str:
+        """The rest of a text without quotes: up to a bracket, a line's end, its closing quote or the next key."""
+        text, at = self.text, self.at
+        while at < len(text) and text[at] not in "{}[]\r\n" and at < start + 2000:
+            if text[at] in QUOTE and self._closes(at + 1, "object"):
+                self.at = at + 1
+                return text[start:at].strip()
+            if text[at] == ",":
+                after = skip_space(text, at + 1)
+                if not text[after : after + 1].isalpha() or KEY.match(text, after):
+                    break
+            at += 1
+        self.at = at
+        return text[start:at].strip()

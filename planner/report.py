@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .plan import RegionPlan
+from .reply import SAID
 
 
-def describe_plan(plan: RegionPlan, *notes: str) -> str:
-    """Image size, `notes`, global prompt, the regions numbered with id, box and hint, and the warnings."""
+def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()) -> str:
+    """Image size, `notes`, global prompt, the regions numbered with id, box and hint, what else a reply said, the warnings and the findings."""
     width, height = plan.image_size
     count = len(plan.regions)
     lines = [f"Plan for an image of {width}x{height} pixels, {count} region{'s' * (count != 1)}"]
@@ -21,5 +24,7 @@ def describe_plan(plan: RegionPlan, *notes: str) -> str:
             lines.append(f"   active from {region.start:g} to {region.end:g} of sampling")
         if region.mask is not None:
             lines.append(f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them inside")
+    lines += [f"{name[0].upper()}{name[1:]}: {plan.extra[name]}" for name in SAID if plan.extra.get(name)]
     lines += [f"Warning: {warning}" for warning in plan.warnings]
+    lines += [f"Check: {finding}" for finding in findings]
     return "\n".join(lines)

@@ -20,3 +20,8 @@ if "replan" not in sys.modules:
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: slow; runs with `python tools/test.py --full`")
+
+
+def pytest_collection_modifyitems(items):
+    """The page's tests come last: Playwright keeps an event loop running in this thread, which asyncio.run() refuses."""
+    items.sort(key=lambda item: "browser" in item.path.parts)

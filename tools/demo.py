@@ -1,8 +1,9 @@
-"""One command from a clean checkout to an edited photograph: `python tools/demo.py`.
+"""One command from a clean checkout to an edit by regions: `python tools/demo.py`.
 
-Sets up ComfyUI below the checkout, starts its server with this pack, and runs an edit by regions over the HTTP
-API: photograph and plan in; plan overlay, result and both side by side out, in `out/`. The model is a tiny
-Flux.1 with random weights, so the result is noise: what it shows is that the whole path runs.
+Sets up ComfyUI below the checkout, starts its server with this pack, and puts one question to the tiny trained editor
+of the toy world, twice: as a plain instruction, whose words also name look-alikes, and as a plan under the region
+rules. `out/demo.png` shows the scene with its plan, both edits and where they differ from what was meant; the scores
+are measured against the exact target. `--seed N` asks another question.
 """
 
 from __future__ import annotations
@@ -13,160 +14,128 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from host_server import Graph, HostServer, Node, PromptError, ServerError
-from host_setup import ROOT, Host, add_arguments, host_from
+from host_setup import ROOT, add_arguments, host_from
 
-PHOTOGRAPH = "coffee.png"  # scikit-image, skimage.data.coffee: 600 x 400
-CREDIT = "'coffee' from scikit-image, photograph by Rachel Michetti, CC0"
+if TYPE_CHECKING:
+    from replan.tools.host_server import HostServer
+    from replan.tools.toyworld.tasks import Task
+
 EXAMPLE = "replan_demo"  # the name of the pack that holds the demo's own template
-MODELS = {
-    "UNETLoader": "tiny_flux1.safetensors",
-    "CLIPLoader": "tiny_clip_l.safetensors",
-    "VAELoader": "tiny_vae_flux1.safetensors",
-}
-PLAN = {
-    "version": 1,
-    "image_size": [600, 400],
-    "global_prompt": "A cup of coffee on a wooden table in warm light. Keep everything else as it is.",
-    "reasoning": "",
-    "regions": [
-        {"id": "r1", "bbox_2d": [200, 94, 374, 196], "hint": "a leaf of white milk foam on the coffee"},
-        {"id": "r2", "bbox_2d": [324, 66, 426, 328], "hint": "turn the spoon to gold"},
-        {"id": "r3", "bbox_2d": [470, 8, 596, 150], "hint": "put a small yellow flower on the table"},
-    ],
-}
+SEED = 1
+SCENE = "toyworld_scene.png"
+METHODS = ("plain", "replan")
 
 
-def edit(photograph: str, steps: int) -> tuple[Graph, dict[str, Node]]:
-    """The prompt, and the nodes that save each picture by the name of its file."""
-    graph = Graph()
-    loaded = graph.add("LoadImage", image=photograph)
-    plan = graph.add("RePlanPlanFromText", text=json.dumps(PLAN), image=loaded, coordinates="auto")
-    resized = graph.add("RePlanResize", image=loaded, plan=plan, target="multiple_of", method="stretch")
-    image, plan, global_prompt = resized[0], resized[1], plan[1]
-
-    model = graph.add("UNETLoader", unet_name=MODELS["UNETLoader"], weight_dtype="default")
-    clip = graph.add("CLIPLoader", clip_name=MODELS["CLIPLoader"], type="stable_diffusion")
-    vae = graph.add("VAELoader", vae_name=MODELS["VAELoader"])
-    latent = graph.add("VAEEncode", pixels=image, vae=vae)
-
-    text = graph.add("CLIPTextEncode", clip=clip, text=global_prompt)
-    text = graph.add("ReferenceLatent", conditioning=text, latent=latent)
-    text = graph.add("FluxGuidance", conditioning=text, guidance=2.5)
-    positive = graph.add(
-        "RePlanRegionConditioning", conditioning=text, clip=clip, plan=plan,
-        encoder="auto", use="hint", hint_padding="host",
-    )  # fmt: skip
-    negative = graph.add("ConditioningZeroOut", conditioning=text)
-    ruled = graph.add("RePlanApplyRegionRules", model=model)
-    sampled = graph.add(
-        "KSampler", model=ruled, positive=positive, negative=negative, latent_image=latent, seed=1, steps=steps,
-        cfg=1.0, sampler_name="euler", scheduler="simple", denoise=1.0,
-    )  # fmt: skip
-    result = graph.add("VAEDecode", samples=sampled, vae=vae)
-    overlay = graph.add("RePlanPlanPreview", plan=plan, image=image)
-
-    def beside(left, right) -> Node:
-        return graph.add(
-            "ImageStitch", image1=left, image2=right, direction="right", match_image_size=True,
-            spacing_width=8, spacing_color="white",
-        )  # fmt: skip
-
-    pictures = {"input": image, "plan": overlay, "result": result, "demo": beside(beside(image, overlay), result)}
-    return graph, {
-        name: graph.add("SaveImage", images=picture, filename_prefix=name) for name, picture in pictures.items()
-    }
-
-
-def prepare(host: Host) -> Path:
-    """Write the tiny checkpoints that are missing; the photograph's path inside scikit-image."""
-    tools = Path(__file__).resolve().parent
-    names = ("flux1", "clip_l", "vae_flux1")
-    made = subprocess.run(
-        [host.python, tools / "tiny_models.py", "--comfyui", host.comfyui, "--models", host.models, *names],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    if made.returncode:
-        sys.exit(f"the tiny checkpoints could not be written:\n{made.stdout[-2000:]}")
-    code = "import importlib.util as u; print(u.find_spec('skimage').submodule_search_locations[0])"
-    package = subprocess.run([host.python, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    return Path(package) / "data" / PHOTOGRAPH
-
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "out", help="where the pictures go (default: out/)")
-    parser.add_argument("--steps", type=int, default=8, help="sampling steps (default: 8)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"which held-out scene (default: {SEED})")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--serve", action="store_true", help="leave the server up, for the browser")
     parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
-    args = parser.parse_args()
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if not args.here:
+        host = host_from(args, extras=())
+        where = ["--comfyui", str(host.comfyui)] if not args.comfyui else []
+        return subprocess.call([str(host.python), __file__, "--here", *arguments, *where], env=host.environment())
+    from bench import import_pack
 
-    host = host_from(args, extras=("tools",))
-    photograph = prepare(host)
+    import_pack()
+    return demonstrate(args)
+
+
+def demonstrate(args: argparse.Namespace) -> int:
+    """The part that needs the pack and its environment."""
+    from replan.tools.host_server import HostServer, PromptError, ServerError
+    from replan.tools.toyworld import weights
+    from replan.tools.toyworld.editing import Editing
+    from replan.tools.toyworld.methods import METHODS as ALL
+    from replan.tools.toyworld.result_sheet import demo_sheet
+
     args.out.mkdir(parents=True, exist_ok=True)
-    server = HostServer(
-        host.comfyui, base=args.out / "comfyui", pack=ROOT, models=host.models, python=host.python, port=args.port
-    )
-    example = write_example(server.base / "example") if args.serve else None
-    if example:
-        server.nodes[EXAMPLE] = server.base / "example"
     begun = time.monotonic()
-    print(f"Starting ComfyUI {host.version} ...", flush=True)
     try:
+        models = ROOT / ".host" / "models"
+        weights.ensure(models)
+        server = HostServer(args.comfyui, base=args.out / "comfyui", pack=ROOT, models=models, port=args.port)
+        editing = Editing(server, args.out, args.steps)
+        task = editing.task(ALL["replan"], args.seed, 1)  # scene 1 of a seed has two regions
+        example = write_example(server.base / "example", task) if args.serve else None
+        if example:
+            server.nodes[EXAMPLE] = server.base / "example"
+        print("Starting ComfyUI ...", flush=True)
         with server:
             print(f"ComfyUI answers at {server.url} after {time.monotonic() - begun:.0f} s", flush=True)
-            graph, saved = edit(server.upload_image(photograph), args.steps)
-            result = server.run(graph)
-            for name, node in saved.items():
-                (args.out / f"{name}.png").write_bytes(server.images(result, node)[0])
-            print(f"Photograph: {CREDIT}")
-            print(f"{len(PLAN['regions'])} regions, {args.steps} steps, {result.seconds:.1f} s")
-            print("The weights are tiny and random, so the result is noise; the path is the one real models take.")
-            print(f"Wrote {args.out / 'demo.png'} (input, plan, result), and each alone beside it")
+            edits = {name: editing.run(ALL[name], task).pixels for name in METHODS}
+            demo_sheet(task, edits).save(args.out / "demo.png")
+            tell(task, edits)
+            print(f"{len(edits)} edits of {args.steps} steps; {time.monotonic() - begun:.0f} s in all")
+            print(f"Wrote {args.out / 'demo.png'}: scene and plan, what is meant, both edits, and where each is off")
             if args.serve:
+                editing.upload(task, SCENE)
                 serve(server, example)
-    except PromptError as error:
-        sys.exit(f"the edit failed: {error}\n{error.traceback}")
-    except ServerError as error:
-        sys.exit(str(error))
+    except (PromptError, ServerError, weights.WeightsError) as error:
+        sys.exit(f"demo.py: {error}")
     except KeyboardInterrupt:
         print("\nstopped")
     return 0
 
 
-def write_example(folder: Path) -> str | None:
-    """A pack of one template: the pack's first Flux example on the tiny checkpoints. Its name, or None without one."""
+def tell(task: Task, edits: dict) -> None:
+    """The question and the scores, in words."""
+    from replan.tools.toyworld.scoring import score
+
+    for identity, instruction in task.asked:
+        print(f'Object {identity}: "{instruction.text}"')
+    print(f"The words also name {len(task.others)} object(s) that are not meant.")
+    for name, pixels in edits.items():
+        one = score(task, pixels)
+        spilled = "changed" if one.lookalikes_changed else "left alone"
+        print(
+            f"{name:7} Target {one.target:.2f}, Effect {one.effect:.2f}, look-alikes {spilled}, "
+            f"{one.consistency_psnr:.1f} dB outside the regions"
+        )
+
+
+def write_example(folder: Path, task: Task) -> str | None:
+    """A pack of one template: the pack's Kontext example with the toy world's models. Its name, or None without one."""
     found = sorted((ROOT / "example_workflows").glob("*.json"), key=lambda file: "kontext" not in file.name.lower())
     if not found:
         return None
     workflow = json.loads(found[0].read_text(encoding="utf-8"))
     for nodes in (workflow["nodes"], *(one["nodes"] for one in workflow.get("definitions", {}).get("subgraphs", []))):
         for node in nodes:
-            use_tiny_models(node)
+            use_toy_world(node, task)
     (folder / "example_workflows").mkdir(parents=True, exist_ok=True)
     (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
     (folder / "example_workflows" / found[0].name).write_text(json.dumps(workflow), encoding="utf-8")
     return found[0].stem
 
 
-def use_tiny_models(node: dict) -> None:
+def use_toy_world(node: dict, task: Task) -> None:
     """Point one node of a saved workflow at what the demo has."""
+    from replan.planner.plan_json import plan_to_json
+    from replan.tools.toyworld.weights import CODEC, EDITOR, TEXT_ENCODER
+
     kind, values = node["type"], node.get("widgets_values")
-    text_encoder = [MODELS["CLIPLoader"], "stable_diffusion", "default"]
+    text_encoder = [TEXT_ENCODER, "stable_diffusion", "default"]
     replaced = {
-        "UNETLoader": [MODELS["UNETLoader"], "default"],
+        "UNETLoader": [EDITOR, "default"],
         "CLIPLoader": text_encoder,
         "DualCLIPLoader": text_encoder,
-        "VAELoader": [MODELS["VAELoader"]],
-        "LoadImage": [PHOTOGRAPH, "image"],
+        "VAELoader": [CODEC],
+        "LoadImage": [SCENE, "image"],
+        "RePlanPlanFromText": [plan_to_json(task.plan), *(values or [])[1:]],
+        "RePlanResize": ["multiple_of", *(values or [])[1:]],  # the editor was trained on this size only
     }.get(kind)
-    if kind == "DualCLIPLoader":  # one tiny CLIP-L stands for both text encoders
+    if kind == "DualCLIPLoader":  # the toy world has one text encoder
         node["type"], node["inputs"] = "CLIPLoader", []
         node["properties"] = {"Node name for S&R": "CLIPLoader"}
-    if kind == "RePlanPlanFromText":
-        replaced = [json.dumps(PLAN, indent=1), *values[1:]]
     if replaced:
         node["widgets_values"] = replaced
         node.get("properties", {}).pop("models", None)
@@ -181,7 +150,7 @@ def serve(server: HostServer, example: str | None) -> None:
     print("Ctrl-C stops the server", flush=True)
     while server.running():
         time.sleep(0.5)
-    raise ServerError(f"ComfyUI stopped.\n{server.log_end()}")
+    sys.exit(f"ComfyUI stopped.\n{server.log_end()}")
 
 
 if __name__ == "__main__":

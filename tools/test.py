@@ -12,7 +12,9 @@ import argparse
 import subprocess
 import sys
 
+from browser_setup import ensure_browser
 from host_setup import ROOT, add_arguments, host_from
+from node_setup import ensure_checker
 
 
 def main() -> int:
@@ -21,6 +23,8 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="run the slow tests too")
     args, for_pytest = parser.parse_known_args()
     host = host_from(args)
+    ensure_browser(host.python)
+    ensure_checker()
     print(f"Python {host.python}\nComfyUI {host.version or '(version unknown)'} {host.comfyui}", flush=True)
 
     def run(*command: str) -> int:

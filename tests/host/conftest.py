@@ -103,6 +103,14 @@ def load_tiny(comfy_env, tiny) -> Callable[[str], object]:
 
 
 @pytest.fixture(scope="session")
+def learned_planner(tmp_path_factory) -> Path:
+    """The folder of a planner that has learnt some answers by heart, see `learned_planner.py`."""
+    from learned_planner import teach
+
+    return teach(tmp_path_factory.mktemp("planner") / "learned")
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory, models_dir: Path) -> Iterator:
     """A real ComfyUI server with this pack, the tiny models and the stand-ins, one for the whole session."""
     from replan.tools.host_server import HostServer

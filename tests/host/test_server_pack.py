@@ -30,6 +30,29 @@ CONTRACT = {
         ["plan REGION_PLAN", "value? FLOAT", "mode? COMBO"],
         ["plan REGION_PLAN"],
     ),
+    "RePlanLoadPlanner": (
+        ["model_name COMBO", "dtype COMBO", "device? COMBO", "reader? COMBO"],
+        ["planner REPLAN_PLANNER"],
+    ),
+    "RePlanPlannerFromCLIP": (
+        ["clip CLIP"],
+        ["planner REPLAN_PLANNER"],
+    ),
+    "RePlanPlanner": (
+        [
+            "planner REPLAN_PLANNER", "image IMAGE", "instruction STRING", "template COMBO", "seed INT", "max_tokens INT", "temperature? FLOAT",
+            "layout? COMBO", "coordinates? COMBO", "max_megapixels? FLOAT", "ask_again? BOOLEAN", "second_look? BOOLEAN", "votes? INT",
+        ],
+        ["plan REGION_PLAN list", "global_prompt STRING list", "reasoning STRING list", "reply STRING list", "report STRING list"],
+    ),
+    "RePlanPlannerPrompt": (
+        ["instruction STRING", "template COMBO", "image? IMAGE", "coordinates? COMBO", "layout? COMBO"],
+        ["system STRING", "user STRING", "coordinates COMBO"],
+    ),
+    "RePlanRegionEditor": (
+        ["image IMAGE", "plan? REGION_PLAN", "follow_upstream? COMBO", "regions? STRING"],
+        ["plan REGION_PLAN", "global_prompt STRING", "preview IMAGE", "masks MASK", "boxes BOUNDING_BOX"],
+    ),
     "RePlanResize": (
         ["image IMAGE", "target COMBO", "method COMBO", "plan? REGION_PLAN", "multiple? INT"],
         ["image IMAGE list", "plan REGION_PLAN list", "transform REPLAN_TRANSFORM list"],
@@ -66,9 +89,19 @@ CONTRACT = {
 
 # The values a saved workflow may hold. More may come, none of these may go.
 CHOICES = {
-    ("RePlanPlanFromText", "coordinates"): "auto pixels seen_pixels relative_1000 relative_1",
+    ("RePlanPlanFromText", "coordinates"): "auto pixels seen_pixels relative_1000 relative_1 relative_1000_y_first",
+    ("RePlanPlannerPrompt", "template"): "edit edit_no_reasoning hypothetical context unified detection rephrase scene",
+    ("RePlanPlannerPrompt", "coordinates"): "relative_1000 pixels seen_pixels relative_1 relative_1000_y_first",
+    ("RePlanPlannerPrompt", "layout"): "inference system",
     ("RePlanPlanToText", "format"): "json tags",
     ("RePlanExpandRegions", "mode"): "ratio pixels",
+    ("RePlanRegionEditor", "follow_upstream"): "until_edited always never",
+    ("RePlanLoadPlanner", "dtype"): "default bf16 fp16 fp32",
+    ("RePlanLoadPlanner", "device"): "default cpu spread",
+    ("RePlanLoadPlanner", "reader"): "auto comfyui transformers",
+    ("RePlanPlanner", "template"): "edit edit_no_reasoning hypothetical context unified detection rephrase scene",
+    ("RePlanPlanner", "layout"): "inference training system",
+    ("RePlanPlanner", "coordinates"): "auto pixels seen_pixels relative_1000 relative_1 relative_1000_y_first",
     ("RePlanResize", "target"): "flux_kontext flux2 qwen_image_edit qwen_image_edit_plus multiple_of none",
     ("RePlanResize", "method"): "stretch crop pad",
     ("RePlanRegionConditioning", "encoder"): "auto edit plus",

@@ -5,6 +5,7 @@ these files hold (no subgraphs, no bypassed nodes), which is enough to find a st
 """
 
 import json
+import urllib.error
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "example_workflows").glob("*.json"))
 NOTES = ("Note", "MarkdownNote")
 TYPED = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+GROWING = "COMFY_DYNAMICCOMBO_V3"  # a choice that brings inputs of its own
 SOCKET, WIDGET, TITLE = 20, 24, 30  # heights in pixels on the classic canvas
 TINY = {  # what the small checkpoints of the tests stand in for
     "flux_kontext_plan": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
+    "flux_kontext_editor": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
     "flux2_klein_4b_plan": ("tiny_flux2.safetensors", "taef2"),
 }
 
@@ -40,7 +43,7 @@ def slots(info: dict) -> list[Slot]:
             options = rest[0] if rest else {}
             if isinstance(kind, list):
                 kind, options = "COMBO", {**options, "options": kind}
-            found.append(Slot(name, kind, options, kind in TYPED and not options.get("forceInput")))
+            found.append(Slot(name, kind, options, kind in (*TYPED, GROWING) and not options.get("forceInput")))
     return found
 
 
@@ -87,6 +90,16 @@ def file(request) -> Path:
     return request.param
 
 
+def edits(workflow: dict) -> bool:
+    """Whether it goes on from the plan to an edit."""
+    return any(node["type"] == "RePlanRegionConditioning" for node in workflow["nodes"])
+
+
+def by_planner(workflow: dict) -> bool:
+    """Whether a model of the pack's own loader makes the plan."""
+    return any(node["type"] == "RePlanPlanner" for node in workflow["nodes"])
+
+
 @pytest.fixture
 def workflow(file) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
@@ -94,7 +107,8 @@ def workflow(file) -> dict:
 
 def test_the_examples_are_there_and_the_host_lists_them(server):
     assert [file.stem for file in FILES] == [
-        "flux2_klein_4b_plan", "flux_kontext_plan", "qwen_image_edit_2511_lora_plan",
+        "flux2_klein_4b_plan", "flux_kontext_editor", "flux_kontext_plan", "flux_kontext_planner", "plan_with_text_node", "planner_preview",
+        "qwen_image_edit_2511_lora_plan",
     ]  # fmt: skip
     assert sorted(server.get("/workflow_templates")["replan"]) == [file.stem for file in FILES]
 
@@ -123,6 +137,9 @@ def test_every_node_exists_and_its_values_fit_its_widgets(workflow, nodes):
                 assert value in ("fixed", "randomize", "increment", "decrement", "image"), where
             elif slot.kind == "COMBO":
                 assert value in files or value in slot.options["options"] or slot.options.get("image_upload"), (where, slot.name, value)
+            elif slot.kind == GROWING:
+                (chosen,) = [option for option in slot.options["options"] if option["key"] == value]
+                assert not chosen["inputs"]["required"], (where, "the choice has inputs of its own, which this test does not know")
             elif slot.kind == "STRING":
                 assert isinstance(value, str), (where, slot.name)
             elif slot.kind == "BOOLEAN":
@@ -161,9 +178,11 @@ def test_sockets_and_links_fit_the_nodes(workflow, nodes):
 
 def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
     """The global prompt is the encoder's text, the plan moves with its image, and Qwen's hints see the encoder's image."""
+    if not edits(workflow):
+        pytest.skip("it ends with the plan")
     prompt = to_prompt(workflow, nodes)
     kinds = {key: node["class_type"] for key, node in prompt.items()}
-    (planned,) = [key for key, kind in kinds.items() if kind == "RePlanPlanFromText"]
+    (planned,) = [key for key, kind in kinds.items() if kind in ("RePlanPlanFromText", "RePlanPlanner", "RePlanRegionEditor")]
     (resized,) = [key for key, kind in kinds.items() if kind == "RePlanResize"]
     (hints,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "RePlanRegionConditioning"]
     texts = [node["inputs"].get("text", node["inputs"].get("prompt")) for node in prompt.values() if "TextEncode" in node["class_type"]]
@@ -176,9 +195,20 @@ def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
     assert all(inputs["image1"] == [resized, 0] for inputs in encoders)
 
 
+def test_a_plan_from_another_node_is_read_as_it_was_asked_for(nodes):
+    """The question goes to the text node with the picture, its reply and what the boxes count to the plan."""
+    prompt = to_prompt(json.loads((ROOT / "example_workflows" / "plan_with_text_node.json").read_text(encoding="utf-8")), nodes)
+    at = {node["class_type"]: key for key, node in prompt.items()}
+    asked, told = at["RePlanPlannerPrompt"], prompt[at["RePlanPlanFromText"]]["inputs"]
+    text = prompt[at["TextGenerate"]]["inputs"]
+    assert (text["prompt"], told["text"], told["coordinates"]) == ([asked, 1], [at["TextGenerate"], 0], [asked, 2])
+    assert text["image"] == told["image"] == [at["LoadImage"], 0]
+    assert text["max_length"] >= 1000
+
+
 def test_every_loader_says_where_its_files_come_from(workflow):
-    loaders = [node for node in real_nodes(workflow) if "Loader" in node["type"]]
-    assert len(loaders) >= 3
+    loaders = [node for node in real_nodes(workflow) if "Loader" in node["type"] or node["type"] == "RePlanLoadPlanner"]
+    assert len(loaders) >= (3 if edits(workflow) else 1)
     for node in loaders:
         files = [value for value in node["widgets_values"] if str(value).endswith(".safetensors")]
         models = node["properties"]["models"]
@@ -223,14 +253,24 @@ def test_the_server_objects_to_missing_model_files_only_and_shows_the_plan(workf
     """The branch that needs no model, the preview of the plan, runs all the same."""
     prompt = to_prompt(workflow, nodes)
     upload_picture(server, prompt, tmp_path)
-    answer = server.post("/prompt", {"prompt": prompt})
+    try:
+        answer = server.post("/prompt", {"prompt": prompt})
+    except urllib.error.HTTPError as refused:  # nothing at all runs without the planner
+        assert by_planner(workflow)
+        answer = json.loads(refused.read())
     missing = set()
     for about in answer["node_errors"].values():
         for error in about["errors"]:
             assert error["type"] == "value_not_in_list", (about["class_type"], error)
             missing.add(error["extra_info"]["received_value"])
     assert missing == model_files(workflow)
+    if by_planner(workflow):
+        return
     result = server.wait(answer["prompt_id"])
+    if not edits(workflow):
+        # The model's node stands before the plan; what it would be asked is shown without it.
+        assert any("polished gold" in str(shown) for shown in result.outputs.values())
+        return
     preview = next(key for key, node in prompt.items() if node["class_type"] == "RePlanPlanPreview")
     assert len(server.images(result, preview)) == 1
 

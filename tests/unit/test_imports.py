@@ -19,6 +19,11 @@ DIFFUSION = (
 )  # fmt: skip
 TEXT = ("comfy.text_encoders", "comfy.sd", "comfy.clip", "comfy_extras")
 DIFFUSION_FILES = {"attention/patch.py", "attention/families.py"}
+# The one file that knows where a user's files lie.
+FOLDER_FILES = {"nodes/folders.py"}
+# The readers of planning models, and what of the host they may use: its language models and its memory.
+MODEL_FILES = {f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "spread")}
+LANGUAGE = (*COMMON, *TEXT, "comfy.model_patcher", "comfy.ops")
 TEXT_FILES = {"attention/hints.py", "attention/hint_recipes.py", "attention/qwen_hints.py"}
 
 
@@ -64,12 +69,16 @@ def faults(file: str, source: str) -> list[str]:
             if not allowed and rest:
                 wrong.append(f"{file}: {name}")
         elif root in ("comfy", "comfy_extras", "folder_paths", "server", "execution"):
-            if name.startswith(COMMON):
+            if file in MODEL_FILES:
+                fine = name.startswith(LANGUAGE)
+            elif name.startswith(COMMON):
                 fine = file in DIFFUSION_FILES | TEXT_FILES
             elif name.startswith(DIFFUSION):
                 fine = file in DIFFUSION_FILES
             elif name.startswith(TEXT):
                 fine = file in TEXT_FILES
+            elif root == "folder_paths":
+                fine = file in FOLDER_FILES
             else:
                 fine = False
             if not fine:
@@ -107,7 +116,13 @@ def test_a_file_imports_only_what_it_may(file):
         ("attention/hints.py", "import comfy.model_management", True),
         ("attention/hints.py", "from comfy import samplers", False),
         ("attention/qwen_hints.py", "from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit", True),
+        ("planner/models/host.py", "import comfy.text_encoders.llama as llama", True),
+        ("planner/models/host.py", "import comfy.ldm.flux.model", False),
+        ("planner/models/folder.py", "import transformers", False),
+        ("planner/models/folder.py", "def f():\n    import transformers", True),
+        ("planner/planning.py", "import comfy.utils", False),
         ("nodes/plans.py", "import folder_paths", False),
+        ("nodes/folders.py", "import folder_paths", True),
         ("planner/plan.py", "from comfy_api.latest import io", False),
         ("planner/masks.py", "from scipy.ndimage import label", False),
         ("planner/masks.py", "def f():\n    from scipy.ndimage import label", True),

@@ -193,3 +193,59 @@ def test_a_choice_that_a_text_with_its_own_size_overrules_is_told(write):
 def test_a_box_outside_the_image_covers_no_patch():
     assert patch_range((700, 10, 800, 20), (640, 480), (40, 30)) == (40, 0, 40, 2)
     assert patch_range((16, 16, 32, 32), (640, 480), (40, 30)) == (1, 1, 2, 2)
+
+
+# ---- what `auto` takes numbers for, and orders ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("box", "note"),
+    [
+        ((0, 0, 1, 1), "0..1 across"),
+        ((0, 0, 1.5, 1), "the model saw, 644x476"),
+        ((10, 10, 660, 490), "the model saw, 644x476"),
+        ((10, 10, 708, 470), "the model saw, 644x476"),
+        ((10, 10, 709, 470), "0..1000 across"),
+        ((10, 10, 600, 524), "0..1000 across"),
+        ((10, 10, 1000, 1000), "0..1000 across"),
+        ((10, 10, 1001, 1000), "the model saw, 644x476"),
+    ],
+)
+def test_auto_takes_numbers_far_outside_for_thousandths(box, note):
+    frame = choose_frame([(5, 5, 50, 50), box] if max(box) > 2 else [box], (640, 480))
+    assert note in frame.note
+    assert bool(frame.doubt) == ("1000" in note)
+
+
+def test_a_large_image_leaves_thousandths_to_be_chosen_unless_their_spelling_shows_them():
+    box = [(10, 10, 990, 990)]
+    assert "the model saw" in choose_frame(box, (2000, 2000)).note
+    assert "0..1000" in choose_frame(box, (2000, 2000), thousandths=True).note
+    assert choose_frame(box, (2000, 2000), thousandths=True).doubt == ""
+    assert "the model saw" in choose_frame([(10, 10, 1990, 990)], (2000, 2000), thousandths=True).note
+
+
+@pytest.mark.parametrize(
+    ("key", "coordinates", "box"),
+    [
+        ("bbox_2d", "relative_1000", (64, 96, 192, 192)),
+        ("bbox_2d", "relative_1000_y_first", (128, 48, 256, 144)),
+        ("box_2d", "auto", (128, 48, 256, 144)),
+        ("box_2d", "relative_1000", (128, 48, 256, 144)),
+        ("box_2d", "relative_1000_y_first", (128, 48, 256, 144)),
+        ("box_2d", "pixels", (100, 200, 300, 400)),
+        ("bbox_yxyx", "pixels", (200, 100, 400, 300)),
+        ("bbox_xyxy", "relative_1000_y_first", (64, 96, 192, 192)),
+    ],
+)
+def test_the_order_of_the_edges_follows_the_choice_and_the_key(key, coordinates, box):
+    plan = plan_from_text(f'[{{"{key}": [100, 200, 300, 400], "hint": "a"}}]', (640, 480), coordinates)
+    assert plan.regions[0].box == pytest.approx(box)
+
+
+def test_edges_that_have_names_are_never_turned_and_shares_are_shares_everywhere():
+    named = '[{"box": {"top": 100, "left": 200, "bottom": 300, "right": 400}, "hint": "a"}]'
+    assert plan_from_text(named, (1000, 1000), "relative_1000_y_first").regions[0].box == (200, 100, 400, 300)
+    shares = '[{"bbox_2d": ["10%", "20%", "30%", "40%"], "hint": "a"}]'
+    for coordinates in ("auto", "pixels", "relative_1000", "relative_1"):
+        assert plan_from_text(shares, (640, 480), coordinates).regions[0].box == pytest.approx((64, 96, 192, 192))

@@ -14,7 +14,8 @@ from replan.planner.build import plan_from_text, read_plan
 from replan.planner.change import expand_regions
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
 from replan.planner.plan_json import plan_from_json, plan_to_json
-from replan.planner.tags import read_tags, write_tags
+from replan.planner.reply import read_tags
+from replan.planner.tags import write_tags
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 PIECE = st.sampled_from(["</region>", "<gen_image>", "< / think >", "&lt;region>", "&amp;lt;answer>", "&LT;REGION>", "<GLOBAL>", "```", '"', "'", "},{", "]", "\\", "\n", "a < b", " red hat "])
@@ -411,7 +412,7 @@ def test_any_other_text_is_refused(text):
 
 def test_ids_that_are_written_stay_and_the_others_give_way():
     ids = ['"id": "r2", ', "", '"id": "hat", ', '"id": "x", ', '"id": "x", ', '"id": 7, ']
-    plan = read("[" + ", ".join("{" + name + GOOD[1:] for name in ids) + "]")
+    plan = read("[" + ", ".join("{" + name + GOOD[1:].replace("red", f"{place}") for place, name in enumerate(ids)) + "]")
     assert plan.ids[0] == "r2"
     assert plan.ids[2] == "hat"
     assert len(set(plan.ids)) == 6

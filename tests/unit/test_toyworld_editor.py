@@ -7,7 +7,7 @@ pytest.importorskip("diffusers")
 
 from replan.tools.toyworld.codec import Codec
 from replan.tools.toyworld.codec import host_weights as codec_weights
-from replan.tools.toyworld.editor import TEXT, Size, host_weights, make_editor, velocity
+from replan.tools.toyworld.editor import TEXT, Size, host_weights, make_editor, trained_weights, velocity
 from replan.tools.toyworld.host_check import randomised
 
 SMALL = Size(heads=1, double=1, single=1)
@@ -87,3 +87,25 @@ def test_the_same_seed_gives_the_same_editor_and_leaves_other_chance_alone():
 def test_codec_and_editor_together_stay_under_24_megabytes():
     weights = [*host_weights(make_editor(0).state_dict()).values(), *codec_weights(Codec().state_dict()).values()]
     assert sum(value.numel() * value.element_size() for value in weights) < 24e6
+
+
+def test_a_published_file_can_be_trained_on(editor):
+    before = {key: value.half().float() for key, value in editor.state_dict().items()}
+    after = trained_weights(host_weights(editor.state_dict()))
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda w: w.pop("img_in.weight"), "img_in.weight should have 128 rows, found nothing"),
+        (lambda w: w.update({"img_in.weight": w["img_in.weight"][:64]}), r"found \(64, 64\)"),
+        (lambda w: w.update({"guidance_in.bias": torch.zeros(1)}), "they hold .'guidance_in.bias'. besides"),
+    ],
+)
+def test_weights_of_something_else_are_refused_by_name(editor, change, said):
+    weights = host_weights(editor.state_dict())
+    change(weights)
+    with pytest.raises(ValueError, match=said):
+        trained_weights(weights)

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from replan.tools.toyworld import latents
 from replan.tools.toyworld.codec import CHANNELS, FLUX_SCALE, FLUX_SHIFT, Codec, host_weights
+from replan.tools.toyworld.editor import TEXT
 from replan.tools.toyworld.samples import Pictures, in_order, sample
 from replan.tools.toyworld.scenes import TRAINING_SEEDS
-from replan.tools.toyworld.train import main, train_codec
+from replan.tools.toyworld.texts import Encoded
+from replan.tools.toyworld.train import load_encoder, main, train_codec, train_editor
 from replan.tools.toyworld.training import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
 from safetensors.torch import load_file
 
@@ -61,6 +64,52 @@ def test_training_changes_the_weights_and_another_seed_gives_others(tmp_path):
     trained = load_file(file)
     assert any(not torch.equal(trained[key], fresh[key]) for key in fresh)
     assert file.read_bytes() != other.read_bytes()
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(latents, "SHARD", 4)
+
+
+class Words:
+    """Any features will do here: whether they are ComfyUI's is asked in tests/host."""
+
+    def together(self, programs):
+        rows = [[len(text) % 7 for text in texts] + [0] * (3 - len(texts)) for texts in programs]
+        features = torch.tensor(rows).float()[..., None].expand(-1, -1, TEXT) / 7
+        return Encoded(features, torch.ones(features.shape[:2]))
+
+
+def test_an_interrupted_training_of_the_editor_ends_with_the_same_bytes(tmp_path, small_shards):
+    codec = train_codec(tmp_path / "codec", SHORT, say=quiet)
+    settings = dataclasses.replace(SHORT, kind="editor", crop=64)
+
+    def train(name, **options):
+        return train_editor(tmp_path / name, settings, codec, Words(), shards=5, say=quiet, **options)
+
+    whole = train("whole")
+    assert train("parts", stop=after(1)) is None
+    (tmp_path / "parts" / "latents" / "shard_001.safetensors").unlink()
+    parts = train("parts")
+    assert parts.read_bytes() == whole.read_bytes()
+    exported = load_file(whole)
+    assert {value.dtype for value in exported.values()} == {torch.float16}
+    assert not exported["vector_in.in_layer.weight"].any()  # the pooled vector stays without effect
+    assert exported["final_layer.linear.weight"].any()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 64, None])
+def test_the_editor_wants_a_trained_codec(tmp_path, content):
+    file = tmp_path / "codec.safetensors"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(TrainingError, match="is no trained codec .*train the codec first"):
+        load_encoder(file, "cpu", False)
+
+
+def test_publishing_nothing_says_so(tmp_path, capsys):
+    assert main(["publish", "--folder", str(tmp_path)]) == 1
+    assert "finish a training first" in capsys.readouterr().err
 
 
 def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):

@@ -9,16 +9,20 @@ learns to, and then hints, which come as text tokens, do nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from diffusers import FluxTransformer2DModel
 
 from .codec import CHANNELS
+from .texts import Encoded
 
 TEXT = 768  # the width of CLIP-L
 PATCH = 2  # latent cells along a patch's side
 HEAD = 128
+CHANGED = 4  # how much more a changed cell counts in the loss
 AXES = (16, 56, 56)  # of a head, for a token's picture, row and column: what ComfyUI's loader assumes
 
 
@@ -31,7 +35,10 @@ class Size(NamedTuple):
 
 
 def make_editor(seed: int, size: Size = Size()) -> FluxTransformer2DModel:  # noqa: B008 (a tuple)
-    """An untrained editor from a seed. It leaves torch's own random numbers as they were."""
+    """An untrained editor from a seed. It leaves torch's own random numbers as they were.
+
+    Every block begins as the identity and the output as zero (adaLN-Zero, section 3.2 of arXiv 2212.09748).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         editor = FluxTransformer2DModel(
@@ -46,6 +53,9 @@ def make_editor(seed: int, size: Size = Size()) -> FluxTransformer2DModel:  # no
             guidance_embeds=False,
             axes_dims_rope=AXES,
         )
+    for name, value in editor.named_parameters():
+        if name.startswith("proj_out.") or ("norm" in name and ".linear." in name):
+            torch.nn.init.zeros_(value)
     torch.nn.init.zeros_(_pooled_in(editor))
     _pooled_in(editor).requires_grad_(False)
     return editor
@@ -61,12 +71,14 @@ def velocity(
     reference: torch.Tensor,
     texts: torch.Tensor,
     sigma: torch.Tensor,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What the editor says noise minus picture is, as (B, 16, H, W).
 
     noisy, reference: latents (B, 16, H, W), H and W even; noisy = (1 - sigma) picture + sigma noise, and the
     reference is the scene before the edit, placed as Kontext places it. texts: (B, L, 768), several instructions
-    one behind the other, each encoded by itself. sigma: (B,), 0..1.
+    one behind the other, each encoded by itself. sigma: (B,), 0..1. counts: (B, L), how many equal tokens each row
+    of the texts stands for, 0 for none (default: 1 each).
     """
     height, width = (side // PATCH for side in noisy.shape[-2:])
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -79,9 +91,45 @@ def velocity(
         timestep=sigma,
         img_ids=pictures,
         txt_ids=noisy.new_zeros(texts.shape[1], 3),
+        joint_attention_kwargs=None
+        if counts is None
+        else {"attention_mask": _bias(counts, 2 * height * width)},
     ).sample[:, : height * width]
     cells = out.unflatten(2, (-1, PATCH, PATCH)).unflatten(1, (height, width))  # (B, h, w, C, 2, 2)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(noisy.shape)
+
+
+def editor_loss(
+    editor: FluxTransformer2DModel,
+    sources: torch.Tensor,
+    targets: torch.Tensor,
+    texts: Encoded,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, float]:
+    """Flow matching: how far the velocity is off. Also the PSNR of the picture it points to, in latents (dB).
+
+    Cells that the edit changes count `CHANGED` times as much: they are few, and all that is to be learnt lies there.
+    sources, targets: (B, 16, h, w). generator: on the CPU, so that a run draws the same on every device.
+    """
+    sigma = torch.rand(len(targets), generator=generator).to(targets)
+    noise = torch.randn(targets.shape, generator=generator).to(targets)
+    at = sigma[:, None, None, None]
+    guess = velocity(editor, (1 - at) * targets + at * noise, sources, texts.features, sigma, texts.counts)
+    off = (guess.float() - (noise - targets)).square().mean(1, keepdim=True)
+    changed = (sources - targets).abs().amax(1, keepdim=True) > 0.1
+    weight = 1 + (CHANGED - 1) * changed
+    picture = float((at.square() * off).detach().mean())
+    return (weight * off).sum() / weight.sum(), -10 * math.log10(max(picture, 1e-12))
+
+
+def _bias(counts: torch.Tensor, pictures: int) -> torch.Tensor:
+    """What the logits of the attention get: n equal keys weigh as one whose logit is log n higher."""
+    keys = torch.cat((counts, counts.new_ones(len(counts), pictures)), 1).log()[:, None, None]
+    return (
+        keys.to(torch.get_autocast_dtype(keys.device.type))
+        if torch.is_autocast_enabled(keys.device.type)
+        else keys
+    )
 
 
 def _packed(latents: torch.Tensor) -> torch.Tensor:
@@ -127,30 +175,65 @@ _SINGLE = (
 )
 
 
-def host_weights(weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
+def host_weights(
+    weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.float16
+) -> dict[str, torch.Tensor]:
     """An editor's state dict (or its running average) as ComfyUI's UNETLoader reads it."""
     left = {key: value.detach().cpu() for key, value in weights.items()}
     out: dict[str, torch.Tensor] = {}
+    for keys, name in _names(weights):
+        value = torch.cat([left.pop(key) for key in keys])
+        out[name] = _halves_swapped(name, value).to(dtype).contiguous()
+    if left:
+        raise ValueError(f"no name in ComfyUI for {sorted(left)[:4]}: these are not an editor's weights")
+    return out
 
-    def move(table: tuple[tuple[str, str], ...], source: str = "", target: str = "") -> None:
-        for names, name in table:
-            for kind in ("weight", "bias"):
-                keys = [f"{source}{part}.{kind}" for part in names.split()]
-                if keys[0] not in left:  # norms have no bias
-                    continue
-                value = torch.cat([left.pop(key) for key in keys])
-                if name == "final_layer.adaLN_modulation.1":  # scale and shift there, shift and scale here
-                    value = torch.cat(value.chunk(2)[::-1])
-                out[f"{target}{name}.{kind}"] = value.to(dtype).contiguous()
+
+def trained_weights(exported: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The other way: a file that `host_weights` made, as a state dict in fp32 to train on.
+
+    Raises ValueError when it holds something else.
+    """
+    blocks = [
+        len({key.split(".")[1] for key in exported if key.startswith(kind)})
+        for kind in ("double_", "single_")
+    ]
+    like = make_editor(0, Size(1, *blocks)).state_dict()
+    left = {key: value.float() for key, value in exported.items()}
+    out: dict[str, torch.Tensor] = {}
+    for keys, name in _names(like):
+        rows = [like[key].shape[0] for key in keys]
+        if name not in left or left[name].shape != (sum(rows), *like[keys[0]].shape[1:]):
+            found = tuple(left[name].shape) if name in left else "nothing"
+            raise ValueError(
+                f"not the weights of a toy editor: {name} should have {sum(rows)} rows, found {found}"
+            )
+        out |= dict(zip(keys, _halves_swapped(name, left.pop(name)).split(rows), strict=True))
+    if left:
+        raise ValueError(f"not the weights of a toy editor: they hold {sorted(left)[:4]} besides")
+    return out
+
+
+def _names(weights: dict[str, torch.Tensor]) -> Iterator[tuple[list[str], str]]:
+    """Which keys of a state dict make which tensor of the published form."""
 
     def blocks(prefix: str) -> int:
         return len({key.split(".")[1] for key in weights if key.startswith(f"{prefix}.")})
 
-    move(_TOP)
-    for index in range(blocks("transformer_blocks")):
-        move(_DOUBLE, f"transformer_blocks.{index}.", f"double_blocks.{index}.")
-    for index in range(blocks("single_transformer_blocks")):
-        move(_SINGLE, f"single_transformer_blocks.{index}.", f"single_blocks.{index}.")
-    if left:
-        raise ValueError(f"no name in ComfyUI for {sorted(left)[:4]}: these are not an editor's weights")
-    return out
+    parts = [(_TOP, "", "")]
+    for kind, table, name in (
+        ("transformer_blocks", _DOUBLE, "double_blocks"),
+        ("single_transformer_blocks", _SINGLE, "single_blocks"),
+    ):
+        parts += [(table, f"{kind}.{index}.", f"{name}.{index}.") for index in range(blocks(kind))]
+    for table, source, target in parts:
+        for names, name in table:
+            for kind in ("weight", "bias"):
+                keys = [f"{source}{part}.{kind}" for part in names.split()]
+                if keys[0] in weights:  # norms have no bias
+                    yield keys, f"{target}{name}.{kind}"
+
+
+def _halves_swapped(name: str, value: torch.Tensor) -> torch.Tensor:
+    """The last modulation gives scale and shift in diffusers, shift and scale in the published form."""
+    return torch.cat(value.chunk(2)[::-1]) if name.startswith("final_layer.adaLN_modulation.") else value

@@ -2,8 +2,8 @@
 
 An instruction names objects by shape, by colour or by both, and applies to every object it names, whether it says
 "the red circle" or "every red circle". What it names is settled on the picture as it is before any edit, as an
-editor sees it; several instructions then take effect in order, each on the objects it named. `Task` is one
-question put to an editor: a meant object with look-alikes, the instruction, and what should come out.
+editor sees it; several instructions then take effect in order, each on the objects it named. Tasks, in which one of
+several objects is meant, are in `tasks.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from replan.planner.plan import KEEP_UNCHANGED, Region, RegionPlan
+from replan.planner.plan import KEEP_UNCHANGED
 
 from .drawing import COLOURS, PATTERNS, SHAPES
-from .scenes import Object, Scene, SceneError, held_out_scene, random_state
+from .scenes import Object, Scene, SceneError, random_state
 
 RECOLOUR, RESHAPE, REPATTERN, SHRINK, REMOVE, KEEP = "recolour", "reshape", "repattern", "shrink", "remove", "keep"
 KINDS = (RECOLOUR, RESHAPE, REPATTERN, SHRINK, REMOVE, KEEP)
@@ -132,15 +132,15 @@ def commute(scene: Scene, instructions: Sequence[Instruction]) -> bool:
 
 
 def random_instruction(
-    scene: Scene, random: np.random.RandomState, kinds: Sequence[str] = KINDS, about: int | None = None
+    scene: Scene, random: np.random.RandomState, kinds: Sequence[str] = KINDS, naming: int | None = None
 ) -> Instruction:
     """An instruction that changes at least one object of the scene, or KEEP if `kinds` has it and it is drawn.
 
-    about: the id of an object it names (default: any).
+    naming: the id of an object it names (default: any).
     """
-    able = [identity for identity in scene.ids if about in (None, identity)]
+    able = [identity for identity in scene.ids if naming in (None, identity)]
     if not able:
-        raise SceneError(f"scene {scene.seed} has no object {'to name' if about is None else about}")
+        raise SceneError(f"scene {scene.seed} has no object {'to name' if naming is None else naming}")
     thing = scene.object(able[random.randint(len(able))])
     reference = (
         Reference(thing.shape, thing.colour),
@@ -148,10 +148,10 @@ def random_instruction(
         Reference(colour=thing.colour),
         Reference(thing.shape, thing.colour),  # both words: as often as either one alone
     )[random.randint(4)]
-    return _about(thing, reference, str(kinds[random.randint(len(kinds))]), random)
+    return about(thing, reference, str(kinds[random.randint(len(kinds))]), random)
 
 
-def _about(thing: Object, reference: Reference, kind: str, random: np.random.RandomState) -> Instruction:
+def about(thing: Object, reference: Reference, kind: str, random: np.random.RandomState) -> Instruction:
     """An instruction of this kind that changes `thing`."""
     form = int(random.randint(60))
     if kind == KEEP:
@@ -179,81 +179,3 @@ def random_program(
         if len(program) == count:
             break
     return program
-
-
-@dataclass(frozen=True)
-class Task:
-    """One question to an editor: only `meant` is to change, though the instruction may name look-alikes too.
-
-    scene: as it is. others: what else the instruction names; none when it is unambiguous.
-    """
-
-    scene: Scene
-    meant: int
-    instruction: Instruction
-
-    def __post_init__(self) -> None:
-        if self.meant not in self.instruction.named(self.scene):
-            raise SceneError(f"{self.instruction.text!r} does not name the meant object {self.meant}")
-
-    @property
-    def others(self) -> tuple[int, ...]:
-        return tuple(identity for identity in self.instruction.named(self.scene) if identity != self.meant)
-
-    @property
-    def wanted(self) -> Scene:
-        """What should come out: the meant object edited, nothing else."""
-        return self.instruction.apply(self.scene, (self.meant,))
-
-    @property
-    def literal(self) -> Scene:
-        """What the instruction's words ask for: everything it names edited."""
-        return edited(self.scene, (self.instruction,))
-
-    @property
-    def plan(self) -> RegionPlan:
-        """A box around the meant object with the same words as its hint, everything else kept."""
-        return region_plan(self.scene, {self.meant: self.instruction.text}, self.wanted)
-
-
-def held_out_task(seed: int, size: int, kind: str, ambiguous: bool, count: int | None = None) -> Task:
-    """A task on a held-out scene, object 0 being meant and called by shape and colour.
-
-    ambiguous: whether it has look-alikes, which the instruction names too. count: objects (default: 3..9).
-    """
-    if kind not in KINDS or kind == KEEP:
-        raise SceneError(f"a task asks for a change, one of {', '.join(KINDS[:-1])}; found {kind!r}")
-    random = random_state(seed, "task")
-    count = int(random.randint(3, 10)) if count is None else count
-    twins = int(random.randint(1, min(count, 4))) if ambiguous else 0
-    scene = held_out_scene(seed, size, count, twins)
-    # Look-alikes must be able to change too: stripes are asked of a group that has none, and the other way round.
-    group = {0, *scene.lookalikes(0)}
-    wanted = PATTERNS[int(random.randint(len(PATTERNS)))]
-    scene = scene.with_objects(replace(o, pattern=wanted) if o.id in group else o for o in scene.objects)
-    meant = scene.object(0)
-    return Task(scene, 0, _about(meant, Reference(meant.shape, meant.colour), kind, random))
-
-
-def region_plan(
-    scene: Scene,
-    hints: Mapping[int, str],
-    after: Scene | None = None,
-    global_prompt: str = KEEP_UNCHANGED,
-    negative_hints: Mapping[int, str] | None = None,
-) -> RegionPlan:
-    """A plan for a scene: the box of each object (by id) with its hint. Region ids are o0, o1, ... by object.
-
-    after: what should come out. With it a box also covers the object as it will be: a star that replaces a square
-    reaches further. negative_hints: by object; each of these objects has a hint, if only an empty one.
-    """
-    negative_hints = negative_hints or {}
-    if unknown := sorted(set(negative_hints) - set(hints)):
-        raise SceneError(f"negative hints for the objects {unknown}, which have no hint; give them '' at least")
-    regions = []
-    for identity, hint in hints.items():
-        boxes = [state.box(identity) for state in (scene, after) if state is not None and identity in state.ids]
-        left_top, right_bottom = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
-        box = tuple(float(edge) for edge in (*left_top, *right_bottom))
-        regions.append(Region(f"o{identity}", box, hint, negative_hints.get(identity, "")))
-    return RegionPlan((scene.size, scene.size), global_prompt, tuple(regions))

@@ -20,7 +20,7 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.tools.toyworld import codec, editor
+from replan.tools.toyworld import codec, editor, texts
 
 TOLERANCE = 1e-4
 
@@ -62,6 +62,23 @@ def editor_difference(seed: int = 0) -> float:
     return _largest(mine, host)
 
 
+TEXTS = ("", "make the red circle blue", "change the colour of every yellow triangle to purple")
+
+
+def text_difference(comfyui: Path) -> float:
+    """ComfyUI's CLIP, loaded as CLIPLoader loads it, against `TextEncoder`, with its padding spelled out."""
+    import comfy.sd
+
+    kind = comfy.sd.CLIPType.STABLE_DIFFUSION
+    clip = comfy.sd.load_text_encoder_state_dicts([texts.host_weights()], clip_type=kind)
+    ours, off = texts.TextEncoder(comfyui), 0.0
+    for text in TEXTS:
+        theirs = clip.encode_from_tokens(clip.tokenize(text))[0]
+        one = ours.encode(text)
+        off = max(off, _largest(torch.repeat_interleave(one.features, one.counts.long(), 0), theirs))
+    return off
+
+
 def randomised(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """The model with larger weights, so that text, reference and step all show; the pooled vector's stay zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -86,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True
-    off = {"codec": codec_difference(), "editor": editor_difference()}
+    off = {"codec": codec_difference(), "editor": editor_difference(), "texts": text_difference(args.comfyui)}
     for name, difference in off.items():
         print(f"{name}: largest difference {difference:.1e} ({'as' if difference < TOLERANCE else 'NOT as'} trained)")
     return int(max(off.values()) >= TOLERANCE)

@@ -5,14 +5,18 @@ A sample is a scene, a program of instructions and the picture they ask for. It 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .edits import edited, random_program
+from .edits import KEEP, Instruction, edited, random_program
 from .scenes import SIZE, TRAINING_SEEDS, random_state, training_scene
+
+SILENT = 0.25  # of the texts that ask for nothing
+PIECES = 4  # of a scene and its edit, two of each
 
 
 class Sample(NamedTuple):
@@ -23,24 +27,44 @@ class Sample(NamedTuple):
     texts: tuple[str, ...]
 
 
-def sample(run: int, number: int, size: int = SIZE) -> Sample:
-    """Sample `number` of the run with this seed (both any whole number from 0)."""
+def sample(run: int, number: int, size: int = SIZE, variant: int = 0) -> Sample:
+    """Sample `number` of the run with this seed (both any whole number from 0).
+
+    variant: another program on the same scene.
+    """
     random = random_state(run, f"run {run}, sample {number}")
     seed = int(random.randint(len(TRAINING_SEEDS)))
     scene = training_scene(seed, size)
-    program = random_program(scene, seed, count=1 + int(random.randint(3)))
-    texts = tuple(instruction.text for instruction in program)
+    counts = 1 + random.randint(3, size=variant + 1)
+    program = random_program(scene, seed + variant, count=int(counts[variant]))
+    texts = tuple(_text(instruction, random) for instruction in program)
     return Sample(scene.pixels, edited(scene, program).pixels, texts)
+
+
+def _text(instruction: Instruction, random: np.random.RandomState) -> str:
+    """Its words; those that ask for nothing are sometimes none at all, as a user's empty hint."""
+    return "" if instruction.kind == KEEP and random.random_sample() < SILENT else instruction.text
+
+
+_shared = functools.lru_cache(maxsize=2)(sample)
 
 
 class Pictures(Dataset):
     """Batches for the codec: item k is that of step first + k, (batch, 3, crop, crop) uint8.
 
-    Scenes and edited scenes take turns. crop: the side of the random piece taken from each, at most `size`.
+    Scenes and edited scenes take turns. crop: the side of the random piece taken from each, at most `size`; a scene
+    gives several pieces when they are smaller, since drawing it takes longer than cutting it.
     """
 
     def __init__(self, run: int, batch: int, size: int, crop: int, first: int, stop: int) -> None:
-        self.run, self.batch, self.size, self.crop, self.first, self.stop = run, batch, size, crop, first, stop
+        self.run, self.batch, self.size, self.crop, self.first, self.stop = (
+            run,
+            batch,
+            size,
+            crop,
+            first,
+            stop,
+        )
 
     def __len__(self) -> int:
         return self.stop - self.first
@@ -53,7 +77,8 @@ class Pictures(Dataset):
         return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
     def _piece(self, number: int) -> np.ndarray:
-        one = sample(self.run, number, self.size)
+        pieces = PIECES if self.crop < self.size else 2
+        one = _shared(self.run, number // pieces, self.size)
         top, left = random_state(self.run, f"crop {number}").randint(0, self.size - self.crop + 1, 2)
         return (one.source, one.target)[number % 2][top : top + self.crop, left : left + self.crop]
 

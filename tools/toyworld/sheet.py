@@ -22,10 +22,8 @@ if not __package__:  # run as a script
 from replan.tools.toyworld.edits import (
     KEEP,
     KINDS,
-    Task,
     difference,
     edited,
-    held_out_task,
     random_program,
 )
 from replan.tools.toyworld.scenes import (
@@ -38,6 +36,7 @@ from replan.tools.toyworld.scenes import (
     random_state,
     training_scene,
 )
+from replan.tools.toyworld.tasks import Task, held_out_task
 
 SHOWN = 224  # pixels along a side of a picture on the sheet
 GAP, LINE = 8, 19
@@ -121,7 +120,7 @@ def sheet(seed: int, size: int = SIZE, tasks: int = 10, programs: int = 9) -> Im
         task = held_out_task(held_out_seed(seed, index), size, kind, ambiguous)
         count = len(task.others)
         said = f"names {count} look-alike{'s' if count > 1 else ''} too" if ambiguous else "unambiguous"
-        blocks.append(_block(_task_panels(task), [f'"{task.instruction.text}"  ({said})'], 1))
+        blocks.append(_block(_task_panels(task), [f'"{task.asked[0][1].text}"  ({said})'], 1))
     pages = [_grid(blocks, 2)] if blocks else []
     blocks = []
     for index in range(programs):

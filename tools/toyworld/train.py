@@ -1,4 +1,4 @@
-"""Train the toy world's models: `python tools/toyworld/train.py codec --folder out/codec`.
+"""Train the toy world's models: `python tools/toyworld/train.py codec --folder out/codec`, then `editor`.
 
 Interrupt it whenever you like; the same command goes on where it stopped. The folder gets a checkpoint, a picture of
 the loss, and at the end the weights in safetensors (fp16), which ComfyUI's own loaders take. Needs torch, no ComfyUI.
@@ -14,11 +14,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 if not __package__:  # run as a script
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -26,12 +28,23 @@ if not __package__:  # run as a script
 
     import_pack()
 
+from replan.tools.toyworld import editor
 from replan.tools.toyworld.codec import CELL, Codec, codec_loss, host_weights
+from replan.tools.toyworld.latents import Batch, Latents
+from replan.tools.toyworld.planner_model import make_model, make_processor, save
+from replan.tools.toyworld.planner_training import planner_loss, training_batch
 from replan.tools.toyworld.samples import Pictures, in_order
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
-from replan.tools.toyworld.training import Run, Settings, TrainingError
+from replan.tools.toyworld.texts import Encoded, TextEncoder
+from replan.tools.toyworld.training import Run, Settings, TrainingError, weights_of
+from replan.tools.toyworld.weights import CODEC as CODEC_FILE
+from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
+from replan.tools.toyworld.weights import WEIGHTS, publish
 
-CODEC_FILE = "toyworld_codec.safetensors"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+PLANNER_FOLDER = "toyworld_planner"
 
 
 def train_codec(
@@ -47,20 +60,121 @@ def train_codec(
     stop: asked after every step whether to save and leave the rest for another time.
     """
     torch.manual_seed(settings.seed)
-    run = Run(folder, settings, Codec().to(device))
+    run = Run(folder, settings, Codec().to(device, memory_format=torch.channels_last))
     batches = Pictures(settings.seed, settings.batch, settings.size, settings.crop, run.step, settings.steps)
 
     def loss_of(batch: torch.Tensor, step: int) -> tuple[torch.Tensor, float]:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
-        loss = codec_loss(run.model, batch.to(device).float() / 255, generator)
+        pictures = batch.to(device, memory_format=torch.channels_last).float() / 255
+        loss = codec_loss(run.model, pictures, generator)
         return loss.total, loss.psnr
 
     if not run.train(in_order(batches, workers), loss_of, say, stop=stop):
         say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
         return None
-    file = folder / CODEC_FILE
-    _export(file, host_weights(run.average), settings)
-    say(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
+    return _finished(folder / CODEC_FILE, host_weights(run.average), settings, say)
+
+
+def train_editor(
+    folder: Path,
+    settings: Settings,
+    codec: Path,
+    texts: TextEncoder,
+    device: str = "cpu",
+    shards: int = 40,
+    start: Mapping[str, torch.Tensor] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> Path | None:
+    """Train, or go on training, the editor on the latents of a trained codec's file; as `train_codec`.
+
+    texts: gives features for instructions. shards: of samples in all (`latents.SHARD` each); a run draws from more
+    and more of them. start: weights to begin with (default: fresh ones from the seed).
+    """
+    encode, key = load_encoder(codec, device, settings.half)
+    pool = Latents(
+        folder / "latents",
+        settings.seed,
+        settings.size,
+        shards,
+        max(1, settings.steps // 2 // shards),
+        encode,
+        key,
+    )
+    model = editor.make_editor(settings.seed)
+    if start is not None:
+        model.load_state_dict(start)
+    run = Run(folder, settings, model.to(device))
+
+    def loss_of(batch: Batch, step: int) -> tuple[torch.Tensor, float]:
+        generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
+        encoded = Encoded(*(value.to(device) for value in texts.together(batch.texts)))
+        return editor.editor_loss(
+            run.model, batch.sources.to(device), batch.targets.to(device), encoded, generator
+        )
+
+    batches = (pool.batch(step, settings.batch) for step in range(run.step, settings.steps))
+    if not run.train(batches, loss_of, say, stop=stop):
+        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+        return None
+    return _finished(folder / EDITOR_FILE, editor.host_weights(run.average), settings, say)
+
+
+def train_planner(
+    folder: Path,
+    settings: Settings,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> Path | None:
+    """Train, or go on training, the planner; the folder that RePlan Load Planner reads once it is done, else None."""
+    processor = make_processor()
+    run = Run(folder, settings, make_model(settings.seed).train().to(device))
+
+    def loss_of(batch: dict[str, torch.Tensor], step: int) -> tuple[torch.Tensor, float]:
+        return planner_loss(run.model, {key: value.to(device) for key, value in batch.items()})
+
+    steps = range(run.step, settings.steps)
+    batches = (training_batch(settings.seed, step, settings.batch, settings.size, processor) for step in steps)
+    if not run.train(batches, loss_of, say, stop=stop):
+        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+        return None
+    model = make_model(settings.seed)
+    model.load_state_dict(run.average)
+    made = save(model, processor, folder / PLANNER_FOLDER)
+    say(f"{made}: {sum(file.stat().st_size for file in made.iterdir()) / 2**20:.1f} MiB")
+    return made
+
+
+def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
+    """The encoder of an exported codec, and the file's hash. Raises TrainingError when the file is no codec's."""
+    codec = Codec()
+    try:
+        content = file.read_bytes()
+        weights = {
+            name: value.float() for name, value in load(content).items() if not name.startswith("vae_")
+        }
+        codec.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise TrainingError(
+            f"{file} is no trained codec ({type(error).__name__}: {error}); train the codec first"
+        ) from None
+    codec.to(device, memory_format=torch.channels_last)
+
+    def encode(pictures: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
+            return codec.encode(pictures.to(device, memory_format=torch.channels_last)).float()
+
+    return encode, hashlib.sha256(content).hexdigest()
+
+
+def _finished(
+    file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]
+) -> Path:
+    _export(file, weights, settings)
+    say(
+        f"{file}: {file.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    )
     return file
 
 
@@ -69,6 +183,45 @@ def _export(file: Path, weights: dict[str, torch.Tensor], settings: Settings) ->
     # One entry: safetensors writes several in any order, and the file's hash would be another each time.
     save_file(weights, unfinished, metadata={"settings": json.dumps(vars(settings))})
     os.replace(unfinished, file)
+
+
+def newest_comfyui() -> Path:
+    """The ComfyUI that set-up put below the checkout."""
+    found = sorted((ROOT / ".host").glob("comfyui-*"))
+    if not found:
+        raise TrainingError(
+            "no ComfyUI below .host: run `python tools/host_setup.py` first, or give one with --comfyui"
+        )
+    return found[-1]
+
+
+def _publish(folder: Path) -> int:
+    """Copy the weights a folder has into the repository, with their hashes."""
+    found = [folder / name for name in (CODEC_FILE, EDITOR_FILE) if (folder / name).is_file()]
+    if not found:
+        print(f"train.py: {folder} has neither {CODEC_FILE} nor {EDITOR_FILE}; finish a training first", file=sys.stderr)
+        return 1
+    publish(found)
+    print(f"{', '.join(file.name for file in found)}: now in {WEIGHTS}; bring the model card up to date")
+    return 0
+
+
+def _start(place: Path) -> dict[str, torch.Tensor]:
+    """Weights to begin with: of a run's folder, or of a published file."""
+    if place.is_dir():
+        return weights_of(place)
+    try:
+        return editor.trained_weights(load(place.read_bytes()))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TrainingError(f"{place} cannot be started from: {error}") from None
+
+
+def _hash(weights: Mapping[str, torch.Tensor]) -> str:
+    """A short name for weights: a run that begins with others is another run."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(weights[name].numpy().tobytes())
+    return total.hexdigest()[:12]
 
 
 class _Stop:
@@ -87,20 +240,43 @@ class _Stop:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("codec",))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("codec", "editor", "planner", "publish"))
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoint, curve and weights go")
     parser.add_argument("--steps", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step, an even number (default: 16)")
-    parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
-    parser.add_argument("--crop", type=int, help="train on random pieces with this side, a multiple of 8: faster on a CPU")
+    parser.add_argument(
+        "--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})"
+    )
+    parser.add_argument(
+        "--crop", type=int, help="train on random pieces with this side, a multiple of 8: faster on a CPU"
+    )
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate (default: 0.001)")
+    parser.add_argument(
+        "--half", action="store_true", help="compute in bfloat16, where the CPU or GPU is fast at it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, scenes and noise (default: 0)")
+    parser.add_argument(
+        "--codec", type=Path, default=WEIGHTS / CODEC_FILE, help="for the editor"
+    )
+    parser.add_argument("--muon", action="store_true", help="for editor and planner: Muon for the matrices of its blocks")
+    parser.add_argument("--start", type=Path, help="for the editor: weights to begin with, a run's folder or a published file")
+    parser.add_argument(
+        "--comfyui", type=Path, help="for the editor: a ComfyUI, whose tokenizer numbers the words"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that draw scenes ahead; 8 or so for a GPU")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long, to go on another time")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that draw scenes ahead; 8 or so for a GPU"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="stop after so long, to go on another time"
+    )
     args = parser.parse_args(arguments)
+    if args.what == "publish":
+        return _publish(args.folder)
     if args.steps < 1 or args.batch < 2 or args.batch % 2:
         parser.error("give at least one step, and an even batch of at least 2")
     crop = args.size if args.crop is None else args.crop
@@ -109,8 +285,22 @@ def main(arguments: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        settings = Settings("codec", args.seed, args.steps, args.batch, checked_size(args.size), crop, args.rate)
-        train_codec(args.folder, settings, args.device, args.workers, _Stop(args.seconds))
+        size = checked_size(args.size)
+        settings = Settings(
+            args.what, args.seed, args.steps, args.batch, size, crop, args.rate, half=args.half, muon=args.muon
+        )
+        stop = _Stop(args.seconds)
+        if args.what == "codec":
+            train_codec(args.folder, settings, args.device, args.workers, stop)
+        elif args.what == "planner":
+            train_planner(args.folder, settings, args.device, stop=stop)
+        else:
+            start = None
+            if args.start:
+                start = _start(args.start)
+                settings = replace(settings, start=f"{args.start.name} {_hash(start)}")
+            texts = TextEncoder(args.comfyui or newest_comfyui())
+            train_editor(args.folder, settings, args.codec, texts, args.device, start=start, stop=stop)
     except (SceneError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,169 @@
+"""The region editor: a plan drawn, corrected and kept on the canvas. Its page is `web/js/editor`.
+
+The stored value is all the node needs: a prompt over the API gives the same plan without a browser.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..planner.draw import draw_plan
+from ..planner.editor import FOLLOW, choose_plan, remember_plan
+from ..planner.images import image_size, resize_pixels
+from ..planner.masks import MOST_CELLS, region_masks
+from ..planner.plan import PlanError
+from ..planner.plan_json import encode_json, plan_to_json
+from .notices import tell
+from .sockets import CATEGORY, PlanSocket, naming
+
+# The longest side in pixels of the picture that the page shows behind the boxes, and of the drawn preview.
+_SHOWN_SIDE = 1536
+_REGIONS_WIDGET = 1  # place of `regions` among the node's widgets
+
+
+class RePlanRegionEditor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RePlanRegionEditor",
+            display_name="RePlan Region Editor",
+            category=f"{CATEGORY}/plan",
+            description="Draw, correct and keep a plan on its image: boxes, hints, global prompt. A plan from upstream appears "
+            "until you edit it; after that your plan stays and a changed one is offered.",
+            search_aliases=[
+                "draw boxes",
+                "bounding box editor",
+                "bbox editor",
+                "edit regions",
+                "region prompt",
+                "regional prompter",
+                "annotate image",
+            ],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="The image to edit: shown behind the boxes, and its size is what they count.",
+                ),
+                PlanSocket.Input(
+                    "plan",
+                    optional=True,
+                    tooltip="A plan to start from, of a planner or any other node. Optional: without it you draw.",
+                ),
+                io.Combo.Input(
+                    "follow_upstream",
+                    options=list(FOLLOW),
+                    default="until_edited",
+                    optional=True,
+                    tooltip="until_edited: the plan from upstream is shown and used until you edit it; then yours stays and a changed one is offered. "
+                    "always: the plan from upstream, never yours. never: yours; upstream is only offered.",
+                ),
+                io.String.Input(
+                    "regions",
+                    default="",
+                    optional=True,
+                    socketless=True,
+                    extra_dict={"widgetType": "REPLAN_REGIONS"},
+                    tooltip="The editor. Its value is the plan as JSON, saved in the workflow.",
+                ),
+            ],
+            outputs=[
+                PlanSocket.Output("plan", tooltip="The plan as the editor shows it, in pixels of the image."),
+                io.String.Output("global_prompt", tooltip="The plan's global prompt, for the text encoder."),
+                io.Image.Output(
+                    "preview", tooltip="The plan drawn over each image, at most 1536 pixels a side."
+                ),
+                io.Mask.Output(
+                    "masks",
+                    tooltip="One mask per region at the image's size, in the plan's order; a single empty mask without regions. "
+                    "Very many regions on a very large image come at a fraction of its size.",
+                ),
+                io.BoundingBox.Output(
+                    "boxes",
+                    tooltip="The boxes in whole pixels (x, y, width, height), each with its hint as description.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, plan=None, follow_upstream="until_edited", regions="") -> io.NodeOutput:
+        size = image_size(image)
+        with naming(cls):
+            choice = choose_plan(regions, plan, follow_upstream, size)
+        chosen = choice.plan
+        tell(cls, [*chosen.warnings, choice.question], known=plan.warnings if plan is not None else ())
+        shown = resize_pixels(image[:1], _shown_size(size))
+        said = {
+            "image_size": list(size),
+            "source": choice.source,
+            "upstream": None if choice.upstream is None else json.loads(plan_to_json(choice.upstream)),
+            "warnings": list(chosen.warnings),
+            "question": choice.question,
+        }
+        page = {
+            "replan_background": ui.PreviewImage(shown, cls=None).as_dict()["images"],
+            "replan_editor": [encode_json(said)],
+        }
+        if choice.question:
+            if not cls.hidden.extra_pnginfo:  # a prompt over the API: there is no page that could be asked
+                raise PlanError(f"RePlan Region Editor: {choice.question}")
+            # What hangs on the node waits for the answer, while the page still gets the new image to ask about.
+            return io.NodeOutput(
+                *[None] * 5, ui=page, block_execution=f"RePlan Region Editor: {choice.question}"
+            )
+        if choice.source == "upstream" and cls.hidden.extra_pnginfo:
+            value = {**said["upstream"], "editor": {"edited": False, "origin": "upstream"}}
+            remember_plan(
+                cls.hidden.extra_pnginfo.get("workflow"),
+                str(cls.hidden.unique_id),
+                _REGIONS_WIDGET,
+                encode_json(value),
+            )
+        return io.NodeOutput(
+            chosen, chosen.global_prompt, _preview(image, chosen), _masks(chosen), _boxes(chosen), ui=page
+        )
+
+
+def _shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, _SHOWN_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _preview(image, plan) -> torch.Tensor:
+    small = resize_pixels(image, _shown_size(image_size(image)))
+    drawn = [np.asarray(draw_plan(one.float().cpu().numpy(), plan)) for one in small]
+    return torch.from_numpy(np.stack(drawn).astype(np.float32) / 255.0)
+
+
+def _masks(plan) -> torch.Tensor:
+    width, height = plan.image_size
+    # A quarter of what RePlan Region Masks gives on request, because here the masks come unasked.
+    while max(1, len(plan.regions)) * width * height > MOST_CELLS // 4:
+        width, height = max(1, round(width / 2)), max(1, round(height / 2))
+    return region_masks(plan, width, height)[0]
+
+
+def _boxes(plan) -> list:
+    """One frame of the host's bounding boxes; none at all without regions, as the host's own node gives them."""
+    frame = []
+    for region in plan.regions:
+        left, top, right, bottom = (round(edge) for edge in region.box)
+        words = {"type": "obj", "text": "", "desc": region.hint, "palette": []}
+        frame.append(
+            {
+                "x": left,
+                "y": top,
+                "width": max(1, right - left),
+                "height": max(1, bottom - top),
+                "metadata": words,
+            }
+        )
+    return [frame] if frame else []
+
+
+NODES = [RePlanRegionEditor]

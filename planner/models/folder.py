@@ -1,0 +1,138 @@
+"""Any vision-language model that the library transformers reads, from a local folder: no download, no code from it.
+
+The library is imported when a model is loaded.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_patcher
+import torch
+
+from ..plan import PlanError, shown
+from .files import read_config, weight_files
+from .folder_model import FolderModel
+from .interface import Family, family_of, too_little_memory
+from .spread import need_accelerate
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_LONGEST_SIDE = 16384
+
+
+class _Held(torch.nn.Module):
+    """A model of the library inside a module that the host may write its own marks on."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+def load(path: Path, dtype: str, device: str) -> FolderModel:
+    """The model of a folder with config.json, tokenizer, processor and .safetensors weights.
+
+    dtype: `default` (as saved), bf16, fp16, fp32. device: `default` (the host's), `cpu`, or `spread` (GPU and main memory,
+    by accelerate). Raises PlanError when something is missing, for a model that needs code of its own, and when the
+    library cannot read it.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise PlanError(
+            f"'{path.name}' is read by the Python package transformers, which cannot be imported ({error}); install it with pip, or "
+            "choose a Qwen2.5-VL or Qwen3-VL file, which ComfyUI reads itself"
+        ) from error
+    config = read_config(path)
+    if "auto_map" in config and not _in_library(transformers, config):
+        raise PlanError(
+            f"'{path.name}' needs program code out of its folder, which is never run; take a model that transformers knows itself"
+        )
+    weight_files(path)
+    place = torch.device("cpu") if device == "cpu" else management.get_torch_device()
+    if device == "spread":
+        need_accelerate()
+    local = {"local_files_only": True, "trust_remote_code": False}
+    with _reading(path):
+        processor = transformers.AutoProcessor.from_pretrained(str(path), **local)
+        numbers = {_dtype_word(transformers): _DTYPES.get(dtype, "auto")}
+        attention = _attention(transformers, config, dtype, place)
+        network = transformers.AutoModelForImageTextToText.from_pretrained(
+            str(path), use_safetensors=True, **local, **numbers, **attention
+        )
+    _check_processor(processor, path)
+    network.eval().requires_grad_(False)
+    family = _with_limits(family_of(str(config.get("model_type", "unknown"))), processor)
+    patcher = None
+    if device != "spread" and not config.get("quantization_config"):
+        patcher = comfy.model_patcher.ModelPatcher(
+            _Held(network), load_device=place, offload_device=torch.device("cpu")
+        )
+    label = f"{family.name} '{path.name}' by transformers {transformers.__version__}"
+    return FolderModel(network, processor, family, label, patcher, device == "spread")
+
+
+@contextmanager
+def _reading(path: Path):
+    """Say in our words, with the library's first line, what it could not read."""
+    try:
+        yield
+    except management.OOM_EXCEPTION as error:
+        raise too_little_memory(f"loading '{path.name}'", error) from error
+    except (ValueError, OSError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
+        raise PlanError(
+            f"transformers cannot read '{path.name}': {type(error).__name__}: {shown(str(error).strip(), 300)}; check that the folder is "
+            "complete, that it is a vision-language model, and that transformers is new enough for it"
+        ) from error
+
+
+def _dtype_word(transformers: Any) -> str:
+    """What the library calls the numbers of the weights: it was renamed in 4.56."""
+    major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
+
+
+def _in_library(transformers: Any, config: dict[str, Any]) -> bool:
+    return config.get("model_type") in getattr(transformers, "CONFIG_MAPPING", {})
+
+
+def _check_processor(processor: Any, path: Path) -> None:
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise PlanError(
+            f"'{path.name}' is not a vision-language model: its processor takes no pictures; choose another folder"
+        )
+    if not getattr(processor, "chat_template", None) and not getattr(
+        processor.tokenizer, "chat_template", None
+    ):
+        raise PlanError(
+            f"'{path.name}' has no chat template (chat_template.jinja), so it is no model that answers; take the instruction-tuned version"
+        )
+
+
+def _attention(transformers: Any, config: dict[str, Any], dtype: str, place: torch.device) -> dict[str, Any]:
+    """flash-attention where it is installed and the device and numbers suit it; else what the library takes itself."""
+    saved = config.get("dtype") or config.get("torch_dtype") or ""
+    half = dtype in ("bf16", "fp16") or dtype == "default" and str(saved) in ("bfloat16", "float16")
+    present = getattr(transformers.utils, "is_flash_attn_2_available", lambda: False)
+    return {"attn_implementation": "flash_attention_2"} if half and place.type == "cuda" and present() else {}
+
+
+def _with_limits(family: Family, processor: Any) -> Family:
+    """The family with what this folder's own picture processor says of sizes."""
+    images = processor.image_processor
+    patch, merge = getattr(images, "patch_size", None), getattr(images, "merge_size", None)
+    if not isinstance(patch, int) or not isinstance(merge, int):
+        return family
+    size = getattr(images, "size", None) or {}
+    least = _entry(size, "shortest_edge") or family.min_pixels
+    most = _entry(size, "longest_edge") or 0
+    # By these names the Qwen kind means areas, others mean sides; no model sees less than a few hundred pixels a side.
+    most = most if most > _LONGEST_SIDE else family.max_pixels
+    return family._replace(factor=patch * merge, min_pixels=least, max_pixels=max(least, most))
+
+
+def _entry(size: Any, key: str) -> int | None:
+    value = size.get(key) if hasattr(size, "get") else getattr(size, key, None)
+    return value if isinstance(value, int) and value > 0 else None

@@ -1,0 +1,115 @@
+"""What the planner asks of a model: a conversation and a picture in, a text out; and what is known of each family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+
+from ..coordinates import smart_resize
+from ..plan import PlanError
+from ..resize import Size
+from ..templates import Message
+
+
+class Family(NamedTuple):
+    """How a family of models sees a picture and writes its boxes.
+
+    name: for reports. factor: both sides of the seen picture are multiples of it, in pixels. min_pixels, max_pixels:
+    the area it may have. coordinates: what its boxes count, one of `coordinates.CHOICES`. known: whether that is
+    from its makers' documents; otherwise the numbers are guessed from and the report says so.
+    """
+
+    name: str
+    factor: int = 28
+    min_pixels: int = 3136
+    max_pixels: int = 12845056
+    coordinates: str = "auto"
+    known: bool = True
+
+    def seen_size(self, size: Size, most_pixels: int) -> Size:
+        """The (width, height) at which the model sees a picture of `size`, of about `most_pixels` at most.
+
+        Raises PlanError for a picture more than 200 times as long as wide.
+        """
+        most = max(self.min_pixels, min(self.max_pixels, most_pixels))
+        return smart_resize(*size, self.factor, self.min_pixels, most)
+
+
+# Sizes and conventions: the makers' processor settings and cookbooks (QwenLM/Qwen3-VL issues 676, 769 and 866 for the
+# Qwen ones). Gemma and PaliGemma name boxes box_2d and begin with the top edge, as Gemini does.
+QWEN25_VL = Family("Qwen2.5-VL", 28, 3136, 12845056, "seen_pixels")
+QWEN3_VL = Family("Qwen3-VL", 32, 65536, 16777216, "relative_1000")
+FAMILIES = {
+    "qwen2_5_vl": QWEN25_VL,
+    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl_moe": QWEN3_VL,
+    "qwen2_vl": Family("Qwen2-VL", 28, 3136, 12845056, "relative_1000"),
+    "gemma3": Family("Gemma 3", coordinates="relative_1000_y_first"),
+    "gemma4": Family("Gemma 4", coordinates="relative_1000_y_first"),
+    "paligemma": Family("PaliGemma", coordinates="relative_1000_y_first"),
+    "internvl": Family("InternVL", coordinates="relative_1000"),
+    "glm4v": Family("GLM-4V", coordinates="relative_1000"),
+    "llava": Family("LLaVA", coordinates="relative_1"),
+    "llava_next": Family("LLaVA", coordinates="relative_1"),
+}
+
+
+def family_of(model_type: str) -> Family:
+    """The family by the `model_type` of a model's config.json; one that is not known guesses its coordinates."""
+    return FAMILIES.get(model_type) or Family(model_type, known=False)
+
+
+class Sampling(NamedTuple):
+    """How a reply is drawn. temperature 0 takes the likeliest token each time, and then `seed` changes nothing.
+
+    top_p: only the likeliest tokens that together have this probability; what is above temperature 0 is drawn from a
+    generator of its own, seeded with `seed`, never from a global one.
+    """
+
+    max_tokens: int = 2048
+    temperature: float = 0.0
+    seed: int = 0
+    top_p: float = 0.95
+
+
+class Answer(NamedTuple):
+    """A reply. finished: the model ended it itself; asked: tokens it read, picture included; tokens: it wrote."""
+
+    text: str
+    finished: bool
+    asked: int
+    tokens: int
+
+
+class PlannerModel(Protocol):
+    """A loaded model. Two nodes that name the same one share it."""
+
+    label: str
+    family: Family
+
+    def answer(self, messages: Sequence[Message], picture: torch.Tensor | None, sampling: Sampling) -> Answer:
+        """The reply to a conversation.
+
+        picture: (1, H, W, 3) in 0..1 at a size that `family.seen_size` gave, shown where the messages say so.
+        Shows its progress on the node that runs, and stops when the user interrupts (the host's own exception).
+        Raises PlanError when the reply cannot be made; for too little memory it says which setting helps.
+        """
+        ...
+
+
+def without_control_words(text: str, words: Sequence[str]) -> str:
+    """`text` in which no control word of a tokenizer (<|im_end|>, ...) acts as one: it is broken by a space."""
+    for word in words:
+        if len(word) > 1:
+            text = text.replace(word, f"{word[0]} {word[1:]}")
+    return text
+
+
+def too_little_memory(what: str, error: Exception) -> PlanError:
+    """The error for a device that is full, with the settings that help."""
+    return PlanError(
+        f"{what} ran out of memory ({str(error).splitlines()[0][:160]}); lower max_megapixels or max_tokens, take a smaller or "
+        "quantised model, or set device to 'cpu' on RePlan Load Planner"
+    )

@@ -1,0 +1,155 @@
+"""A second look at a region: the cut-out to show, the reply about it, and what that does to the region.
+
+A model that sees a whole picture at a limited size misses small things; shown the region alone, with some of its
+surroundings, it can say whether that is what was meant and draw a tighter box (after ReasonBrain's fine-grained local and
+region cues, which it gets from patches and segments). Asking is whoever has a model; here is only geometry and reading.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+from .coordinates import choose_frame
+from .item_boxes import BOX_2D, Spelled, boxes_of, has_box, plain_key
+from .loose_json import find_values
+from .overlap import iou, share_inside
+from .plan import Region, clamped
+from .resize import Size
+
+Box = tuple[float, float, float, float]
+
+_MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "is_meant", "visible", "result")
+_YES = re.compile(r"\W{0,8}(?:(?:yes|true|correct)\b|\u662f)", re.IGNORECASE)
+_NO = re.compile(r"\W{0,8}(?:(?:no|not|false|none|incorrect)\b|\u5426|\u4e0d)", re.IGNORECASE)
+# A cut-out is at most so many times as long as wide; models see little in a strip.
+_LONGEST = 4.0
+# A tighter box has to lie so much inside the first, or overlap it so much; and not be the whole cut-out again.
+_INSIDE, _OVERLAP, _WHOLE = 0.5, 0.1, 0.95
+
+
+class Cut(NamedTuple):
+    """A cut-out of an image: whole pixels (left, top, right, bottom), right and bottom exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> Size:
+        """(width, height) in pixels."""
+        return self.right - self.left, self.bottom - self.top
+
+    def to_image(self, box: Box) -> Box:
+        """A box in pixels of the cut-out as one in pixels of the image."""
+        x1, y1, x2, y2 = box
+        return x1 + self.left, y1 + self.top, x2 + self.left, y2 + self.top
+
+    def from_image(self, box: Box) -> Box:
+        """A box in pixels of the image as one in pixels of the cut-out; it may reach over its border."""
+        x1, y1, x2, y2 = box
+        return x1 - self.left, y1 - self.top, x2 - self.left, y2 - self.top
+
+
+class Look(NamedTuple):
+    """What the reply says. meant: whether it is the thing, None if it does not say; box: tighter, in pixels of the image."""
+
+    meant: bool | None
+    box: Box | None
+
+
+def cut_around(box: Box, image_size: Size, margin: float = 0.5, least: int = 112) -> Cut:
+    """The cut-out around a box: all of it, and room around it.
+
+    box: in pixels of an image of `image_size` (width, height). margin: room on each side as a share of the box's side on
+    that axis. least: the cut-out's least side in pixels (or the image's, if that is smaller). Room that is not there on one side is taken
+    on the other, as far as the image goes, and a strip is made wider.
+    """
+    x1, y1, x2, y2 = clamped(box, image_size)
+    width, height = (x2 - x1) * (1 + 2 * margin), (y2 - y1) * (1 + 2 * margin)
+    width, height = max(width, least, height / _LONGEST), max(height, least, width / _LONGEST)
+    left, right = _stretch((x1 + x2) / 2, width, image_size[0])
+    top, bottom = _stretch((y1 + y2) / 2, height, image_size[1])
+    return Cut(left, top, right, bottom)
+
+
+def _stretch(middle: float, length: float, whole: int) -> tuple[int, int]:
+    """A span of whole pixels of at least `length` around `middle`, moved so that it lies within 0..whole."""
+    length = min(length, float(whole))
+    start = min(max(0.0, middle - length / 2), whole - length)
+    return max(0, math.floor(start)), min(whole, math.ceil(start + length))
+
+
+def read_look(reply: str, cut: Cut, coordinates: str = "auto", seen_size: Size = (0, 0)) -> Look:
+    """What a reply to the template `second_look` says, read as tolerantly as a plan.
+
+    coordinates, seen_size: what the reply's numbers count, of the cut-out; see `coordinates.choose_frame`.
+    """
+    values = find_values(reply).values
+    objects = [value for value in _flat(values) if isinstance(value, dict)]
+    meant, spelled = None, []
+    for value in objects:
+        said = {plain_key(key): entry for key, entry in value.items()}
+        meant = next(
+            (answer for key in _MEANT_KEYS if (answer := _yes_or_no(said.get(key))) is not None), meant
+        )
+        if not spelled and has_box(value):
+            spelled = [box for box in boxes_of(value)[0] if not box.is_point]
+    if not objects:
+        meant = _yes_or_no(reply.strip())
+        bare = [value for value in values if isinstance(value, list)]
+        spelled = [box for box in boxes_of({"bbox_2d": bare[0]})[0] if not box.is_point] if bare else []
+    return Look(meant, _on_the_image(spelled[0], cut, coordinates, seen_size) if spelled else None)
+
+
+def _flat(values: list) -> list:
+    return [entry for value in values for entry in (value if isinstance(value, list) else [value])]
+
+
+def _yes_or_no(said: object) -> bool | None:
+    if isinstance(said, bool):
+        return said
+    if not isinstance(said, str) or re.match(r"\W{0,8}yes or no\b", said, re.IGNORECASE):
+        return None
+    return True if _YES.match(said) else False if _NO.match(said) else None
+
+
+def _on_the_image(spelled: Spelled, cut: Cut, coordinates: str, seen_size: Size) -> Box | None:
+    frame = choose_frame([spelled.numbers], cut.size, coordinates, seen_size, spelled.order == BOX_2D)
+    x1, y1, x2, y2 = frame.to_pixels(spelled.numbers, spelled.order, spelled.share)
+    box = clamped((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), cut.size)
+    if not all(math.isfinite(value) for value in box) or box[0] >= box[2] or box[1] >= box[3]:
+        return None
+    return cut.to_image(box)
+
+
+def merge_look(region: Region, look: Look, cut: Cut, drop: bool = False) -> tuple[Region | None, str]:
+    """The region after a second look, and what happened in words ("" if nothing did).
+
+    yes and a fitting box: the region with that box. yes without one, or no clear answer: as it was. no: as it was with a
+    warning, or None with `drop`. A box that hardly meets the first, or is the whole cut-out again, is not taken.
+    """
+    name = f"region '{region.id}'"
+    if look.meant is False:
+        done = "it was dropped" if drop else "look at it, and move or delete it"
+        return (
+            None if drop else region
+        ), f"{name}: a second look does not find what its hint is meant for; {done}"
+    if look.box is None:
+        return (
+            region,
+            "" if look.meant else f"{name}: the second look gave no clear answer; its box stays as it was",
+        )
+    inside = share_inside(look.box, region.box)
+    if inside < _INSIDE and iou(look.box, region.box) < _OVERLAP:
+        return region, f"{name}: the second look drew a box somewhere else; its box stays as it was"
+    whole = (0.0, 0.0, float(cut.size[0]), float(cut.size[1]))
+    if iou(cut.from_image(look.box), whole) >= _WHOLE:
+        return region, f"{name}: the second look drew the whole cut-out; its box stays as it was"
+    if iou(look.box, region.box) > 0.999:
+        return region, ""
+    was, now = ([round(value) for value in box] for box in (region.box, look.box))
+    return replace(region, box=look.box), f"{name}: a second look moved its box from {was} to {now}"

@@ -1,0 +1,205 @@
+"""What a vision-language model is asked: templates, the values they hold, and the turns of a conversation.
+
+The pack's own templates are the text files of `prompts/`, in its own words; a user's file is a text of the same
+kind (the node that lists a models sub-folder reads it, this file gets its text). Values are put in literally, for
+the marks `{{instruction}}`, `{{coordinates}}`, `{{hint}}` and `{{findings}}`; nothing in a template is ever run,
+and a value is never searched for marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from .plan import PlanError, shown
+from .resize import Size
+
+_FOLDER = Path(__file__).with_name("prompts")
+
+# The templates to choose from: does its reply hold a plan, and is the picture shown with it?
+# (The published baseline rephrases without the picture, rephrase.txt of the published code.)
+CHOICES = {
+    "edit": (True, True),
+    "edit_no_reasoning": (True, True),
+    "hypothetical": (True, True),
+    "context": (True, True),
+    "unified": (True, True),
+    "detection": (True, True),
+    "rephrase": (False, False),
+    "scene": (False, True),
+}
+# Those that the planner uses by itself, with the marks that each must hold.
+_OWN_USE = {"second_look": ("hint",), "ask_again": ("findings",)}
+
+# Where the picture and the instruction go. inference: one turn, picture, template, instruction (the published
+# inference code). training: one turn, template, picture, instruction (the order that the released checkpoint was
+# trained in). system: the template as the system message (its model card).
+LAYOUTS = ("inference", "training", "system")
+
+_MARKS = ("instruction", "coordinates", "hint", "findings")
+# `content` is what the training code of the published planner calls the instruction in its Jinja file.
+_MARK = re.compile(r"\{\{\s{0,8}([A-Za-z_]{1,40})\s{0,8}(?:\|\s{0,8}trim\s{0,8})?\}\}")
+_FOREIGN = re.compile(r"\{\{.{0,60}|\{%.{0,60}|(?<![{\w])\{[A-Za-z_]{1,40}\}(?!\})")
+LONGEST = 200_000
+
+
+class Part(Enum):
+    """What a message holds besides texts."""
+
+    PICTURE = "picture"
+
+
+class Message(NamedTuple):
+    """One turn. role: `system`, `user` or `assistant`; parts: texts, and where the picture comes."""
+
+    role: str
+    parts: tuple[str | Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The texts alone, in order."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+class Template(NamedTuple):
+    """A template: its text with marks, whether its reply holds a plan, and whether the picture is shown with it."""
+
+    name: str
+    text: str
+    plans: bool = True
+    pictured: bool = True
+
+
+def load_template(name: str, text: str | None = None) -> Template:
+    """The pack's template of that name, or `text`, a user's own, under that name.
+
+    A user's file that bears the name of one of the pack's is taken as that kind of template. Raises PlanError
+    for a name that does not exist, and for a text that is empty, too long, or holds a mark that is not known.
+    """
+    if text is None:
+        if name not in CHOICES and name not in _OWN_USE:
+            raise PlanError(f"there is no template {name!r}; the pack has {', '.join((*CHOICES, *_OWN_USE))}")
+        text = (_FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    plans, pictured = CHOICES.get(name, (name not in _OWN_USE, True))
+    text = text.lstrip("\ufeff").replace("\r\n", "\n").strip()
+    _check(name, text)
+    return Template(name, text, plans, pictured)
+
+
+def _check(name: str, text: str) -> None:
+    if not text:
+        raise PlanError(f"the template '{name}' is empty; write what the model is to do")
+    if len(text) > LONGEST:
+        raise PlanError(f"the template '{name}' has {len(text)} characters; a template has at most {LONGEST}")
+    if "\0" in text:
+        raise PlanError(f"the template '{name}' is not a text file; save it as plain text in UTF-8")
+    known = ", ".join(f"{{{{{mark}}}}}" for mark in _MARKS)
+    found = {_name_of(mark) for mark in _MARK.finditer(text)}
+    unknown = sorted(found - set(_MARKS))
+    if unknown:
+        raise PlanError(
+            f"the template '{name}' holds {{{{{unknown[0]}}}}}, which stands for nothing here; the marks are {known}"
+        )
+    foreign = _FOREIGN.search(_MARK.sub("", text))
+    if foreign:
+        raise PlanError(
+            f"the template '{name}' holds {shown(foreign.group())}, which is not a mark of this pack; write {{{{instruction}}}} "
+            f"with two braces where the instruction goes, or leave it out: it then follows the template. The marks are {known}"
+        )
+    missing = [mark for mark in _OWN_USE.get(name, ()) if mark not in found]
+    if missing:
+        raise PlanError(
+            f"the template '{name}' does not hold {{{{{missing[0]}}}}}, without which it asks nothing; add it"
+        )
+
+
+def _name_of(mark: re.Match[str]) -> str:
+    return "instruction" if mark[1] == "content" else mark[1]
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """`text` with each mark replaced by its value ("" without one), literally and once."""
+    return _MARK.sub(lambda mark: values.get(_name_of(mark), ""), text)
+
+
+# ---- conversations ------------------------------------------------------------------------------------------
+
+
+def planner_messages(
+    template: Template, instruction: str, coordinates: str = "", layout: str = "inference"
+) -> tuple[Message, ...]:
+    """The turns that ask for a reply to `instruction`.
+
+    coordinates: what the numbers of a box count, in words (`coordinates_in_words`).
+    layout: one of LAYOUTS. A template without the mark `{{instruction}}` is followed by the instruction on a line of
+        its own, as the published code does it. In the layout `system` the instruction is the user's turn too where
+        the template has the mark.
+
+    Raises PlanError for an empty instruction and an unknown layout.
+    """
+    if layout not in LAYOUTS:
+        raise PlanError(f"the layout is one of {', '.join(LAYOUTS)}, found {layout!r}")
+    wish = instruction.strip()
+    if not wish:
+        raise PlanError("the instruction is empty; write what should change in the image")
+    values = {"instruction": wish, "coordinates": coordinates}
+    picture = (Part.PICTURE,) if template.pictured else ()
+    places = [mark for mark in _MARK.finditer(template.text) if _name_of(mark) == "instruction"]
+    if layout == "system":
+        return (Message("system", (fill(template.text, values),)), Message("user", (*picture, wish)))
+    if layout == "training":
+        at = places[0].start() if places else len(template.text)
+        before = fill(template.text[:at], values).rstrip()
+        after = fill(template.text[at:], values) if places else wish
+        return (Message("user", (before, *picture, f"\n{after}")),)
+    text = fill(template.text, values) if places else f"{fill(template.text, values)}\n{wish}"
+    return (Message("user", (*picture, text)),)
+
+
+def second_look_messages(
+    template: Template, hint: str, instruction: str, coordinates: str = ""
+) -> tuple[Message, ...]:
+    """The turn that asks, of a cut-out, whether it shows what `hint` is meant for, and for a tighter box."""
+    values = {"hint": hint.strip(), "instruction": instruction.strip(), "coordinates": coordinates}
+    return (Message("user", (Part.PICTURE, fill(template.text, values))),)
+
+
+def ask_again_messages(
+    template: Template, asked: Sequence[Message], reply: str, findings: str
+) -> tuple[Message, ...]:
+    """The conversation `asked`, the model's `reply`, and the turn that asks for the plan once more.
+
+    findings: what was wrong, a line each (`lint.ask_again`).
+    """
+    return (
+        *asked,
+        Message("assistant", (reply,)),
+        Message("user", (fill(template.text, {"findings": findings}),)),
+    )
+
+
+def as_two_texts(messages: Sequence[Message]) -> tuple[str, str]:
+    """(system, user) texts of one question, for a model that takes texts and puts the picture where it does."""
+    system = "\n\n".join(message.text for message in messages if message.role == "system")
+    return system, "\n\n".join(message.text for message in messages if message.role == "user")
+
+
+def coordinates_in_words(coordinates: str, size: Size | None = None) -> str:
+    """A sentence that tells a model what the numbers of its boxes count.
+
+    coordinates: one of `coordinates.CHOICES`; `auto` and `seen_pixels` are pixels of the image as the model sees
+    it. size: that image's (width, height) in pixels, if it is known.
+    """
+    if coordinates in ("relative_1000", "relative_1000_y_first"):
+        order = " Give the top edge first: [y1, x1, y2, x2]." if coordinates.endswith("y_first") else ""
+        return (
+            "Numbers count from 0 to 1000 from the left to the right edge of the image, and from 0 to 1000 from its "
+            f"top to its bottom edge, whatever its size.{order}"
+        )
+    if coordinates == "relative_1":
+        return "Numbers are fractions from 0 to 1 of the image's width and height, with three decimals."
+    known = f", which is {size[0]} pixels wide and {size[1]} pixels high" if size else ""
+    return f"Numbers are pixels of the image as you see it{known}, counted from its top left corner."

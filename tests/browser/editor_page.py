@@ -1,0 +1,292 @@
+"""What the browser tests do on ComfyUI's page: open it, build graphs, find the editor, press and drag in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+NODE = "RePlanRegionEditor"
+# What the host's own page says on any start, or about things these tests do on purpose.
+NOT_OURS = (
+    "favicon",
+    "ComfyApp graph accessed before initialization",
+    "Failed to load resource",
+    "net::ERR",
+    "[DEPRECATION WARNING]",
+    "websocket",
+    "registry",
+    "api.comfy.org",
+    "sentry",
+    "posthog",
+)
+
+
+def prepare(server, folder: Path) -> None:
+    """Settings of the page, and the pictures the tests edit, in the server's input folder: cup.png (600 x 400), square.png, large.png (12 megapixels)."""
+    from PIL import Image
+    from skimage import data
+
+    # Not the page of a newcomer, which opens the template browser; and no minimap, which costs time.
+    server.post(
+        "/settings",
+        {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False},
+    )
+    cup = Image.fromarray(data.coffee())
+    for name, size in {
+        "cup.png": (600, 400),
+        "square.png": (400, 400),
+        "small.png": (192, 128),
+        "large.png": (4240, 2832),
+    }.items():
+        file = folder / name
+        cup.resize(size).save(file)
+        server.upload_image(file)
+
+
+def open_page(browser, server, renderer: str, zoom: float = 1.0) -> Page:
+    """A new tab. The window grows with the graph's zoom, so that everything stays on it."""
+    side = max(1.0, zoom)
+    context = browser.new_context(viewport={"width": round(1500 * side), "height": round(1000 * side)})
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    return Page(context, server, renderer, zoom)
+
+
+class Page:
+    """One tab with ComfyUI in one renderer (`classic` or `nodes2`)."""
+
+    def __init__(self, context, server, renderer: str, zoom: float) -> None:
+        self.context, self.server, self.renderer, self.zoom = context, server, renderer, zoom
+        self.problems: list[str] = []
+        self.tab = context.new_page()
+        self.tab.set_default_timeout(15_000)
+        self.tab.on("console", self._console)
+        self.tab.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        self.tab.goto(server.url, wait_until="domcontentloaded")
+        self.wait_for_app()
+        self.use(renderer)
+
+    def _console(self, message) -> None:
+        if message.type == "error" and not any(part in message.text for part in NOT_OURS):
+            self.problems.append(f"console: {message.text}")
+
+    def devtools(self):
+        """Chromium's own protocol, for fingers and pens: one session, since it remembers which fingers are down."""
+        self.session = getattr(self, "session", None) or self.context.new_cdp_session(self.tab)
+        return self.session
+
+    def close(self) -> None:
+        self.context.close()
+
+    # ---- the host's page --------------------------------------------------------------------------------------
+
+    def js(self, code: str, argument=None):
+        return self.tab.evaluate(code, argument)
+
+    def until(self, code: str, argument=None, timeout: float = 15_000) -> None:
+        """Wait until a condition in the page holds."""
+        self.tab.wait_for_function(code, arg=argument, timeout=timeout)
+
+    def wait_for_app(self) -> None:
+        self.until(
+            "() => window.app?.extensionManager && window.app.canvas?.graph && window.app.extensionManager.workflow?.activeWorkflow?.changeTracker && LiteGraph.registered_node_types.RePlanRegionEditor",
+            timeout=120_000,
+        )
+
+        # The page then loads a workflow of its own, the default one or the last; nothing is safe before that.
+        self.until("() => app.graph.nodes.length > 0", timeout=60_000)
+
+    def use(self, renderer: str) -> None:
+        self.renderer = renderer
+        self.js(
+            """async (vue) => {
+              await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue);
+            }""",
+            renderer == "nodes2",
+        )
+
+    def empty(self) -> None:
+        """An empty workflow at zoom 1, as if newly opened."""
+        self.tab.mouse.up()
+        self.load(
+            {
+                "version": 0.4,
+                "last_node_id": 0,
+                "last_link_id": 0,
+                "nodes": [],
+                "links": [],
+                "groups": [],
+                "config": {},
+                "extra": {},
+            }
+        )
+        self.look()
+        self.until("() => document.querySelectorAll('.replan-editor').length === 0")
+
+    def look(self, x: float = 0, y: float = 0) -> None:
+        """Show the graph at its zoom, with a point of it near the left top corner of the window."""
+        self.js(
+            "([x, y, zoom]) => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [60 - x, 60 - y]; app.canvas.setDirty(true, true); }",
+            [x, y, self.zoom],
+        )
+
+    def build(
+        self,
+        picture: str | None = "cup.png",
+        plan: str | None = None,
+        follow: str = "until_edited",
+        pos=(460, 20),
+    ) -> int:
+        """LoadImage (and RePlan Plan from Text) into an editor; the editor's id."""
+        node = self.js(
+            """([picture, plan, follow, pos]) => {
+              const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y]; app.graph.add(n); return n; };
+              const editor = add('RePlanRegionEditor', pos[0], pos[1]);
+              editor.widgets.find((w) => w.name === 'follow_upstream').value = follow;
+              editor.widgets.find((w) => w.name === 'follow_upstream').callback?.(follow);
+              if (picture) {
+                const image = add('LoadImage', 0, 20);
+                image.widgets[0].value = picture;
+                image.connect(0, editor, 0);
+                if (plan !== null) {
+                  const text = add('RePlanPlanFromText', 0, 420);
+                  text.widgets.find((w) => w.name === 'text').value = plan;
+                  image.connect(0, text, text.inputs.findIndex((i) => i.name === 'image'));
+                  text.connect(0, editor, editor.inputs.findIndex((i) => i.name === 'plan'));
+                }
+              }
+              return editor.id;
+            }""",
+            [picture, plan, follow, list(pos)],
+        )
+        self.shown()
+        return node
+
+    def shown(self) -> None:
+        """Wait until the editor's canvas is on the screen with its style, and stays where it is for three frames."""
+        self.js(
+            """async () => {
+              const begun = performance.now();
+              let last = '', same = 0;
+              while (same < 3) {
+                if (performance.now() - begun > 15000) throw new Error('the editor did not come to rest: ' + last);
+                await new Promise((done) => requestAnimationFrame(done));
+                const c = document.querySelector('.replan-canvas');
+                const r = c?.getBoundingClientRect();
+                const now = r && r.width > 50 && c.width > 50 && getComputedStyle(c).touchAction === 'none' ? [r.left, r.top, r.width, r.height].join() : '';
+                same = now && now === last ? same + 1 : 0;
+                last = now;
+              }
+            }"""
+        )
+
+    def workflow(self) -> dict:
+        return self.js("() => app.graph.serialize()")
+
+    def load(self, workflow: dict) -> None:
+        self.js("async (workflow) => { await app.loadGraphData(workflow); }", workflow)
+
+    def prompt(self) -> dict:
+        return self.js("async () => (await app.graphToPrompt()).output")
+
+    def run_branch(self, button: str = "Plan") -> None:
+        """Press a button that runs something, and wait for its end and until what it changed is shown."""
+        self.js(
+            "() => { window.ended = 0; for (const name of ['execution_success', 'execution_error']) app.api.addEventListener(name, () => { window.ended += 1; }, { once: true }); }"
+        )
+        self.button(button).click()
+        self.until("() => window.ended > 0", timeout=180_000)
+        self.shown()
+
+    # ---- the editor -------------------------------------------------------------------------------------------
+
+    def editor(self, selector: str = ""):
+        return self.tab.locator(f".replan-editor {selector}".strip())
+
+    def button(self, name: str):
+        return self.editor().get_by_role("button", name=name, exact=True)
+
+    def stored(self) -> dict:
+        """The widget's value as the workflow stores it; {} when empty."""
+        text = self.js(
+            "() => app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value"
+        )
+        return json.loads(text) if text else {}
+
+    def regions(self) -> list[dict]:
+        return self.stored().get("regions", [])
+
+    def box(self, index: int = 0) -> list[float]:
+        return self.regions()[index]["bbox_2d"]
+
+    def wait_regions(self, count: int) -> None:
+        self.until(
+            """(count) => { const v = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor')?.widgets.find((w) => w.name === 'regions').value;
+              return (v ? (JSON.parse(v).regions ?? []).length : 0) === count; }""",
+            count,
+        )
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """A point on the screen for a point of the plan's image, with the view as the Fit button leaves it."""
+        width, height = (
+            int(side) for side in re.findall(r"\d+", self.editor(".replan-status").first.inner_text())[:2]
+        )
+        rect = self.js(
+            "() => { const c = document.querySelector('.replan-canvas'); const r = c.getBoundingClientRect(); return [r.left, r.top, r.width, r.height, r.width / c.offsetWidth]; }"
+        )
+        zoom = rect[4]
+        scale = min((rect[2] / zoom - 16) / width, (rect[3] / zoom - 16) / height) * zoom
+        left = rect[0] + (rect[2] - width * scale) / 2
+        top = rect[1] + (rect[3] - height * scale) / 2
+        return left + x * scale, top + y * scale
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:
+        """Press, move and release between two points of the image."""
+        self.tab.mouse.move(*self.at(*start))
+        self.tab.mouse.down()
+        self.tab.mouse.move(*self.at(*end), steps=steps)
+        self.tab.mouse.up()
+
+    def draw(self, box: list[float]) -> None:
+        count = len(self.regions())
+        self.drag((box[0], box[1]), (box[2], box[3]))
+        self.wait_regions(count + 1)
+
+    def click(self, x: float, y: float, **options) -> None:
+        self.tab.mouse.click(*self.at(x, y), **options)
+
+    def key(self, *keys: str) -> None:
+        for key in keys:
+            self.tab.keyboard.press(key)
+
+    def focus(self) -> None:
+        self.js("() => document.querySelector('.replan-canvas').focus()")
+
+    def chosen(self, *wanted: str) -> None:
+        """Wait until exactly these regions are selected."""
+        self.until(
+            "(wanted) => [...document.querySelectorAll('.replan-editor [aria-selected=true]')].map((row) => row.dataset.region).sort().join() === wanted",
+            ",".join(sorted(wanted)),
+        )
+
+    def sees_picture(self) -> None:
+        """Wait until the picture of the last run is shown, and the editor is at rest again."""
+        self.until("() => !document.querySelector('.replan-notes').textContent.includes('No image')")
+        self.shown()
+
+    def near(self, found, wanted, by: float = 2.0) -> bool:
+        """Whether boxes agree within `by` pixels of the image, more where the graph is shown small."""
+        return near(found, wanted, by * max(1.0, 1.5 / self.zoom))
+
+    def hint(self):
+        return self.editor().get_by_label("Hint", exact=True)
+
+    def picture(self, file: Path | str) -> None:
+        file = Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.tab.screenshot(path=str(file))
+
+
+def near(found, wanted, by: float = 2.0) -> bool:
+    """Whether boxes agree within `by` pixels of the image."""
+    return len(found) == len(wanted) and all(abs(a - b) <= by for a, b in zip(found, wanted, strict=True))

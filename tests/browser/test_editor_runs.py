@@ -1,0 +1,269 @@
+"""The editor and the runs of its graph: upstream, the Plan button, progress, pictures, results, a real edit."""
+
+import io
+import json
+
+import pytest
+from graphs import edit, plan_text
+from PIL import Image
+
+FIRST = {
+    "version": 1,
+    "image_size": [600, 400],
+    "global_prompt": "a cup",
+    "reasoning": "The spoon lies in the saucer.",
+    "regions": [
+        {"id": "r1", "bbox_2d": [100, 80, 400, 320], "hint": "the cup"},
+        {"id": "r2", "bbox_2d": [450, 100, 580, 300], "hint": "the table"},
+    ],
+}
+SECOND = {**FIRST, "regions": [{"id": "r1", "bbox_2d": [90, 70, 390, 310], "hint": "the cup, again"}]}
+
+
+def change_upstream(comfy, plan: dict) -> None:
+    comfy.js(
+        "(text) => { app.graph.nodes.find((n) => n.type === 'RePlanPlanFromText').widgets.find((w) => w.name === 'text').value = text; }",
+        json.dumps(plan),
+    )
+
+
+def text_of(comfy) -> str:
+    return comfy.editor(".replan-notes").inner_text()
+
+
+def test_plan_runs_only_the_branch_and_shows_image_plan_and_reasoning(comfy):
+    comfy.build(plan=json.dumps(FIRST))
+    comfy.js(
+        """() => { const image = app.graph.nodes.find((n) => n.type === 'LoadImage'), other = LiteGraph.createNode('PreviewImage'); other.pos = [0, 800];
+          app.graph.add(other); image.connect(0, other, 0); window.ran = []; app.api.addEventListener('executed', (e) => window.ran.push(e.detail.node)); }"""
+    )
+    comfy.run_branch()
+    comfy.wait_regions(2)
+    comfy.sees_picture()
+    assert comfy.js("() => window.ran.map((id) => app.graph.getNodeById(Number(id)).type)") == [
+        "RePlanRegionEditor"
+    ]
+    assert comfy.editor(".replan-mode").get_attribute("data-mode") == "planned"
+    assert "spoon lies" in comfy.editor(".replan-reasoning").text_content()
+    red = comfy.js(
+        """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+          let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] > d[i + 2] + 40; return n / (d.length / 4); }"""
+    )
+    assert red > 0.2, "the picture is a brown cup, not grey"
+
+
+def test_upstream_appears_until_the_first_edit_and_is_then_only_offered(comfy):
+    comfy.build(plan=json.dumps(FIRST))
+    comfy.run_branch()
+    comfy.wait_regions(2)
+    before = comfy.prompt()
+    comfy.run_branch()
+    assert comfy.prompt() == before, "a plan that is only shown makes nothing run again"
+    change_upstream(comfy, SECOND)
+    comfy.run_branch()
+    comfy.wait_regions(1)
+    change_upstream(comfy, FIRST)
+    comfy.run_branch()
+    comfy.wait_regions(2)
+    comfy.click(500, 200)
+    comfy.hint().fill("mine")
+    change_upstream(comfy, SECOND)
+    comfy.run_branch()
+    comfy.until(
+        "() => document.querySelector('.replan-notes').textContent.includes('Upstream has another plan')"
+    )
+    assert [region["hint"] for region in comfy.regions()] == ["the cup", "mine"]
+    assert comfy.editor(".replan-mode").get_attribute("data-mode") == "corrected"
+    comfy.button("Changes").click()
+    assert 'r2 hint: "the table" -> "mine"' in comfy.editor().get_by_role("dialog").inner_text()
+    comfy.key("Escape")
+    comfy.button("Keep mine").click()
+    comfy.until(
+        "() => !document.querySelector('.replan-notes').textContent.includes('Upstream has another plan')"
+    )
+    comfy.button("Take upstream again").click()
+    comfy.wait_regions(1)
+    assert comfy.editor(".replan-mode").get_attribute("data-mode") == "planned"
+    comfy.focus()
+    comfy.key("Control+z")
+    comfy.wait_regions(2)
+    assert comfy.regions()[1]["hint"] == "mine"
+
+
+def test_always_shows_upstream_and_keeps_the_stored_plan(comfy):
+    comfy.build(plan=json.dumps(FIRST), follow="always")
+    comfy.draw([200, 200, 500, 500])
+    comfy.run_branch()
+    comfy.until("() => document.querySelectorAll('.replan-item').length === 2")
+    assert "always" in text_of(comfy)
+    comfy.focus()
+    comfy.key("n", "Delete", "Control+z")
+    assert len(comfy.regions()) == 1, "the stored plan is as it was"
+
+
+def test_a_disconnected_plan_stays_and_a_followed_one_that_is_missing_is_an_error(comfy):
+    comfy.build(plan=json.dumps(FIRST))
+    comfy.run_branch()
+    comfy.wait_regions(2)
+    comfy.js(
+        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'); e.disconnectInput(e.inputs.findIndex((i) => i.name === 'plan')); }"
+    )
+    sent = next(
+        node["inputs"]["regions"]
+        for node in comfy.prompt().values()
+        if node["class_type"] == "RePlanRegionEditor"
+    )
+    assert len(json.loads(sent)["regions"]) == 2
+    comfy.run_branch()
+    assert len(comfy.regions()) == 2 and "nothing came in" not in text_of(comfy)
+
+
+def test_an_error_upstream_is_said_in_the_editor(comfy):
+    comfy.build(plan="this is no plan")
+    comfy.run_branch()
+    comfy.until("() => document.querySelector('.replan-notes').textContent.includes('RePlan Plan from Text')")
+
+
+def test_a_missing_picture_file_is_said_and_no_box_is_lost(comfy):
+    comfy.build()
+    comfy.draw([200, 200, 500, 500])
+    comfy.js(
+        "() => { app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0].value = 'not_there.png'; }"
+    )
+    comfy.button("Plan").click()
+    comfy.until("() => document.querySelector('.replan-notes').textContent.includes('not_there.png')")
+    assert len(comfy.regions()) == 1
+    comfy.key("Escape")
+    comfy.problems.clear()  # the host's own words about the refused prompt
+
+
+def test_boxes_move_with_a_larger_picture_and_the_user_is_asked_about_another_shape(comfy):
+    comfy.build()
+    comfy.run_branch()
+    comfy.sees_picture()
+    comfy.draw([100, 80, 400, 320])
+    pick = "(name) => { app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0].value = name; }"
+    comfy.js(pick, "large.png")
+    comfy.run_branch()
+    assert comfy.near(comfy.box(), [100, 80, 400, 320], 3) and "How do they move" not in text_of(comfy)
+    comfy.js(pick, "square.png")
+    comfy.run_branch()
+    comfy.until("() => document.querySelector('.replan-notes').textContent.includes('How do they move')")
+    comfy.button("Stretch").click()
+    comfy.until("() => !document.querySelector('.replan-notes').textContent.includes('How do they move')")
+    assert comfy.near(comfy.box(), [100 / 1.5, 80, 400 / 1.5, 320], 3)
+    comfy.run_branch()
+    comfy.until("() => !document.querySelector('.replan-notes').textContent.includes('the plan is for')")
+
+
+def test_a_picture_of_12_megapixels(comfy):
+    comfy.build(picture="large.png")
+    comfy.run_branch()
+    comfy.until("() => document.querySelector('.replan-status').textContent.includes('4240 x 2832')")
+    comfy.sees_picture()
+    comfy.draw([1000, 500, 3000, 2500])
+    assert comfy.near(comfy.box(), [1000, 500, 3000, 2500], 16)
+
+
+def test_a_box_drawn_before_the_image_is_stretched_over_it_and_a_reload_shows_it_again(comfy):
+    comfy.build()
+    comfy.draw([256, 256, 512, 768])
+    comfy.run_branch()
+    comfy.until("() => document.querySelector('.replan-status').textContent.includes('600 x 400')")
+    assert comfy.near(comfy.box(), [150, 100, 300, 300], 2)
+    saved = comfy.workflow()
+    comfy.load(saved)
+    comfy.shown()
+    comfy.sees_picture()
+    assert comfy.near(comfy.box(), [150, 100, 300, 300], 2)
+
+
+def test_a_result_brings_back_the_plan_that_made_it(comfy):
+    comfy.build(plan=json.dumps(FIRST))
+    comfy.js(
+        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), s = LiteGraph.createNode('SaveImage'); s.pos = [0, 800]; app.graph.add(s); e.connect(2, s, 0); window.saved = null; app.api.addEventListener('executed', (x) => { if (x.detail.output?.images) window.saved = x.detail.output.images[0]; }); }"
+    )
+    comfy.run_branch("Run")
+    comfy.until("() => window.saved")
+    saved = comfy.js("() => window.saved")
+    picture = Image.open(
+        io.BytesIO(
+            comfy.server._open(
+                f"/view?filename={saved['filename']}&type={saved['type']}&subfolder={saved['subfolder']}"
+            )
+        )
+    )
+    workflow = json.loads(picture.info["workflow"])
+    change = next(node for node in workflow["nodes"] if node["type"] == "RePlanPlanFromText")
+    change["widgets_values"][0] = json.dumps(SECOND)  # the planner would answer otherwise today
+    comfy.empty()
+    comfy.load(workflow)
+    comfy.shown()
+    comfy.wait_regions(2)
+    assert [region["hint"] for region in comfy.regions()] == ["the cup", "the table"]
+
+
+def test_an_edit_runs_to_an_image_with_the_tiny_model(comfy):
+    graph, _ = edit("small.png", plan_text(((0, 0, 96, 64), "a cup")), steps=3)
+    prompt = graph.prompt
+    pictures = next(key for key, node in prompt.items() if node["class_type"] == "LoadImage")
+    conditioning = next(node for node in prompt.values() if node["class_type"] == "RePlanRegionConditioning")
+    prompt["90"] = {
+        "class_type": "RePlanRegionEditor",
+        "inputs": {"image": [pictures, 0], "follow_upstream": "until_edited", "regions": ""},
+    }
+    conditioning["inputs"]["plan"] = ["90", 0]
+    comfy.js("async (prompt) => { await app.loadApiJson(prompt, 'edit'); }", prompt)
+    comfy.until("() => document.querySelector('.replan-editor')")
+    comfy.js(
+        "() => { window.images = []; app.api.addEventListener('executed', (x) => window.images.push(...(x.detail.output?.images ?? []).map((i) => i.filename))); window.seen = []; new MutationObserver(() => window.seen.push(document.querySelector('.replan-status')?.textContent)).observe(document.body, { subtree: true, childList: true, characterData: true }); }"
+    )
+    comfy.look(*comfy.js("() => [...app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').pos]"))
+    comfy.shown()
+    comfy.draw([256, 256, 768, 768])
+    comfy.hint().fill("a golden spoon")
+    comfy.run_branch("Run")
+    comfy.until("() => window.images.length > 0")
+    assert any(" / " in (text or "") for text in comfy.js("() => window.seen")), (
+        "the steps were counted in the editor"
+    )
+
+
+@pytest.mark.parametrize("count", [200])
+def test_two_hundred_regions_open_and_drag(comfy, count, record_property):
+    regions = [
+        {
+            "id": f"r{i}",
+            "bbox_2d": [(i % 20) * 29 + 4, (i // 20) * 38 + 4, (i % 20) * 29 + 30, (i // 20) * 38 + 34],
+            "hint": f"hint number {i} of many",
+        }
+        for i in range(count)
+    ]
+    comfy.build()
+    comfy.run_branch()
+    comfy.sees_picture()
+    value = json.dumps({**FIRST, "regions": regions})
+    opened = comfy.js(
+        """async (value) => { const node = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'); const begun = performance.now();
+          node.widgets.find((w) => w.name === 'regions').value = value; const held = performance.now() - begun;
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))); return [held, performance.now() - begun]; }""",
+        value,
+    )
+    comfy.wait_regions(count)
+    comfy.click(15, 15)
+    comfy.js(
+        """() => { window.frames = []; window.work = []; let last = performance.now(); window.measuring = true;
+          new PerformanceObserver((list) => window.work.push(...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask' });
+          const tick = (now) => { window.frames.push(now - last); last = now; if (window.measuring) requestAnimationFrame(tick); }; requestAnimationFrame(tick); }"""
+    )
+    comfy.drag((15, 15), (560, 360), steps=60)
+    frames, long = comfy.js(
+        "() => { window.measuring = false; return [window.frames.slice(1).sort((a, b) => a - b), window.work]; }"
+    )
+    drawn = comfy.js("() => window.replanDrawTimes ?? []")
+    p95 = frames[int(len(frames) * 0.95)]
+    print(
+        f"{comfy.renderer}: {count} regions open in {opened[0]:.0f} ms (shown after {opened[1]:.0f}); frames p50 {frames[len(frames) // 2]:.1f}, p95 {p95:.1f} ms, {len(frames)} frames; long tasks {[round(t) for t in long]} {drawn}"
+    )
+    assert comfy.near(comfy.box(0), [549, 349, 575, 379], 4)
+    assert opened[0] < 100

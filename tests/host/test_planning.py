@@ -1,0 +1,265 @@
+"""Picture and instruction to plan with models of transformers: a small one that has learnt some answers, and folders that do not load."""
+
+import json
+import shutil
+
+import comfy.model_management as management
+import pytest
+import torch
+from learned_planner import ASK, LEFT, LOOKED, MENDING, MOST, RIGHT, closer, reply, square
+from replan.planner.models import choose, folder
+from replan.planner.models.interface import Sampling
+from replan.planner.plan import PlanError
+from replan.planner.planning import Wish, make_plan
+from replan.planner.templates import (
+    planner_messages,
+)
+from replan.tools.toyworld.planner_model import Sizes, make_model, make_processor, make_tokenizer, save
+
+
+@pytest.fixture(scope="module")
+def planner(learned_planner):
+    return folder.load(learned_planner, "fp32", "default")
+
+
+def wish(instruction="paint it blue", **changes) -> Wish:
+    return Wish(instruction, ASK, Sampling(120), most_pixels=MOST)._replace(**changes)
+
+
+# ---- planning -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("box", [LEFT, RIGHT])
+def test_the_plan_follows_the_picture(planner, box):
+    plan, text, report = make_plan(planner, square(box), wish())
+    assert [(region.box, region.hint) for region in plan.regions] == [(box, "blue")]
+    assert plan.reasoning == "a red square"
+    assert text == reply(box)
+    assert "saw the image at 128x128" in report
+    assert "Cost: 1 reply, 86 tokens read and 5" in report
+
+
+def test_boxes_come_back_in_the_pixels_of_a_larger_image(planner):
+    large = torch.nn.functional.interpolate(
+        square(RIGHT).movedim(-1, 1), (1280, 1280), mode="nearest"
+    ).movedim(1, -1)
+    plan, _, report = make_plan(planner, large, wish())
+    assert plan.image_size == (1280, 1280) and "saw the image at 128x128" in report
+    assert plan.regions[0].box == tuple(10.0 * edge for edge in RIGHT)
+
+
+def test_other_coordinates_are_read_as_chosen(planner):
+    plan, _, report = make_plan(planner, square(LEFT), wish(coordinates="relative_1000"))
+    assert plan.regions[0].box == pytest.approx([0.128 * edge for edge in LEFT])
+    assert "0..1000" in report
+
+
+def test_alpha_is_not_shown(planner):
+    opaque = torch.cat([square(LEFT), torch.zeros(1, 128, 128, 1)], -1)
+    assert make_plan(planner, opaque, wish()) == make_plan(planner, square(LEFT), wish())
+
+
+def test_asking_again_mends_a_reply_that_holds_no_plan(planner):
+    with pytest.raises(PlanError, match="holds no plan: .*It wrote 2 tokens: 'no'. Turn ask_again on"):
+        make_plan(planner, square(LEFT), wish("err"))
+    plan, text, report = make_plan(planner, square(LEFT), wish("err", ask_again=True))
+    assert plan.regions[0].hint == "green"
+    assert f"Asked again, because of:\n{MENDING}\nThe second reply was used" in report
+    assert "Cost: 2 replies" in report
+    assert text == reply(LEFT, "green")
+
+
+def test_a_good_plan_is_not_asked_for_again(planner):
+    assert "Cost: 1 reply," in make_plan(planner, square(LEFT), wish(ask_again=True)).report
+
+
+def test_a_second_look_moves_the_box_to_where_the_cut_out_shows_it(planner):
+    piece, cut = closer(LEFT)
+    across, down = cut.size[0] / piece.shape[2], cut.size[1] / piece.shape[1]
+    plan, _, report = make_plan(planner, square(LEFT), wish(second_look=True))
+    x1, y1, x2, y2 = LOOKED
+    expected = (cut.left + x1 * across, cut.top + y1 * down, cut.left + x2 * across, cut.top + y2 * down)
+    assert plan.regions[0].box == pytest.approx(expected)
+    assert "a second look moved its box" in report and "Cost: 2 replies" in report
+
+
+def test_votes_are_drawn_with_chance_and_counted(planner):
+    plan, text, report = make_plan(planner, square(LEFT), wish(votes=3))
+    assert plan.regions[0].box == LEFT
+    assert "Cost: 3 replies" in report and "at temperature 0.7" in report
+    assert text.startswith("--- reply 1 ---") and "--- reply 3 ---" in text
+    with pytest.raises(PlanError, match="votes is a number from 1 to 9, found 10"):
+        make_plan(planner, square(LEFT), wish(votes=10))
+
+
+def test_chance_is_the_seeds_alone(planner):
+    before = torch.get_rng_state()
+    hot = [
+        planner.answer(planner_messages(ASK, "x"), square(LEFT), Sampling(20, 2.0, seed, 1.0)).text
+        for seed in (1, 2, 1)
+    ]
+    assert hot[0] == hot[2] != hot[1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_template_that_asks_for_words_gives_a_global_prompt(planner):
+    plan, text, report = make_plan(
+        planner, square(LEFT), wish("err", template=ASK._replace(name="scene", plans=False))
+    )
+    assert (plan.global_prompt, plan.regions, text) == ("no", (), "no")
+    assert "The template 'scene' asks for a text" in report and "saw the image at 128x128" in report
+    blind = ASK._replace(name="rephrase", plans=False, pictured=False)
+    assert "saw the image" not in make_plan(planner, square(LEFT), wish(template=blind)).report
+
+
+def test_a_reply_that_was_cut_off_says_what_to_raise(planner):
+    with pytest.raises(
+        PlanError, match="holds no plan.* It stopped at max_tokens 10: raise it. It wrote 10 tokens"
+    ):
+        make_plan(planner, square(LEFT), wish(sampling=Sampling(10)))
+    plan, *_ = make_plan(planner, square(LEFT), wish(sampling=Sampling(54)))
+    assert any("cut off at max_tokens 54" in warning for warning in plan.warnings)
+
+
+def test_an_image_of_any_size_can_be_seen_but_no_strip(planner):
+    for width, height in ((8, 8), (37, 5)):
+        make_plan(planner, torch.zeros(1, height, width, 3), wish("err", template=ASK._replace(plans=False)))
+    with pytest.raises(PlanError, match="more than 200 times as long as wide"):
+        make_plan(planner, torch.zeros(1, 4, 900, 3), wish())
+    with pytest.raises(PlanError, match="the instruction is empty"):
+        make_plan(planner, square(LEFT), wish("  "))
+
+
+def test_a_large_image_is_seen_at_the_area_that_was_asked_for(planner):
+    from replan.planner.models.interface import QWEN3_VL, QWEN25_VL
+
+    for family, factor in ((QWEN25_VL, 28), (QWEN3_VL, 32)):
+        width, height = family.seen_size((4000, 3000), 1_003_520)
+        assert width % factor == height % factor == 0
+        assert 0.9 * 1_003_520 < width * height <= 1_003_520
+        assert min(family.seen_size((8, 8), 1_003_520)) >= factor
+
+
+# ---- memory, progress ---------------------------------------------------------------------------------------
+
+
+def test_the_host_counts_and_unloads_it(planner):
+    make_plan(planner, square(LEFT), wish())
+    assert planner.patcher in management.loaded_models()
+    assert planner.patcher.loaded_size() == pytest.approx(management.module_size(planner.network), rel=0.01)
+    management.free_memory(1e32, planner.patcher.load_device)
+    assert planner.patcher not in management.loaded_models()
+    assert make_plan(planner, square(LEFT), wish()).plan.regions
+
+
+def test_it_stops_when_the_user_interrupts(planner):
+    management.interrupt_current_processing(True)
+    try:
+        with pytest.raises(management.InterruptProcessingException):
+            make_plan(planner, square(LEFT), wish())
+    finally:
+        management.interrupt_current_processing(False)
+    assert make_plan(planner, square(LEFT), wish()).plan.regions
+
+
+# ---- folders ------------------------------------------------------------------------------------------------
+
+
+def test_two_loads_of_one_folder_are_one_until_it_changes(learned_planner):
+    first = choose.load_planner(learned_planner)
+    assert choose.load_planner(learned_planner) is first
+    assert first.label.startswith("Qwen2.5-VL 'learned' by transformers")
+    (learned_planner / "generation_config.json").touch()
+    assert choose.load_planner(learned_planner) is not first
+
+
+def changed(folder, tmp_path, **entries):
+    copy = shutil.copytree(folder, tmp_path / "changed")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **entries}))
+    return copy
+
+
+def test_a_folder_that_needs_code_of_its_own_is_refused(learned_planner, tmp_path):
+    copy = changed(learned_planner, tmp_path, model_type="own", auto_map={"AutoModel": "modeling.Own"})
+    (copy / "modeling.py").write_text("raise SystemExit('this must never run')")
+    with pytest.raises(PlanError, match="needs program code out of its folder, which is never run"):
+        choose.load_planner(copy)
+
+
+def test_a_folder_of_a_kind_that_is_not_known_is_refused_with_the_librarys_own_words(
+    learned_planner, tmp_path
+):
+    copy = changed(learned_planner, tmp_path, model_type="no_such_model")
+    with pytest.raises(PlanError, match="transformers cannot read 'changed': .*no_such_model"):
+        choose.load_planner(copy)
+
+
+def test_weights_of_another_kind_are_never_opened(learned_planner, tmp_path):
+    copy = changed(learned_planner, tmp_path)
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(PlanError, match="holds no .safetensors weights, only pytorch_model.bin"):
+        choose.load_planner(copy)
+
+
+def test_what_else_can_be_wrong_with_a_folder(learned_planner, tmp_path):
+    copy = changed(learned_planner, tmp_path)
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(PlanError, match="has no chat template"):
+        choose.load_planner(copy)
+    (copy / "config.json").write_text("{")
+    with pytest.raises(PlanError, match="config.json' is not JSON"):
+        choose.load_planner(copy)
+    (copy / "config.json").unlink()
+    with pytest.raises(PlanError, match="has no config.json"):
+        choose.load_planner(copy)
+
+
+def test_spreading_needs_accelerate_and_a_folder(learned_planner, tmp_path):
+    try:
+        import accelerate  # noqa: F401
+    except ImportError:
+        with pytest.raises(PlanError, match="device 'spread' needs the Python package accelerate"):
+            choose.load_planner(learned_planner, device="spread")
+    else:
+        spread = choose.load_planner(learned_planner, "fp32", "spread")
+        assert make_plan(spread, square(LEFT), wish()).plan.regions[0].box == LEFT
+    file = learned_planner / "model.safetensors"
+    with pytest.raises(PlanError, match="device 'spread' is for folders"):
+        choose.load_planner(file, device="spread")
+    with pytest.raises(PlanError, match="is a single file; transformers reads whole folders"):
+        choose.load_planner(file, reader="transformers")
+
+
+# ---- the toy world's model ----------------------------------------------------------------------------------
+
+
+def test_the_toy_worlds_untrained_model_is_small_and_sees_a_scene_at_its_own_size(tmp_path):
+    model = make_model()
+    assert sum(value.numel() for value in model.parameters()) < 6_000_000
+    save(model, make_processor(), tmp_path / "toy")
+    assert sum(file.stat().st_size for file in (tmp_path / "toy").iterdir()) < 12 * 2**20
+    loaded = folder.load(tmp_path / "toy", "fp32", "cpu")
+    assert loaded.family.seen_size((128, 128), 1_003_520) == (128, 128)
+    given = loaded.inputs(planner_messages(ASK, "paint it blue"), square(LEFT))
+    assert given["image_grid_thw"].tolist() == [[1, 16, 16]]
+    assert loaded.answer(planner_messages(ASK, "paint it blue"), square(LEFT), Sampling(3)).tokens == 3
+
+
+def test_its_tokenizer_spells_every_text_and_is_always_the_same():
+    tokenizer, again = make_tokenizer(), make_tokenizer()
+    assert tokenizer.get_vocab() == again.get_vocab() and len(tokenizer) <= Sizes().words
+    for text in (reply(LEFT), "Grüße, 红色的圆\n\ttabs  and   spaces", "remove every light-blue star"):
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+    assert len(tokenizer("recolour the red square blue")["input_ids"]) <= 10
+    assert len(tokenizer("[12, 34, 56, 128]")["input_ids"]) <= 17
+
+
+def test_making_it_leaves_the_global_seed_alone():
+    before = torch.get_rng_state()
+    first, second = make_model(3), make_model(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(
+        torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True)
+    )

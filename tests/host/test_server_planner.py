@@ -1,0 +1,190 @@
+"""The planner's nodes on the real server: choices, plans, refusals, caching, interruption, and a plan that edits."""
+
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+import graphs
+import pytest
+import torch
+from learned_planner import LEFT, RIGHT, reply, square
+from PIL import Image
+from replan.tools.host_server import Graph, PromptError
+from replan.tools.toyworld.planner_model import make_model, make_processor, save
+from test_workflows import to_prompt
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def models(server, learned_planner):
+    """Names of a planner that has learnt, an untrained one and a template, as the nodes offer them while the module runs."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    language, templates = server.models / "LLM", server.models / "replan_templates"
+    language.mkdir(exist_ok=True)
+    templates.mkdir(exist_ok=True)
+    learned, untrained = language / f"{name}_learned", language / f"{name}_untrained"
+    shutil.copytree(learned_planner, learned)
+    save(make_model(), make_processor(), untrained)
+    template = templates / f"{name}.txt"
+    template.write_text("{{instruction}}", encoding="utf-8")
+    yield {"learned": learned.name, "untrained": untrained.name, "ask": template.name}
+    shutil.rmtree(learned)
+    shutil.rmtree(untrained)
+    template.unlink()
+
+
+@pytest.fixture(scope="module")
+def blocks(server, tmp_path_factory):
+    """The uploaded pictures with the red block left and right."""
+    names = {}
+    for side, box in (("left", LEFT), ("right", RIGHT)):
+        file = tmp_path_factory.mktemp("blocks") / f"planner_{side}.png"
+        Image.fromarray((square(box)[0] * 255).round().to(torch.uint8).numpy()).save(file)
+        names[side] = server.upload_image(file)
+    return names
+
+
+def planner_node(graph, models, image, model="learned", instruction="paint it blue", **changes):
+    loaded = graph.add("RePlanLoadPlanner", model_name=models[model], dtype="fp32")
+    settings = {"template": models["ask"], "seed": 0, "max_tokens": 120, "max_megapixels": 0.05, **changes}
+    return graph.add("RePlanPlanner", planner=loaded, image=image, instruction=instruction, **settings)
+
+
+def texts(server, graph, *nodes):
+    result = server.run(graph)
+    return [result.outputs[node.id]["text"] for node in nodes], result
+
+
+def test_the_loader_offers_folders_and_files(server, models):
+    offered = server.get("/object_info/RePlanLoadPlanner")["RePlanLoadPlanner"]["input"]["required"][
+        "model_name"
+    ][1]["options"]
+    assert models["learned"] in offered and models["untrained"] in offered
+    assert "tiny_clip_l.safetensors" in offered
+    assert offered.index(models["learned"]) < offered.index("tiny_clip_l.safetensors")
+    assert not any(name.endswith("model.safetensors") for name in offered)
+
+
+def test_a_batch_gives_a_plan_for_each_image_and_the_preview_shows_it(server, models, blocks):
+    graph = Graph()
+    left, right = (graph.add("LoadImage", image=blocks[side]) for side in ("left", "right"))
+    batch = graph.add("ImageBatch", image1=left, image2=right)
+    planned = planner_node(graph, models, batch)
+    shown = [graph.add("PreviewAny", source=planned[output]) for output in (1, 2, 3, 4)]
+    preview = graph.add("PreviewImage", images=graph.add("RePlanPlanPreview", plan=planned, image=left))
+    ((prompts, reasons, replies, reports), result) = texts(server, graph, *shown)
+    assert replies == [reply(LEFT), reply(RIGHT)]
+    assert prompts == ["keep remaining part of image unchanged."] * 2
+    assert reasons == ["a red square"] * 2
+    assert "1. r1 [16, 32, 56, 96] blue" in reports[0] and "1. r1 [72, 32, 112, 96] blue" in reports[1]
+    assert len(server.images(result, preview)) == 2
+    again = server.run(graph)
+    assert planned.id in again.cached
+
+
+def test_the_plan_edits_an_image(server, models, blocks):
+    """Image -> plan -> conditioning -> rules -> sampler, with tiny models and no text of ours in between."""
+    graph, saved = graphs.edit(blocks["left"], graphs.plan_text(((0, 0, 64, 64), "x"), size=(128, 128)))
+    (place,) = [key for key, node in graph.prompt.items() if node["class_type"] == "RePlanPlanFromText"]
+    other = Graph()
+    other.prompt = dict(graph.prompt)
+    planned = planner_node(
+        other,
+        models,
+        graphs.Node(next(key for key, node in graph.prompt.items() if node["class_type"] == "LoadImage")),
+    )
+    for node in other.prompt.values():
+        node["inputs"] = {
+            key: [planned.id, value[1]] if value == [place, 0] else value
+            for key, value in node["inputs"].items()
+        }
+    del other.prompt[place]
+    ruled = graphs.pixels(server, server.run(other), saved)
+    plain = graphs.run_edit(server, blocks["left"], None)
+    assert ruled.shape == plain.shape and (ruled != plain).any()
+
+
+@pytest.mark.parametrize("name", ["planner_preview", "flux_kontext_planner"])
+def test_an_example_runs_with_small_models_in_place_of_the_real_ones(name, server, models, blocks):
+    small = {
+        "UNETLoader": ("unet_name", "tiny_flux1.safetensors"),
+        "VAELoader": ("vae_name", "tiny_vae_flux1.safetensors"),
+    }
+    # A seed of its own: ComfyUI 0.27 does not show again what it took from its cache.
+    changes = {
+        "RePlanPlanner": {
+            "instruction": "paint it blue",
+            "template": models["ask"],
+            "max_megapixels": 0.05,
+            "seed": len(name),
+        },
+        "RePlanLoadPlanner": {"model_name": models["learned"], "dtype": "fp32"},
+        "LoadImage": {"image": blocks["right"]},
+        "RePlanResize": {"target": "none"},
+        "KSampler": {"steps": 2},
+        **{kind: {key: value} for kind, (key, value) in small.items()},
+    }
+    file = ROOT / "example_workflows" / f"{name}.json"
+    prompt = to_prompt(json.loads(file.read_text(encoding="utf-8")), server.get("/object_info"))
+    for node in prompt.values():
+        node["inputs"] |= changes.get(node["class_type"], {})
+        if "CLIPLoader" in node["class_type"]:
+            node["class_type"], node["inputs"] = (
+                "CLIPLoader",
+                {"clip_name": "tiny_clip_l.safetensors", "type": "stable_diffusion"},
+            )
+    result = server.run(prompt)
+    shown = [text for output in result.outputs.values() for text in output.get("text", [])]
+    assert any("1. r1 [72, 32, 112, 96] blue" in text for text in shown)
+    (pictures,) = [
+        key for key, node in prompt.items() if node["class_type"] in ("SaveImage", "RePlanPlanPreview")
+    ][-1:]
+    assert len(server.images(result, pictures)) == 1
+
+
+def test_rubbish_is_refused_with_what_was_written(server, models, blocks):
+    graph = Graph()
+    image = graph.add("LoadImage", image=blocks["left"])
+    planned = planner_node(graph, models, image, "untrained", max_tokens=16)
+    graph.add("PreviewAny", source=planned)
+    said = r"RePlan Planner: the reply of Qwen2.5-VL 'test_\w+_untrained' by transformers .* holds no plan: .* It stopped at max_tokens 16: raise it"
+    with pytest.raises(PromptError, match=said) as caught:
+        server.run(graph)
+    assert caught.value.node_type == "RePlanPlanner"
+
+
+def test_a_file_that_cannot_plan_is_refused_at_its_loader(server, models):
+    graph = Graph()
+    loaded = graph.add("RePlanLoadPlanner", model_name="tiny_clip_l.safetensors", dtype="default")
+    graph.add("PreviewAny", source=loaded)
+    with pytest.raises(
+        PromptError,
+        match="RePlan Load Planner: 'tiny_clip_l.safetensors' is not a Qwen2.5-VL or Qwen3-VL model",
+    ):
+        server.run(graph)
+    graph = Graph()
+    clip = graph.add("CLIPLoader", clip_name="tiny_clip_l.safetensors", type="stable_diffusion")
+    graph.add("PreviewAny", source=graph.add("RePlanPlannerFromCLIP", clip=clip))
+    with pytest.raises(
+        PromptError, match="RePlan Planner from CLIP: this text encoder is a CLIPTextModel, which cannot plan"
+    ):
+        server.run(graph)
+
+
+def test_an_interruption_ends_it_in_the_middle_of_a_reply(server, models, blocks):
+    graph = Graph()
+    image = graph.add("LoadImage", image=blocks["left"])
+    graph.add("PreviewAny", source=planner_node(graph, models, image, "untrained", max_tokens=32768))
+    prompt_id = server.queue(graph)
+    deadline = time.monotonic() + 60
+    while not server.get("/queue")["queue_running"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1.5)  # into the reply, which would take minutes
+    server.post("/interrupt", {})
+    begun = time.monotonic()
+    with pytest.raises(PromptError, match="interrupted at RePlanPlanner"):
+        server.wait(prompt_id, 60)
+    assert time.monotonic() - begun < 20

@@ -1,0 +1,40 @@
+"""The toy world's models in ComfyUI: what its loaders make of them is what was trained, and the committed ones edit."""
+
+import pytest
+from replan.tools.toyworld import host_check, scoring, weights
+from replan.tools.toyworld.editing import Editing
+from replan.tools.toyworld.methods import METHODS
+
+SCENES, SEED = 20, 20
+
+
+@pytest.mark.parametrize("part", ["codec", "editor", "texts"])
+def test_comfyui_gives_what_was_trained(part, comfyui_dir):
+    off = {
+        "codec": host_check.codec_difference,
+        "editor": host_check.editor_difference,
+        "texts": lambda: host_check.text_difference(comfyui_dir),
+    }[part]()
+    assert off < host_check.TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def edits(server, models_dir, tmp_path_factory):
+    """Mean scores of the trained editor over held-out scenes, by method."""
+    weights.ensure(models_dir)
+    editing = Editing(server, tmp_path_factory.mktemp("toyworld"))
+    scores = {}
+    for name in ("plain", "replan"):
+        tasks = [editing.task(METHODS[name], SEED, index) for index in range(SCENES)]
+        scores[name] = scoring.mean(scoring.score(task, editing.run(METHODS[name], task).pixels) for task in tasks)
+    return scores
+
+
+def test_region_rules_leave_lookalikes_alone(edits):
+    assert edits["replan"].lookalikes_changed <= 0.15
+    assert edits["plain"].lookalikes_changed >= 0.8
+
+
+def test_region_rules_keep_what_lies_outside(edits):
+    assert edits["replan"].consistency_psnr >= 26
+    assert edits["replan"].consistency_psnr >= edits["plain"].consistency_psnr + 6

@@ -1,0 +1,113 @@
+/** The plan and its stored value: what is read comes back, what cannot be read is said. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { differences, emptyPlan, freshId, keptPixels, planToText, PlanProblem, readPlan, samePlan, stretched } from "../../web/js/editor/plan.js";
+import { forPrompt, FRESH, markOf, modeOf, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
+import { HOSTILE, ODD, planWith, region } from "./plans.js";
+
+const again = (plan) => readPlan(JSON.parse(JSON.stringify(plan)));
+
+test("every text comes back as it went in", () => {
+  for (const hint of [...HOSTILE, ...ODD]) {
+    const plan = planWith(region("r1", [1.25, 2, 30.5, 40], hint, { negative_hint: hint }));
+    assert.deepEqual(again(plan), plan);
+    assert.deepEqual(readStored(writeStored({ plan, about: FRESH, view: VIEW })).plan, plan);
+    assert.equal(readPlan(JSON.parse(planToText(plan))).regions[0].hint, hint);
+  }
+});
+
+test("half a character is replaced, a whole one stays", () => {
+  assert.equal(again(planWith(region("r1", [0, 0, 9, 9], "a\uD83Db"))).regions[0].hint, "a\uFFFDb");
+  assert.equal(again(planWith(region("r1", [0, 0, 9, 9], "\u{1F600}"))).regions[0].hint, "\u{1F600}");
+});
+
+test("unknown keys and masks are kept", () => {
+  const mask = { size: [2, 3], rle: [1, 2, 3] };
+  const plan = { ...planWith(region("a b", [0, 0, 9, 9], "", { mask, mine: { deep: [1] } })), other: 1.5 };
+  assert.deepEqual(again(plan), plan);
+});
+
+test("what is not there has its default, and a region without an id gets one", () => {
+  const plan = readPlan({ image_size: [10, 10], regions: [{ bbox_2d: [0, 0, 5, 5] }, { id: "r1", bbox_2d: [-3, 1, 12, 5] }] });
+  assert.deepEqual(plan.regions.map((one) => one.id), ["r2", "r1"]);
+  assert.deepEqual(plan.regions[1].bbox_2d, [0, 1, 10, 5]);
+  assert.equal(plan.global_prompt, "keep remaining part of image unchanged.");
+});
+
+for (const [name, change] of Object.entries({
+  "a later version": (plan) => ({ ...plan, version: 2 }),
+  "a version that is no number": (plan) => ({ ...plan, version: "1" }),
+  "no image size": ({ image_size, ...plan }) => plan,
+  "a size of fractions": (plan) => ({ ...plan, image_size: [1.5, 2] }),
+  "regions that are no list": (plan) => ({ ...plan, regions: {} }),
+  "a box of three numbers": (plan) => ({ ...plan, regions: [{ bbox_2d: [1, 2, 3] }] }),
+  "a box turned over": (plan) => ({ ...plan, regions: [{ bbox_2d: [9, 2, 3, 8] }] }),
+  "a box of texts": (plan) => ({ ...plan, regions: [{ bbox_2d: ["1", 2, 3, 8] }] }),
+  "a box outside": (plan) => ({ ...plan, regions: [{ bbox_2d: [700, 2, 800, 8] }] }),
+  "a hint that is no text": (plan) => ({ ...plan, regions: [region("r1", [0, 0, 5, 5], 7)] }),
+  "an id that no rule can name": (plan) => ({ ...plan, regions: [region("a|b", [0, 0, 5, 5])] }),
+  "two regions of one id": (plan) => ({ ...plan, regions: [region("a", [0, 0, 5, 5]), region("a", [0, 0, 6, 6])] }),
+  "an end before the start": (plan) => ({ ...plan, regions: [region("a", [0, 0, 5, 5], "", { start: 0.6, end: 0.4 })] }),
+  "a mask whose runs do not fill it": (plan) => ({ ...plan, regions: [region("a", [0, 0, 5, 5], "", { mask: { size: [2, 2], rle: [3] } })] }),
+  "a list": () => [1, 2],
+  "nothing": () => null,
+})) test(`a plan with ${name} is refused`, () => assert.throws(() => readPlan(change(planWith())), PlanProblem));
+
+test("a stored value that is broken or newer is refused, not emptied", () => {
+  for (const value of ["{", "[]", "7", '{"version": 2, "image_size": [1, 1], "regions": [], "editor": {"edited": true}}']) assert.throws(() => readStored(value), PlanProblem, value);
+});
+
+test("an untouched editor stores nothing, and the marker of a followed plan holds none", () => {
+  assert.equal(writeStored({ plan: null, about: FRESH, view: VIEW }), "");
+  assert.equal(readStored(writeStored({ plan: null, about: FRESH, view: { ...VIEW, dim: 0.5 } })).view.dim, 0.5);
+});
+
+test("a plan stored by hand, without the editor's key, counts as edited", () => {
+  assert.equal(readStored(JSON.stringify(planWith())).about.edited, true);
+});
+
+test("the prompt does not change with what is only looked at, nor with a plan that is only followed", () => {
+  const plan = planWith(region("r1", [0, 0, 9, 9]));
+  const stored = { plan, about: { ...FRESH, edited: true }, view: VIEW };
+  const looked = { plan: { ...plan, regions: [{ ...plan.regions[0], hidden: true, locked: true }] }, about: { ...stored.about, declined: "x", base: plan }, view: { ...VIEW, snap: true } };
+  assert.equal(forPrompt(stored, true), forPrompt(looked, true));
+  const followed = { plan, about: { ...FRESH, origin: "upstream" }, view: VIEW };
+  assert.equal(forPrompt(followed, true), forPrompt({ plan: null, about: FRESH, view: VIEW }, true));
+  assert.notEqual(forPrompt(followed, true), forPrompt(followed, false), "without upstream the shown plan is the plan");
+});
+
+test("the four modes", () => {
+  const plan = planWith(region("r1", [0, 0, 9, 9]));
+  const upstream = { ...FRESH, origin: "upstream" };
+  assert.equal(modeOf(emptyPlan(9, 9), FRESH).name, "baseline");
+  assert.equal(modeOf(plan, FRESH).name, "manual");
+  assert.equal(modeOf(plan, upstream).name, "planned");
+  assert.equal(modeOf(plan, { ...upstream, edited: true, base: plan }).name, "planned", "kept");
+  assert.equal(modeOf(plan, { ...upstream, edited: true, base: planWith() }).name, "corrected");
+});
+
+test("differences say what a person did, and nothing for the same plan", () => {
+  const before = planWith(region("a", [0, 0, 9, 9]), region("b", [1, 1, 5, 5]));
+  const after = planWith(region("c", [2, 2, 4, 4], "new"), region("a", [1, 0, 10, 9], "other"));
+  assert.deepEqual(differences(before, before), []);
+  assert.deepEqual(differences(before, after), [
+    "c added: new", "a box: [0, 0, 9, 9] -> [1, 0, 10, 9]", 'a hint: "hint of a" -> "other"', "b deleted: hint of b",
+  ]);
+  assert.deepEqual(differences(before, planWith(...[...before.regions].reverse())), ["regions are in another order"]);
+  assert.ok(samePlan(before, { ...before, reasoning: "thought more" }));
+  assert.notEqual(markOf(before), markOf(after));
+});
+
+test("ids do not clash, whatever was deleted", () => {
+  assert.equal(freshId(["r1", "r2"]), "r3");
+  assert.equal(freshId(["r2"]), "r1");
+  assert.equal(freshId([]), "r1");
+});
+
+test("a plan moves to another size by stretching, or by its pixels without losing a box", () => {
+  const plan = planWith(region("a", [60, 40, 120, 80]), region("b", [500, 300, 600, 400]));
+  assert.deepEqual(stretched(plan, 1200, 200).regions[0].bbox_2d, [120, 20, 240, 40]);
+  const cut = keptPixels(plan, 300, 200);
+  assert.deepEqual(cut.regions.map((one) => one.bbox_2d), [[60, 40, 120, 80], [200, 100, 300, 200]]);
+  assert.deepEqual(again(cut), cut);
+});

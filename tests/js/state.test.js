@@ -1,0 +1,175 @@
+/** The editor's state: edits, undo, what upstream may and may not do. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { History } from "../../web/js/common/history.js";
+import { EditorState } from "../../web/js/editor/state.js";
+import { FRESH, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
+import { planWith, region } from "./plans.js";
+
+const fresh = (follow) => new EditorState({ plan: null, about: FRESH, view: VIEW }, follow);
+const upstream = planWith(region("r1", [10, 10, 100, 100]), region("r2", [200, 50, 300, 200]));
+const other = planWith(region("r1", [20, 20, 100, 100], "another"));
+
+test("undo goes back step by step, redo forward, and a new step forgets what was undone", () => {
+  const history = new History(0, 3);
+  for (const value of [1, 2, 3, 4]) history.push(value);
+  assert.deepEqual([history.undo(), history.value], [true, 3]);
+  history.undo();
+  history.redo();
+  assert.equal(history.value, 3);
+  history.push(9);
+  assert.equal(history.canRedo, false);
+  while (history.undo());
+  assert.equal(history.value, 1, "only the last three steps are kept");
+});
+
+test("typing into one field is one step, until something else happens", () => {
+  const state = fresh();
+  const id = state.add([0, 0, 50, 50]);
+  for (const hint of ["a", "ab", "abc"]) state.setFields(id, { hint });
+  state.undo();
+  assert.equal(state.current.hint, "");
+  state.redo();
+  assert.equal(state.current.hint, "abc");
+  state.history.close();
+  state.setFields(id, { hint: "abcd" });
+  state.undo();
+  assert.equal(state.current.hint, "abc");
+});
+
+test("a cancelled drag leaves no step and no edit", () => {
+  const state = fresh();
+  const id = state.add([0, 0, 50, 50]);
+  const { past } = state.history;
+  const steps = past.length;
+  state.setBoxes(new Map([[id, [5, 5, 55, 55]]]), "drag 1");
+  state.cancel("drag 1");
+  assert.deepEqual(state.current.bbox_2d, [0, 0, 50, 50]);
+  assert.equal(state.history.past.length, steps);
+});
+
+test("locked regions stay where they are and cannot be deleted", () => {
+  const state = fresh();
+  const id = state.add([0, 0, 50, 50]);
+  state.toggle([id], "locked");
+  state.setBoxes(new Map([[id, [5, 5, 55, 55]]]));
+  state.remove([id]);
+  state.clear();
+  assert.deepEqual(state.plan.regions.map((one) => one.bbox_2d), [[0, 0, 50, 50]]);
+});
+
+test("a plan upstream is shown until the first edit, then it is offered and never applied", () => {
+  const state = fresh();
+  state.receive(upstream);
+  assert.equal(state.plan, upstream);
+  assert.equal(state.about.edited, false);
+  state.receive(other);
+  assert.equal(state.plan, other, "not edited: the new plan is shown");
+  state.setFields("r1", { hint: "mine" });
+  state.receive(upstream);
+  assert.equal(state.plan.regions[0].hint, "mine");
+  assert.equal(state.offer, upstream);
+  assert.deepEqual(state.changes, ['r1 hint: "another" -> "mine"']);
+  state.receive(other);
+  assert.equal(state.offer, null, "what the edits began with is no offer");
+});
+
+test("a declined plan is not offered again, another one is", () => {
+  const state = fresh();
+  state.receive(other);
+  state.setFields("r1", { hint: "mine" });
+  state.receive(upstream);
+  state.decline();
+  const reloaded = new EditorState(readStored(writeStored(state.stored)));
+  for (const one of [state, reloaded]) {
+    one.receive(upstream);
+    assert.equal(one.offer, null);
+    one.receive(planWith(region("z", [1, 1, 9, 9])));
+    assert.notEqual(one.offer, null);
+  }
+});
+
+test("taking the plan upstream again can be undone", () => {
+  const state = fresh();
+  state.receive(upstream);
+  state.remove(["r1"]);
+  state.takeUpstream();
+  assert.equal(state.plan, upstream);
+  assert.equal(state.about.edited, false);
+  state.undo();
+  assert.deepEqual(state.plan.regions.map((one) => one.id), ["r2"]);
+});
+
+test("always: upstream is shown and nothing can be changed, and the stored plan is not touched", () => {
+  const state = fresh();
+  state.add([0, 0, 50, 50]);
+  const { plan } = state;
+  state.setFollow("always");
+  state.receive(upstream);
+  assert.equal(state.plan, upstream);
+  state.remove(["r1"]);
+  state.add([0, 0, 9, 9]);
+  state.paste(other);
+  state.undo();
+  assert.equal(state.stored.plan, plan);
+  state.setFollow("until_edited");
+  assert.equal(state.plan, plan);
+});
+
+test("never: upstream is only offered", () => {
+  const state = fresh("never");
+  state.receive(upstream);
+  assert.equal(state.plan.regions.length, 0);
+  assert.equal(state.offer, upstream);
+  state.takeUpstream();
+  assert.equal(state.about.edited, true, "taken, it stays");
+});
+
+test("a kept plan stays when upstream changes", () => {
+  const state = fresh();
+  state.receive(upstream);
+  state.keep();
+  state.receive(other);
+  assert.equal(state.plan, upstream);
+});
+
+test("boxes drawn before an image was seen move onto it with their undo", () => {
+  const state = fresh();
+  state.add([0, 0, 512, 512]);
+  state.add([512, 512, 1024, 1024]);
+  state.seeImage([600, 400]);
+  assert.deepEqual(state.plan.regions[1].bbox_2d, [300, 200, 600, 400]);
+  state.undo();
+  assert.deepEqual(state.plan.image_size, [600, 400]);
+  assert.deepEqual(state.plan.regions.map((one) => one.bbox_2d), [[0, 0, 300, 200]]);
+  state.seeImage([100, 100]);
+  assert.deepEqual(state.plan.image_size, [600, 400], "only a size that was assumed gives way");
+});
+
+test("deleting a region in the middle leaves the others' ids alone, and selection follows", () => {
+  const state = new EditorState({ plan: planWith(region("a", [0, 0, 9, 9]), region("b", [0, 0, 8, 8]), region("c", [0, 0, 7, 7])), about: FRESH, view: VIEW });
+  state.select(["a", "b"]);
+  state.remove(["b"]);
+  assert.deepEqual(state.plan.regions.map((one) => one.id), ["a", "c"]);
+  assert.deepEqual(state.selection, ["a"]);
+  state.duplicate(["a"]);
+  assert.deepEqual(state.plan.regions.map((one) => one.id), ["a", "c", "r3"]);
+  state.reorder("r3", -5);
+  assert.deepEqual(state.plan.regions.map((one) => one.id), ["r3", "a", "c"]);
+});
+
+test("a stored value that cannot be read blocks every change", () => {
+  const state = fresh();
+  state.blocked = true;
+  state.add([0, 0, 9, 9]);
+  state.receive(upstream);
+  state.seeImage([9, 9]);
+  assert.equal(state.stored.plan, null);
+});
+
+test("view settings are stored and are no edit", () => {
+  const state = fresh();
+  state.setView({ snap: true });
+  assert.equal(state.about.edited, false);
+  assert.equal(readStored(writeStored(state.stored)).view.snap, true);
+});

@@ -1,0 +1,187 @@
+"""The linter's findings: each failure seen in the field is found, ordinary plans are left alone."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replan.planner import lint as linter
+from replan.planner.build import plan_from_text
+from replan.planner.lint import MOST_REGIONS, ask_again, lint
+from replan.planner.overlap import iou, share_inside
+from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
+from replan.planner.report import describe_plan
+
+SIZE = (640, 480)
+HAT, DOG, CUP = (10, 10, 110, 90), (300, 100, 500, 400), (200, 300, 280, 380)
+
+
+def plan(*regions, prompt=KEEP_UNCHANGED, size=SIZE):
+    """regions: (box, hint) or (box, hint, label)."""
+    made = [
+        Region(f"r{number}", box, hint, extra={"label": more[0]} if more else {})
+        for number, (box, hint, *more) in enumerate(regions, 1)
+    ]
+    return RegionPlan(size, prompt, tuple(made))
+
+
+def rules(made, instruction=""):
+    return {finding.rule for finding in lint(made, instruction)}
+
+
+ORDINARY = [
+    (plan((HAT, "the hat is red")), "make the hat red"),
+    (plan((HAT, "the hat is red"), (DOG, "keep this dog unchanged")), "make the hat red"),
+    (plan(prompt="the whole scene at dusk"), "make it evening"),
+    (plan((HAT, "a gold ring lies here"), prompt="warm evening light"), "add a ring and make it evening"),
+    (plan((DOG, "add a red ball in front of the bench")), "add a ball"),
+    (
+        plan((HAT, "the hat is red"), (DOG, "add a collar to the dog", "dog")),
+        "red hat, and a collar for the dog",
+    ),
+    (plan((DOG, "keep the dog but make its fur black")), "a black dog"),
+    (plan((HAT, "replace the hat with a crown")), "replace the hat with a crown"),
+    (plan((HAT, "a crown in the place of the hat")), "swap the hat for a crown"),
+    (plan((HAT, "keep this hat unchanged")), "keep the hat as it is"),
+    (plan(((10, 10, 330, 300), "a large oak"), ((200, 200, 500, 470), "a pond")), "an oak and a pond"),
+]
+
+
+@pytest.mark.parametrize(
+    ("made", "instruction"), ORDINARY, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_an_ordinary_plan_has_no_finding(made, instruction):
+    assert [str(finding) for finding in lint(made, instruction)] == []
+    assert ask_again(lint(made, instruction), made.warnings) == ""
+
+
+DOUBTFUL = [
+    ("template_echo", plan((HAT, "the hint of this region")), "", True),
+    ("template_echo", plan((HAT, "...")), "", True),
+    ("template_echo", plan((HAT, "red"), prompt="The edit of the whole image"), "", True),
+    ("same_box", plan((HAT, "the hat is red"), ((11, 10, 111, 91), "the dog is black")), "", True),
+    ("same_box", plan((HAT, "the hat is red"), (HAT, "The hat is red.")), "", True),
+    ("contained", plan((DOG, "a black dog"), ((350, 150, 400, 200), "a green collar")), "", False),
+    (
+        "only_keeps",
+        plan((HAT, "keep this hat unchanged"), (DOG, "leave the dog as it is")),
+        "remove the hat",
+        True,
+    ),
+    ("only_keeps", plan((HAT, "\u4fdd\u6301\u5e3d\u5b50\u4e0d\u53d8")), "\u53bb\u6389\u5e3d\u5b50", True),
+    ("only_keeps", plan((HAT, "keep this hat unchanged")), "", False),
+    ("changes_nothing", plan(), "make the hat red", True),
+    ("changes_nothing", plan(), "", True),
+    ("changes_nothing", plan(), "keep everything as it is", False),
+    ("hint_in_global", plan((HAT, "the hat is red"), prompt="At dusk. The hat is red."), "", True),
+    (
+        "hint_in_global",
+        plan((HAT, "a shiny golden spoon"), prompt="evening, with a golden and shiny spoon"),
+        "",
+        False,
+    ),
+    ("tiny", plan(((10, 10, 14, 300), "a red line")), "", False),
+    ("tiny", plan(((10, 10, 20, 20), "a red dot")), "", False),
+    ("huge", plan(((0, 0, 640, 470), "snow everywhere")), "", False),
+    ("off_image", plan(((-20, 10, 110, 90), "a red hat")), "", False),
+    ("no_hint", plan((HAT, " "), (DOG, "a black dog")), "", True),
+    ("long_hint", plan((HAT, "a " + "very " * 50 + "red hat")), "", False),
+    (
+        "too_many",
+        plan(*[((20 * n, 10, 20 * n + 90, 200), f"lamp number {n}") for n in range(MOST_REGIONS + 1)]),
+        "",
+        True,
+    ),
+    ("add_on_existing", plan((DOG, "a black dog"), ((310, 110, 490, 380), "add a red ball")), "", True),
+    ("add_on_existing", plan((DOG, "add a red ball", "the dog")), "", True),
+    ("small_to_add", plan(((200, 300, 230, 330), "add a tall tree")), "", False),
+    ("replace_as_add", plan((HAT, "add a crown")), "replace the hat with a crown", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "made", "instruction", "serious"),
+    DOUBTFUL,
+    ids=[f"{number} {row[0]}" for number, row in enumerate(DOUBTFUL)],
+)
+def test_a_doubtful_plan_is_found_and_said_with_what_to_do(rule, made, instruction, serious):
+    found = [finding for finding in lint(made, instruction) if finding.rule == rule]
+    assert len(found) == 1
+    text = str(found[0])
+    assert "; " in text and found[0].do
+    assert all(f"'{identity}'" in text for identity in found[0].regions[:2]) or rule in (
+        "only_keeps",
+        "too_many",
+        "replace_as_add",
+    )
+    assert set(found[0].regions) <= set(made.ids)
+    assert found[0].serious == serious
+    assert bool(ask_again(found)) == serious
+    assert f"Check: {text}" in describe_plan(made, findings=lint(made, instruction))
+
+
+def test_every_rule_of_the_linter_is_tested():
+    source = Path(linter.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r'Finding\(\s+"(\w+)"', source)) == {row[0] for row in DOUBTFUL}
+
+
+def test_twelve_regions_are_not_too_many():
+    lamps = [((20 * n, 10, 20 * n + 90, 200), f"lamp number {n}") for n in range(12)]
+    assert "too_many" not in rules(plan(*lamps))
+    assert MOST_REGIONS == 12
+
+
+def test_serious_findings_come_first():
+    made = plan(((10, 10, 14, 300), "a red line"), (HAT, ""))
+    assert [finding.serious for finding in lint(made)] == [True, False]
+
+
+def test_what_the_model_is_told_speaks_of_hints_and_not_of_ids():
+    told = ask_again(lint(plan((HAT, "the hat is red"), (HAT, "the dog is black"))))
+    assert '"the hat is red" and "the dog is black"' in told
+    assert "r1" not in told
+    assert told.startswith("- ")
+
+
+def test_what_was_lost_in_reading_is_asked_for_again_once():
+    reply = '<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 2, 3], "hint": "a"}, {"bbox_2d": [1, 2, 3], "hint": "b"}, {"hint": "c"}, {"bbox_2d": [10, 20, 300, 400], "hint": "a red h'
+    made = plan_from_text(reply, SIZE)
+    told = ask_again(lint(made, "make the hat red"), made.warnings).splitlines()
+    assert len(told) == len(set(told))
+    assert any("broke off" in line for line in told)
+    assert any("four numbers" in line for line in told)
+    assert any("no box" in line for line in told)
+    with pytest.raises(PlanError) as caught:
+        plan_from_text("I cannot do that.", SIZE)
+    assert "holds no plan" in ask_again((), [str(caught.value)])
+    assert "Plan from Boxes" not in ask_again((), [str(caught.value)])
+
+
+BOX = st.tuples(st.floats(0, 600), st.floats(0, 400), st.floats(1, 600), st.floats(1, 400)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+
+
+@given(BOX, BOX)
+def test_overlap_is_symmetric_within_bounds_and_whole_with_itself(first, second):
+    assert iou(first, second) == pytest.approx(iou(second, first))
+    assert -1e-9 <= iou(first, second) <= share_inside(first, second) + 1e-9 <= 1 + 2e-9
+    assert iou(first, first) == pytest.approx(1) == share_inside(first, first)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(BOX, st.text(max_size=30)), max_size=20), st.text(max_size=40), st.text(max_size=40)
+)
+def test_any_plan_can_be_checked(items, prompt, instruction):
+    surrogates = any(
+        "\ud800" <= char <= "\udfff" for text in (prompt, *(hint for _, hint in items)) for char in text
+    )
+    if surrogates:
+        return
+    made = RegionPlan(
+        (1300, 900), prompt, tuple(Region(f"r{n}", box, hint) for n, (box, hint) in enumerate(items))
+    )
+    for finding in lint(made, instruction):
+        assert str(finding)

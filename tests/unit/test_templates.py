@@ -1,0 +1,262 @@
+"""Templates: what each asks for, the three layouts, a user's own file, and that a value is never more than text."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from replan.planner.blocks import find_blocks
+from replan.planner.build import read_plan
+from replan.planner.coordinates import CHOICES as COORDINATES
+from replan.planner.items import ECHOED_HINTS
+from replan.planner.lint import lint
+from replan.planner.plan import KEEP_UNCHANGED, PlanError
+from replan.planner.reply_texts import ECHOED_PROMPTS
+from replan.planner.templates import (
+    CHOICES,
+    LAYOUTS,
+    Message,
+    Part,
+    Template,
+    as_two_texts,
+    ask_again_messages,
+    coordinates_in_words,
+    load_template,
+    planner_messages,
+    second_look_messages,
+)
+
+PLANS = [name for name, (plans, _) in CHOICES.items() if plans]
+TAGS = {
+    "edit": ["think", "gen_image", "region"],
+    "edit_no_reasoning": ["gen_image", "region"],
+    "hypothetical": ["think", "family", "outcome", "gen_image", "region"],
+    "context": ["scene", "think", "gen_image", "region"],
+    "unified": [
+        "think",
+        "gen_image",
+        "answer",
+        "think",
+        "gen_image",
+        "region",
+        "answer",
+        "think",
+        "region",
+        "answer",
+    ],
+    "detection": ["think", "region", "answer"],
+}
+KEYS = {
+    "edit": "hint",
+    "edit_no_reasoning": "hint",
+    "hypothetical": "hint",
+    "context": "hint",
+    "unified": "hint",
+    "detection": "label",
+}
+WISH = "make the {hat} red {{hint}} %s \\1 <region>"
+
+
+def text_of(messages):
+    return "\n".join(message.text for message in messages)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_planning_template_shows_its_tags_in_order_and_asks_for_measured_boxes(name):
+    template = load_template(name)
+    assert re.findall(r"^<(\w+)>", template.text, re.MULTILINE) == TAGS[name]
+    assert "{{coordinates}}" in template.text
+    shown = find_blocks(template.text, []).regions
+    assert shown and all(f'"{KEYS[name]}"' in region or '"label"' in region for region in shown)
+    # No number that a model could copy for a box.
+    assert not re.search(r"\[\s*\d", template.text)
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "detection"])
+def test_a_planning_template_has_the_published_rules(name):
+    text = load_template(name).text
+    assert KEEP_UNCHANGED.rstrip(".") in text
+    assert "[]" in text
+    assert "unchanged" in text
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_template_given_back_as_the_reply_is_seen_through(name):
+    plan, _ = read_plan(text_of(planner_messages(load_template(name), "make it red")), (644, 476))
+    assert plan.regions == ()
+    assert plan.global_prompt == KEEP_UNCHANGED
+    assert any("instructions" in warning or "not a finite number" in warning for warning in plan.warnings)
+    assert [finding.rule for finding in lint(plan)] == ["changes_nothing"]
+
+
+def test_every_phrase_that_counts_as_copied_stands_in_a_template():
+    text = " ".join(load_template(name).text for name in CHOICES).casefold()
+    published = {"global edit instruction", "detailed prompt for the image generator"}
+    for phrase in (*ECHOED_HINTS, *ECHOED_PROMPTS):
+        assert phrase in text or phrase in published, phrase
+
+
+def test_hypothetical_instructions_are_labelled_with_the_four_kinds_of_reasoning():
+    text = load_template("hypothetical").text
+    assert re.findall(r"^ +(\w+):", text, re.MULTILINE) == ["physical", "temporal", "causal", "story"]
+
+
+# ---- layouts ------------------------------------------------------------------------------------------------
+
+
+def test_the_inference_layout_is_one_turn_of_picture_template_and_instruction():
+    (message,) = planner_messages(
+        load_template("edit"), f" {WISH} ", coordinates_in_words("pixels", (640, 420))
+    )
+    picture, text = message.parts
+    assert (message.role, picture) == ("user", Part.PICTURE)
+    assert text.endswith(f"\n{WISH}")
+    assert "640 pixels wide and 420 pixels high" in text
+    assert "{{coordinates}}" not in text
+
+
+def test_the_training_layout_has_the_picture_before_the_instruction():
+    (message,) = planner_messages(load_template("edit"), WISH, layout="training")
+    before, picture, after = message.parts
+    assert picture is Part.PICTURE
+    assert after == f"\n{WISH}"
+    assert before.endswith("The user's instruction:")
+
+
+def test_the_system_layout_has_the_template_as_the_system_message():
+    system, user = planner_messages(load_template("edit"), WISH, layout="system")
+    assert (system.role, user) == ("system", Message("user", (Part.PICTURE, WISH)))
+    assert as_two_texts((system, user)) == (system.text, WISH)
+    assert as_two_texts(planner_messages(load_template("edit"), WISH))[0] == ""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rephrasing_is_asked_without_the_picture(layout):
+    messages = planner_messages(load_template("rephrase"), WISH, layout=layout)
+    assert not any(Part.PICTURE in message.parts for message in messages)
+    assert text_of(messages).count(WISH) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_template_says_the_instruction_in_every_layout(name, layout):
+    messages = planner_messages(load_template(name), WISH, "Count paces.", layout)
+    said = text_of(messages)
+    assert said.count(WISH) == 1 + (name == "scene" and layout == "system")
+    assert ("Count paces." in said) == CHOICES[name][0]
+    assert said.replace(WISH, "").count("{{") == 0
+    assert sum(part is Part.PICTURE for message in messages for part in message.parts) == CHOICES[name][1]
+
+
+def test_an_empty_instruction_and_an_unknown_layout_or_template_are_refused():
+    with pytest.raises(PlanError, match="instruction is empty"):
+        planner_messages(load_template("edit"), " \n")
+    with pytest.raises(PlanError, match="inference, training, system"):
+        planner_messages(load_template("edit"), "x", layout="chat")
+    with pytest.raises(PlanError, match="no template 'edits'.*edit_no_reasoning"):
+        load_template("edits")
+
+
+# ---- a user's own -------------------------------------------------------------------------------------------
+
+
+def test_a_users_template_without_a_mark_is_followed_by_the_instruction_as_published():
+    template = load_template("mine.txt", "\ufeffPlan this edit:\r\n")
+    assert template == Template("mine.txt", "Plan this edit:", True, True)
+    assert planner_messages(template, "red hat")[0].text == "Plan this edit:\nred hat"
+
+
+@pytest.mark.parametrize(
+    "mark", ["{{instruction}}", "{{ instruction }}", "{{ content | trim }}", "{{content}}"]
+)
+def test_a_users_template_puts_the_instruction_where_its_mark_is(mark):
+    template = load_template("mine.txt", f"Wish: {mark}. Now plan.")
+    assert planner_messages(template, WISH)[0].text == f"Wish: {WISH}. Now plan."
+    assert planner_messages(template, WISH, layout="training")[0].parts == (
+        "Wish:",
+        Part.PICTURE,
+        f"\n{WISH}. Now plan.",
+    )
+    assert planner_messages(template, WISH, layout="system")[0].text == f"Wish: {WISH}. Now plan."
+
+
+def test_a_file_named_like_one_of_the_packs_is_that_kind_of_template():
+    assert load_template("rephrase", "Say it shorter.") == Template(
+        "rephrase", "Say it shorter.", False, False
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        (" \n ", "is empty"),
+        ("{{instuction}}", "{{instuction}}, which stands for nothing"),
+        ("{{question}}", "the marks are {{instruction}}, {{coordinates}}"),
+        ("{instruction}", "'{instruction}', which is not a mark"),
+        ("Do {prompt} now", "'{prompt}', which is not a mark"),
+        ("{{ instruction.__class__ }}", "is not a mark"),
+        ("{{ instruction | upper }}", "is not a mark"),
+        ("{% for a in b %}", "is not a mark"),
+        ("{{", "is not a mark"),
+        ("x" * 200_001, "200001 characters"),
+        ("a\0b", "not a text file"),
+    ],
+)
+def test_a_users_template_with_a_mistake_is_refused_by_name(text, says):
+    with pytest.raises(PlanError, match="the template 'mine.txt'") as caught:
+        load_template("mine.txt", text)
+    assert says in str(caught.value)
+
+
+def test_json_and_sets_in_a_users_template_are_no_marks():
+    text = 'Write {"bbox_2d": [x1, y1, x2, y2], "hint": "a"} and {1} or { a } or {}.'
+    assert load_template("mine.txt", text).text == text
+
+
+def test_a_template_for_a_second_look_needs_its_mark():
+    with pytest.raises(PlanError, match="'second_look' does not hold {{hint}}"):
+        load_template("second_look", "Is this it?")
+    with pytest.raises(PlanError, match="'ask_again' does not hold {{findings}}"):
+        load_template("ask_again", "Once more.")
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_a_value_is_put_in_as_it_is_and_never_searched(instruction, coordinates):
+    template = load_template("mine.txt", "A {{coordinates}} B {{instruction}} C")
+    if instruction.strip():
+        assert (
+            planner_messages(template, instruction, coordinates)[0].text
+            == f"A {coordinates} B {instruction.strip()} C"
+        )
+
+
+# ---- what is asked besides ----------------------------------------------------------------------------------
+
+
+def test_a_second_look_shows_the_hint_the_instruction_and_the_picture():
+    (message,) = second_look_messages(
+        load_template("second_look"), "a golden spoon", WISH, coordinates_in_words("seen_pixels")
+    )
+    assert message.parts[0] is Part.PICTURE
+    assert "a golden spoon" in message.text and WISH in message.text and "as you see it" in message.text
+
+
+def test_asking_again_keeps_the_conversation_and_says_what_was_wrong():
+    asked = planner_messages(load_template("edit"), "red hat")
+    again = ask_again_messages(
+        load_template("ask_again"), asked, "<region>[]</region>", "- The plan changes nothing."
+    )
+    assert again[: len(asked)] == asked
+    assert [message.role for message in again[len(asked) :]] == ["assistant", "user"]
+    assert "- The plan changes nothing." in again[-1].text
+    assert Part.PICTURE not in again[-1].parts
+
+
+def test_every_choice_of_coordinates_has_its_words():
+    said = {choice: coordinates_in_words(choice, (640, 420)) for choice in COORDINATES}
+    assert "0 to 1000" in said["relative_1000"] and "y1" not in said["relative_1000"]
+    assert "[y1, x1, y2, x2]" in said["relative_1000_y_first"]
+    assert "0 to 1 " in said["relative_1"]
+    assert said["auto"] == said["seen_pixels"] == said["pixels"]
+    assert "wide" not in coordinates_in_words("pixels")

@@ -1,0 +1,80 @@
+"""Scores of toy edits: the exact target is perfect, and each way to fail shows in the score that is named for it."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE
+from replan.tools.toyworld.scoring import CAP, WORST, Scores, mean, outside_regions, score
+from replan.tools.toyworld.tasks import CHANGES, held_out_task
+
+few = settings(max_examples=25, deadline=None)
+tasks = st.builds(
+    lambda offset, kind, regions: held_out_task(HELD_OUT_SEEDS[offset], SIZE, kind, True, regions=regions),
+    st.integers(0, 10**6),
+    st.sampled_from(CHANGES),
+    st.integers(1, 3),
+)
+
+
+@few
+@given(tasks)
+def test_what_was_meant_is_perfect(task):
+    best = score(task, task.wanted.pixels)
+    assert best == Scores(1, 1, CAP, 0, 0, 1, 1)
+
+
+@few
+@given(tasks)
+def test_an_unchanged_picture_misses_the_target_and_nothing_else(task):
+    same = score(task, task.scene.pixels)
+    assert (same.target, same.effect, same.lookalikes_changed, same.outside_changed) == (0, 0, 0, 0)
+    assert same.overall == pytest.approx(1 / 3)
+    assert same.weighted == 0
+
+
+@few
+@given(st.integers(0, 10**6), st.sampled_from(CHANGES))
+def test_the_words_alone_change_lookalikes_and_what_lies_outside(offset, kind):
+    task = held_out_task(HELD_OUT_SEEDS[offset], SIZE, kind, True)
+    literal = score(task, task.literal.pixels)
+    assert (literal.target, literal.effect, literal.lookalikes_changed) == (1, 1, 1)
+    moved = (task.literal.pixels != task.scene.pixels).any(-1) & outside_regions(task)
+    assert (literal.consistency_psnr < CAP) == moved.any()
+
+
+def test_a_wrong_change_reaches_the_target_without_the_effect():
+    task = held_out_task(HELD_OUT_SEEDS[4], SIZE, "recolour", True)
+    result = task.scene.pixels.copy()
+    result[task.scene.mask(0)] = 255 - task.wanted.pixels[task.wanted.mask(0)].mean(0).astype(np.uint8)
+    wrong = score(task, result)
+    assert (wrong.target, wrong.effect) == (1, 0)
+    assert wrong.weighted < wrong.overall
+
+
+def test_consistency_falls_with_noise_outside_and_not_with_noise_inside():
+    task = held_out_task(HELD_OUT_SEEDS[9], SIZE, "recolour", True)
+    noise = np.random.RandomState(0).randint(-90, 91, task.scene.pixels.shape)
+    noisy = np.clip(task.wanted.pixels + noise, 0, 255).astype(np.uint8)
+    outside = outside_regions(task)[..., None]
+    without = score(task, np.where(outside, task.wanted.pixels, noisy))
+    within = score(task, np.where(outside, noisy, task.wanted.pixels))
+    assert without.consistency_psnr == CAP
+    assert WORST - 3 < within.consistency_psnr < 20
+    assert within.outside_changed > 0.3 > without.outside_changed
+
+
+def test_the_mean_leaves_scenes_without_lookalikes_out():
+    rows = [Scores(1, 1, 30, 0, 1, 1, 1), Scores(0, 0, 20, 0.5, math.nan, 0, 0)]
+    assert mean(rows) == Scores(0.5, 0.5, 25, 0.25, 1, 0.5, 0.5)
+    assert math.isnan(mean(rows[1:]).lookalikes_changed)
+    with pytest.raises(ValueError, match="no scores"):
+        mean([])
+
+
+def test_a_picture_of_another_size_is_refused():
+    task = held_out_task(HELD_OUT_SEEDS[9], SIZE, "recolour", True)
+    with pytest.raises(ValueError, match="the scene"):
+        score(task, task.wanted.pixels[::2])

@@ -1,0 +1,109 @@
+"""The toy world's files: texts, latents and weights that are checked, made once, and made again when broken."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from replan.tools.toyworld import latents, weights
+from replan.tools.toyworld.editor import TEXT, make_editor, velocity
+from replan.tools.toyworld.host_check import randomised
+from replan.tools.toyworld.latents import FIRST, SHARD, Latents
+from replan.tools.toyworld.texts import LENGTH, ORDERED, TextEncoder
+from replan.tools.toyworld.train import newest_comfyui
+from replan.tools.toyworld.weights import HASHES, WeightsError, checked, publish
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return TextEncoder(Path(os.environ.get("REPLAN_COMFYUI") or newest_comfyui()))
+
+
+def test_equal_tokens_counted_once_give_the_same_velocity(encoder):
+    programs = [("make the red circle blue", "remove every star"), ("",)]
+    together = encoder.together(programs)
+    assert together.features.shape[:2] == together.counts.shape == (2, 2 * (ORDERED + 1))
+    assert together.counts.sum(1).tolist() == [2 * LENGTH, LENGTH]
+    model = randomised(make_editor(0), 0).eval()
+    generator = torch.Generator().manual_seed(0)
+    noisy, reference = torch.randn(2, 2, 16, 4, 6, generator=generator)
+    sigma = torch.tensor([0.8, 0.3])
+    with torch.no_grad():
+        once = velocity(model, noisy, reference, together.features, sigma, together.counts)
+        for row, texts in enumerate(programs):
+            parts = [encoder.encode(text) for text in texts]
+            full = torch.cat([torch.repeat_interleave(p.features, p.counts.long(), 0) for p in parts])[None]
+            one = slice(row, row + 1)
+            spelled_out = velocity(model, noisy[one], reference[one], full, sigma[one])
+            assert torch.allclose(once[one], spelled_out, atol=2e-5)
+    assert once.std() > 0.1
+
+
+def test_words_stay_apart_and_order_counts(encoder):
+    one, other = (encoder.encode(f"make the {colour} circle blue").features for colour in ("red", "green"))
+    differ = (one - other).abs().amax(1) > 0.1
+    assert differ.tolist() == [place == 3 for place in range(len(one))]
+    assert abs(float(torch.cosine_similarity(one[3], other[3], 0))) < 0.35
+    ab, ba = (encoder.encode(text).features for text in ("star circle", "circle star"))
+    assert (ab - ba).abs().max() > 0.1
+    with pytest.raises(ValueError, match="at most 77 tokens"):
+        encoder.encode("red " * 90)
+
+
+def pool(folder, key="k", calls=None):
+    def encode(pictures):
+        if calls is not None:
+            calls.append(len(pictures))
+        return torch.nn.functional.avg_pool2d(pictures, 8).repeat(1, 6, 1, 1)[:, :16]
+
+    return Latents(folder, 1, 64, most=6, every=10, encode=encode, key=key)
+
+
+def test_latents_are_made_once_and_a_step_always_draws_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "SHARD", 4)
+    calls = []
+    first = pool(tmp_path, calls=calls).batch(3, 5)
+    assert calls and first.sources.shape == first.targets.shape == (5, 16, 8, 8)
+    made = len(calls)
+    again = pool(tmp_path, calls=calls).batch(3, 5)
+    assert len(calls) == made
+    assert torch.equal(first.targets, again.targets) and first.texts == again.texts
+    later = pool(tmp_path, calls=calls)
+    later.batch(1000, 5)
+    assert len(later._shards) == 6 and len(calls) > made
+    assert FIRST < 6 <= SHARD
+
+
+def test_a_broken_or_foreign_shard_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "SHARD", 4)
+    before = pool(tmp_path).batch(0, 4)
+    file = tmp_path / "shard_000.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    calls = []
+    assert torch.equal(pool(tmp_path, calls=calls).batch(0, 4).targets, before.targets)
+    assert len(calls) == 2  # the scenes of one shard
+    pool(tmp_path, key="another codec", calls=calls).batch(0, 4)
+    assert len(calls) == 2 + 2 * FIRST
+
+
+def test_weights_are_what_the_repository_says(tmp_path):
+    trained = tmp_path / weights.EDITOR
+    trained.write_bytes(b"weights")
+    publish([trained], tmp_path / "w")
+    assert checked(weights.EDITOR, tmp_path / "w").read_bytes() == b"weights"
+    (tmp_path / "w" / weights.EDITOR).write_bytes(b"weight")
+    with pytest.raises(WeightsError, match=r"cut off or changed \(6 bytes\)"):
+        checked(weights.EDITOR, tmp_path / "w")
+    (tmp_path / "w" / weights.EDITOR).unlink()
+    with pytest.raises(WeightsError, match="is missing"):
+        checked(weights.EDITOR, tmp_path / "w")
+    (tmp_path / "w" / HASHES).write_text(json.dumps({}))
+    with pytest.raises(WeightsError, match="does not say"):
+        checked(weights.EDITOR, tmp_path / "w")
+
+
+def test_the_text_width_is_the_editors():
+    from replan.tools.toyworld import texts
+
+    assert texts.WIDTH == TEXT

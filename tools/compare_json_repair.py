@@ -1,0 +1,57 @@
+"""Read the tests' corpus of broken replies with the pack's own reader of loose JSON and with the package json-repair.
+
+    python tools/compare_json_repair.py      (needs `pip install json-repair`)
+
+Both stand behind the same finding of tags and the same reading of items, so what differs is the repair of JSON alone. The
+last column leaves what is told aside, for json-repair tells nothing in a person's words. Figures: docs/replies.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+
+import conftest  # noqa: E402, F401  (makes the checkout importable as `replan`)
+import json_repair  # noqa: E402
+from replan.planner import reply  # noqa: E402
+from replan.planner.loose_json import Loose  # noqa: E402
+from reply_corpus import Case, load_corpus  # noqa: E402
+from test_reply_corpus import differences  # noqa: E402
+
+
+def repaired(text: str, start: int = 0) -> Loose:
+    """What json-repair makes of a text, as this pack's reader would give it."""
+    value = json_repair.loads(text[start:])
+    return Loose([value] if isinstance(value, (dict, list)) and value != "" else [], (), len(text))
+
+
+def wrong(cases: list[Case]) -> tuple[list[str], float]:
+    """The cases read otherwise than a person would, what is told aside, and the seconds it took."""
+    began = time.perf_counter()
+    found = [
+        str(case) for case in cases if any(not one.startswith("no warning") for one in differences(case))
+    ]
+    return found, time.perf_counter() - began
+
+
+def main() -> None:
+    cases = load_corpus()
+    own, own_time = wrong(cases)
+    reply.find_values = reply.read_values = repaired
+    other, other_time = wrong(cases)
+    print(
+        f"{len(cases)} replies; wrong: own reader {len(own)} ({own_time:.2f} s), json-repair {len(other)} ({other_time:.2f} s)"
+    )
+    for kind, number in sorted(Counter(name.split(":")[0] for name in other).items()):
+        print(f"  {kind}: {number} of {sum(case.kind == kind for case in cases)}")
+    if "-v" in sys.argv:
+        print("\n".join(other))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Training samples of the editor as latents: each shard of samples is encoded once, kept in the run's folder, and
+used again and again with fresh noise. Encoding a picture costs more than a step of training on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .samples import sample
+from .scenes import random_state
+
+SHARD = 512  # samples in a shard
+VARIANTS = 2  # programs on each scene, which share the scene's latent
+FIRST = 4  # shards to begin with
+
+
+class Batch(NamedTuple):
+    """sources, targets: (B, 16, h, w), the scenes before and after. texts: the instructions of each sample."""
+
+    sources: torch.Tensor
+    targets: torch.Tensor
+    texts: list[tuple[str, ...]]
+
+
+class Latents:
+    """The pool that steps draw from. It grows by a shard every `every` steps until it has `most`.
+
+    encode: pictures (B, 3, size, size) in 0..1 to latents. key: what the latents depend on besides the run's seed
+    and size (the codec's hash); shards made with another key are made again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: int,
+        size: int,
+        most: int,
+        every: int,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        key: str,
+    ) -> None:
+        self.folder, self.run, self.size, self.most, self.every, self.encode = (
+            folder,
+            run,
+            size,
+            most,
+            every,
+            encode,
+        )
+        self.key = f"{key} {run} {size} {SHARD} {VARIANTS}"
+        self._shards: list[Batch] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def batch(self, step: int, count: int) -> Batch:
+        """The samples of a step: the same ones whenever it is asked for."""
+        shards = min(self.most, FIRST + step // self.every)
+        while len(self._shards) < shards:
+            self._shards.append(self._shard(len(self._shards)))
+        picks = random_state(self.run, f"step {step}").randint(0, shards * SHARD, count)
+        rows = [(self._shards[pick // SHARD], pick % SHARD) for pick in picks]
+        return Batch(
+            torch.stack([shard.sources[row // VARIANTS] for shard, row in rows]).float(),
+            torch.stack([shard.targets[row] for shard, row in rows]).float(),
+            [shard.texts[row] for shard, row in rows],
+        )
+
+    def _shard(self, index: int) -> Batch:
+        """Shard `index`, from its file or made anew. Its sources are one per scene: SHARD / VARIANTS."""
+        file = self.folder / f"shard_{index:03}.safetensors"
+        try:
+            with safe_open(file, "pt") as kept:
+                if kept.metadata()["key"] == self.key:
+                    texts = [tuple(row) for row in json.loads(kept.metadata()["texts"])]
+                    return Batch(kept.get_tensor("sources"), kept.get_tensor("targets"), texts)
+        except (OSError, SafetensorError, KeyError):
+            pass  # not there, or cut off: it can always be made again
+        shard = self._made(index)
+        unfinished = file.with_suffix(".part")
+        tensors = {"sources": shard.sources, "targets": shard.targets}
+        save_file(tensors, unfinished, metadata={"key": self.key, "texts": json.dumps(shard.texts)})
+        os.replace(unfinished, file)
+        return shard
+
+    def _made(self, index: int) -> Batch:
+        scenes = SHARD // VARIANTS
+        sources, targets, texts = [], [], []
+        for number in range(index * scenes, (index + 1) * scenes):
+            made = [sample(self.run, number, self.size, variant) for variant in range(VARIANTS)]
+            pictures = torch.from_numpy(np.stack((made[0].source, *(one.target for one in made))))
+            latents = self.encode(pictures.movedim(-1, 1).float() / 255).to("cpu", torch.float16)
+            sources.append(latents[0])
+            targets += latents[1:]
+            texts += [one.texts for one in made]
+        return Batch(torch.stack(sources), torch.stack(targets), texts)

@@ -1,0 +1,214 @@
+"""Ways to edit a scene, as prompts of stock nodes and the pack's own: the rows of the benchmark.
+
+A `Method` says what is varied; `Kit.edit` builds its prompt. The words are always the task's own instructions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from replan.attention.rules import PRESETS
+from replan.planner.plan import KEEP_UNCHANGED, RegionPlan
+from replan.planner.plan_json import plan_to_json
+
+from .scenes import Scene, random_state
+from .tasks import Task, region_plan
+
+if TYPE_CHECKING:
+    from replan.tools.host_server import Graph, Node
+
+STEPS = 20
+Matrix = Callable[[Sequence[str]], dict[str, bool]]  # region ids to cells that differ from the preset
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row. kind: plain (no regions at all), keep (an instruction that asks for nothing), core_masks or rules.
+
+    regions: how many objects are meant (None: one and two in turn). near: they are neighbours. shift: of box corners,
+    a share of the box's size. expand: of boxes, as in RePlan Expand Regions. negative: look-alikes get a region of
+    their own with the instruction as negative hint, and the run guidance.
+    """
+
+    name: str
+    what: str
+    kind: str = "rules"
+    preset: str = "replan"
+    switch: float = -1.0
+    matrix: Matrix | None = None
+    expand: float = 0.0
+    shift: float = 0.0
+    regions: int | None = None
+    near: bool = False
+    negative: bool = False
+    ambiguous: bool = True
+    guidance: float = 1.0
+
+
+def _no_isolation(_: Sequence[str]) -> dict[str, bool]:
+    return {"hint:*|hint:*": True, "main|hint:*": True, "hint:*|main": True}
+
+
+def _no_region_constraint(_: Sequence[str]) -> dict[str, bool]:
+    return {"noise:*|hint:*": True, "image:*|hint:*": True}
+
+
+def _no_background_constraint(_: Sequence[str]) -> dict[str, bool]:
+    return {"noise_background|hint:*": True, "image_background|hint:*": True}
+
+
+def _no_interaction(ids: Sequence[str]) -> dict[str, bool]:
+    inside, outside = ("noise:*", "image:*"), ("noise_background", "image_background")
+    cells = {f"{one}|{other}": False for one in inside for other in (*inside, *outside)}
+    cells |= {f"{one}|{other}": False for one in outside for other in inside}
+    own = (f"{pair[0]}:{i}|{pair[1]}:{i}" for i in ids for pair in (("noise", "image"), ("image", "noise")))
+    return cells | dict.fromkeys(own, True)
+
+
+def _all() -> tuple[Method, ...]:
+    rows = [
+        Method("plain", "the instructions as one prompt, no regions", "plain"),
+        Method("core_masks", "ComfyUI's own: one prompt per mask, predictions blended by ConditioningSetMask", "core_masks"),
+        Method("keep", "asked to keep the image unchanged: what the editor alone costs", "keep"),
+        Method("plain_unambiguous", "plain, one object, on scenes whose words name nothing else", "plain", ambiguous=False, regions=1),
+    ]
+    rows += [Method(name, preset.summary, preset=name) for name, preset in PRESETS.items()]
+    knocked = (
+        ("hint_isolation", "hints and global prompt see one another", _no_isolation),
+        ("region_constraint", "regions see every hint", _no_region_constraint),
+        ("background_constraint", "the background sees every hint", _no_background_constraint),
+        ("interaction", "a region's patches and all others do not see one another", _no_interaction),
+    )
+    rows.append(Method("three_regions", "the preset replan on three regions, beside the rows below", regions=3))
+    rows += [Method(f"without_{name}", f"three regions; {what}", matrix=m, regions=3) for name, what, m in knocked]
+    rows += [
+        Method(f"switch_{value}", f"local_first until {value} of the steps", preset="local_first", switch=value)
+        for value in (0.0, 0.3, 0.7, 1.0)
+    ]
+    rows += [Method(f"expand_{value}", f"boxes grown by {value}", expand=value) for value in (0.0, 0.15, 0.3)]
+    rows += [
+        Method(f"shift_{percent}", f"box corners shifted by up to {percent} % of the box", shift=percent / 100)
+        for percent in (0, 10, 20, 50, 70)
+    ]
+    rows += [Method(f"regions_{count}", f"{count} regions in one pass", regions=count) for count in (1, 2, 4, 8)]
+    rows += [
+        Method("overlapping", "two neighbours, boxes grown by 0.3 so that they overlap", regions=2, near=True, expand=0.3),
+        Method("guidance", "guidance 2 against the unchanged image", guidance=2.0),
+        Method("negative_hints", "the same, and look-alikes have the instruction as negative hint", negative=True, guidance=2.0),
+    ]
+    return tuple(rows)
+
+
+METHODS = {method.name: method for method in _all()}
+MAIN = ("plain", "core_masks", "replan", "local_first")
+
+
+def plan_of(method: Method, task: Task) -> RegionPlan:
+    """The task's plan as the method gives it to the nodes; expansion is left to the pack's node."""
+    hints = {identity: one.text for identity, one in task.asked}
+    negative = {}
+    if method.negative:
+        for identity in task.others:
+            texts = [one.text for _, one in task.asked if identity in one.named(task.scene)]
+            hints[identity], negative[identity] = KEEP_UNCHANGED, texts[0]
+    plan = region_plan(task.scene, hints, task.wanted, negative_hints=negative)
+    return shifted(plan, method.shift, task.scene) if method.shift else plan
+
+
+def shifted(plan: RegionPlan, share: float, scene: Scene) -> RegionPlan:
+    """Each coordinate of each corner moved by up to a share of the box's size (the paper's box perturbation)."""
+    random = random_state(scene.seed, "shift")
+    regions = []
+    for region in plan.regions:
+        x1, y1, x2, y2 = region.box
+        moves = share * random.uniform(-1, 1, 4) * (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
+        left, top, right, bottom = (float(v) for v in (x1, y1, x2, y2) + moves)
+        (left, right), (top, bottom) = (_inside(low, high, scene.size) for low, high in ((left, right), (top, bottom)))
+        regions.append(replace(region, box=(left, top, right, bottom)))
+    return plan.with_regions(regions)
+
+
+def _inside(low: float, high: float, size: int) -> tuple[float, float]:
+    """Two edges in order, inside the picture, and at least two pixels apart: a box never vanishes."""
+    low, high = sorted((min(max(low, 0.0), float(size)), min(max(high, 0.0), float(size))))
+    middle = min(max((low + high) / 2, 1.0), size - 1.0)
+    return min(low, middle - 1), max(high, middle + 1)
+
+
+def edit_graph(graph: Graph, method: Method, task: Task, files: Mapping[str, str], picture: str, steps: int = STEPS) -> Node:
+    """Add a method's edit of an uploaded picture to a prompt; the node whose first output is the edited image.
+
+    files: names of the checkpoints as the loader nodes list them: editor, codec, text_encoder. picture: the name
+    LoadImage knows the scene by.
+    """
+    image = graph.add("LoadImage", image=picture)
+    model = graph.add("UNETLoader", unet_name=files["editor"], weight_dtype="default")
+    clip = graph.add("CLIPLoader", clip_name=files["text_encoder"], type="stable_diffusion")
+    vae = graph.add("VAELoader", vae_name=files["codec"])
+    latent = graph.add("VAEEncode", pixels=image, vae=vae)
+
+    def says(*texts: str) -> Node:
+        """Each text encoded on its own, as in training, one behind the other, with the scene as reference."""
+        nodes = [graph.add("CLIPTextEncode", clip=clip, text=text) for text in texts]
+        joined = nodes[0]
+        for node in nodes[1:]:
+            joined = graph.add("ConditioningConcat", conditioning_to=joined, conditioning_from=node)
+        return graph.add("ReferenceLatent", conditioning=joined, latent=latent)
+
+    instructions = [one.text for _, one in task.asked]
+    keep = negative = says(KEEP_UNCHANGED)
+    if method.kind == "plain":
+        positive = says(*instructions)
+    elif method.kind == "keep":
+        positive = keep
+    else:
+        written = plan_to_json(plan_of(method, task))
+        plan = graph.add("RePlanPlanFromText", text=written, image=image, coordinates="auto")
+        if method.expand:
+            plan = graph.add("RePlanExpandRegions", plan=plan, value=method.expand, mode="ratio")
+        if method.kind == "core_masks":
+            positive = _masked(graph, plan, [says(text) for text in instructions], keep)
+        else:
+            positive = _hinted(graph, keep, clip, plan, "hint")
+            negative = _hinted(graph, keep, clip, plan, "negative_hint") if method.negative else keep
+            model = _ruled(graph, method, model, [f"o{identity}" for identity, _ in task.asked])
+    sampled = graph.add(
+        "KSampler", model=model, positive=positive, negative=negative, latent_image=latent, seed=task.scene.seed,
+        steps=steps, cfg=method.guidance, sampler_name="euler", scheduler="simple", denoise=1.0,
+    )  # fmt: skip
+    return graph.add("VAEDecode", samples=sampled, vae=vae)
+
+
+def _hinted(graph: Graph, text: Node, clip: Node, plan: Node, use: str) -> Node:
+    return graph.add(
+        "RePlanRegionConditioning", conditioning=text, clip=clip, plan=plan,
+        encoder="auto", use=use, hint_padding="host",
+    )  # fmt: skip
+
+
+def _ruled(graph: Graph, method: Method, model: Node, ids: Sequence[str]) -> Node:
+    matrix = json.dumps({"after": method.matrix(ids)}) if method.matrix else ""
+    rules = graph.add(
+        "RePlanRules", preset=method.preset, switch=method.switch, switch_step=-1, family="auto", matrix=matrix
+    )
+    return graph.add("RePlanApplyRegionRules", model=model, rules=rules)
+
+
+def _masked(graph: Graph, plan: Node, texts: Sequence[Node], keep: Node) -> Node:
+    """Each text blended in by its region's mask, the keep text everywhere else, with the host's nodes."""
+    masks = graph.add("RePlanRegionMasks", plan=plan, width=0, height=0, feather=0)
+    images = graph.add("MaskToImage", mask=masks)
+    joined = graph.add(
+        "ConditioningSetMask", conditioning=keep, mask=masks[1], strength=1.0, set_cond_area="default"
+    )
+    for index, text in enumerate(texts):
+        one = graph.add("ImageFromBatch", image=images, batch_index=index, length=1)
+        mask = graph.add("ImageToMask", image=one, channel="red")
+        part = graph.add(
+            "ConditioningSetMask", conditioning=text, mask=mask, strength=1.0, set_cond_area="default"
+        )
+        joined = graph.add("ConditioningCombine", conditioning_1=joined, conditioning_2=part)
+    return joined

@@ -1,0 +1,175 @@
+"""The toy world's planner, untrained: a small Qwen2.5-VL with its own tokenizer, in a folder as transformers keeps one.
+
+    python tools/toyworld/planner_model.py --folder out/toyworld_planner
+
+RePlan Load Planner reads that folder. A patch is 8 x 8 pixels and a token of a picture 16 x 16, so a scene of 128 x 128
+is seen at its own size, as 64 tokens, and a box is written in the scene's own pixels. Every text can be spelled (the
+tokenizer goes down to bytes); the words of the toy world and of a plan are short, and each digit is a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+if not __package__:  # run as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from bench import import_pack
+
+    import_pack()
+
+from replan.tools.toyworld.drawing import COLOURS, PATTERNS, SHAPES
+from replan.tools.toyworld.edits import TEMPLATES
+
+SPECIAL = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+END, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(len(SPECIAL))
+PATCH, MERGE = 8, 2
+SMALLEST, LARGEST = 64 * 64, 512 * 512  # pixels of the picture it sees
+# Turns between marks, the picture where the conversation has it; no system message of its own.
+CHAT = (
+    "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['content'] is string -%}{{ message['content'] }}"
+    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' -%}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{%- elif part['type'] == 'text' -%}{{ part['text'] }}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}{{ '<|im_end|>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+
+
+class Sizes(NamedTuple):
+    """Widths and depths; the default has about five million parameters."""
+
+    width: int = 256
+    layers: int = 5
+    heads: int = 4
+    key_heads: int = 2
+    inner: int = 640
+    seeing_width: int = 128
+    seeing_layers: int = 4
+    seeing_heads: int = 4
+    seeing_inner: int = 384
+    words: int = 512
+
+
+def make_tokenizer(words: int = Sizes().words):
+    """A byte-level tokenizer with the words of the toy world and of plans; the same for the same number of `words`."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    # A word with the space before it, one digit, or other signs: tags and JSON stay apart from what they hold.
+    pieces = Regex(r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pieces, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=words, special_tokens=[AddedToken(word, special=True) for word in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(_texts(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=SPECIAL[TURN_END], pad_token=SPECIAL[END], additional_special_tokens=list(SPECIAL[1:]),
+        clean_up_tokenization_spaces=False, extra_special_tokens={"image_token": SPECIAL[IMAGE], "video_token": SPECIAL[VIDEO]},
+    )  # fmt: skip
+
+
+def _texts():
+    """What the tokenizer learns its words from: every sentence form with every thing, and replies in both spellings."""
+    things = [f"{colour} {shape}" for colour, shape in itertools.product(COLOURS, (*SHAPES, "object"))]
+    forms = [form for forms in TEMPLATES.values() for form in forms]
+    values = (*COLOURS, *SHAPES, *PATTERNS)
+    for number, thing in enumerate(things):
+        for form in forms:
+            text = form.format(
+                which=f"{('the', 'every')[number % 2]} {thing}", value=values[number % len(values)]
+            )
+            yield text
+            yield (
+                f"<think>{text}</think><gen_image>keep remaining part of image unchanged.</gen_image>"
+                f'<region>[{{"bbox_2d": [12, 34, 56, 78], "hint": "{text}"}}, {{"bbox_2d": [9, 0, 120, 128], "hint": "{thing}"}}]</region>'
+            )
+
+
+def make_processor(tokenizer=None):
+    """Tokenizer, picture sizes and chat template together, as a Qwen2.5-VL processor."""
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    sizes = {
+        "patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2,
+        "size": {"shortest_edge": SMALLEST, "longest_edge": LARGEST},
+    }  # fmt: skip
+    return Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(**sizes),
+        tokenizer or make_tokenizer(),
+        Qwen2VLVideoProcessor(**sizes),
+        chat_template=CHAT,
+    )
+
+
+def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTuple is immutable
+    """The model with random weights from `seed`, in fp32, without touching any global generator's state."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    half = sizes.width // sizes.heads // 2
+    across = half * 3 // 8
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": sizes.words, "hidden_size": sizes.width, "intermediate_size": sizes.inner, "num_hidden_layers": sizes.layers,
+            "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.key_heads, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [half - 2 * across, across, across]},
+            "bos_token_id": END, "eos_token_id": TURN_END, "pad_token_id": END, "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": sizes.seeing_layers, "hidden_size": sizes.seeing_width, "intermediate_size": sizes.seeing_inner,
+            "num_heads": sizes.seeing_heads, "patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": 2,
+            "window_size": 4 * PATCH * MERGE, "fullatt_block_indexes": list(range(1, sizes.seeing_layers, 2)),
+            "out_hidden_size": sizes.width,
+        },
+        image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START, vision_end_token_id=VISION_END,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.update(eos_token_id=[TURN_END, END], pad_token_id=END, do_sample=False)
+    return model.eval()
+
+
+def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
+    """Write weights (in `dtype`, one .safetensors file), config, tokenizer, processor and chat template into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: value.dtype for name, value in model.named_parameters()}
+    model.to(dtype).save_pretrained(folder)
+    model.to(next(iter(kept.values())))
+    processor.save_pretrained(folder)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path("out/toyworld_planner"), help="where to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    args = parser.parse_args()
+    model = make_model(args.seed)
+    save(model, make_processor(), args.folder)
+    count = sum(value.numel() for value in model.parameters())
+    size = sum(file.stat().st_size for file in args.folder.iterdir())
+    print(f"{args.folder}: {count / 1e6:.1f} million parameters, {size / 2**20:.1f} MiB in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""How well an edit did what was meant, measured on pixels against the exact target. No model judges anything.
+
+Target and Effect are asked of every meant object, over the pixels that its edit changes; Consistency of everything
+outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
+the criteria; Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels
+cannot tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .edits import difference
+from .scenes import Scene
+from .tasks import Task
+
+HALF_WAY = 0.5  # of the distance between before and after: closer than that counts as reached
+VISIBLE = 0.15  # of the range of a colour: a pixel that moved further has changed
+WORST, BEST = 15.0, 30.0  # dB outside the regions: Consistency 0 and 1
+PATCH = 16  # pixels: regions are whole patches
+CAP = 60.0  # dB, for a picture without any error
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One edit, or the mean of many. All in 0..1 but `consistency_psnr` (dB).
+
+    target: share of meant objects that changed. effect: share that became what was asked. outside_changed: share of
+    the pixels outside the regions. lookalikes_changed: whether anything named but not meant changed (in the mean:
+    the share of scenes in which it did, of those that have such objects; NaN without any).
+    """
+
+    target: float
+    effect: float
+    consistency_psnr: float
+    outside_changed: float
+    lookalikes_changed: float
+    overall: float
+    weighted: float
+
+
+def score(task: Task, result: np.ndarray) -> Scores:
+    """Scores of an edited picture: (size, size, 3) uint8."""
+    source, wanted = _pixels(task.scene), _pixels(task.wanted)
+    found = result.astype(np.float64) / 255
+    if found.shape != source.shape:
+        raise ValueError(f"the edited picture is {found.shape}, the scene {source.shape}")
+    changed, reached = [], []
+    for identity, instruction in task.asked:
+        where = difference(task.scene, instruction.apply(task.scene, (identity,)))
+        whole = _off(source, wanted, where)
+        changed.append(_off(found, source, where) >= HALF_WAY * whole)
+        reached.append(_off(found, wanted, where) <= HALF_WAY * whole)
+    outside = outside_regions(task)
+    moved = np.abs(found - source).max(-1) > VISIBLE
+    psnr = _psnr(float(np.square(found - source)[outside].mean())) if outside.any() else CAP
+    target, effect = float(np.mean(changed)), float(np.mean(reached))
+    consistency = min(1.0, max(0.0, (psnr - WORST) / (BEST - WORST)))
+    return Scores(
+        target,
+        effect,
+        psnr,
+        float(moved[outside].mean()) if outside.any() else 0.0,
+        _others_changed(task, source, found),
+        (target + effect + consistency) / 3,
+        (target + effect + effect * consistency) / 3,
+    )
+
+
+def outside_regions(task: Task) -> np.ndarray:
+    """The pixels in no patch that the box of a meant object touches: (size, size) bool."""
+    outside = np.ones((task.scene.size,) * 2, bool)
+    for region in task.plan.regions:
+        x1, y1, x2, y2 = region.box
+        left, top = (int(edge) // PATCH * PATCH for edge in (x1, y1))
+        right, bottom = (math.ceil(edge / PATCH) * PATCH for edge in (x2, y2))
+        outside[top:bottom, left:right] = False
+    return outside
+
+
+def mean(scores: Iterable[Scores]) -> Scores:
+    """The mean of each score over scenes; of the look-alikes over the scenes that have some."""
+    rows: Sequence[Scores] = list(scores)
+    if not rows:
+        raise ValueError("no scores to take the mean of")
+    columns = {field.name: np.array([getattr(row, field.name) for row in rows]) for field in fields(Scores)}
+    named = columns["lookalikes_changed"]
+    out = {name: float(column.mean()) for name, column in columns.items()}
+    out["lookalikes_changed"] = float(named[~np.isnan(named)].mean()) if not np.isnan(named).all() else math.nan
+    return Scores(**out)
+
+
+def _others_changed(task: Task, source: np.ndarray, found: np.ndarray) -> float:
+    """1 when an object that is named but not meant has gone half the way of an instruction that names it."""
+    if not task.others:
+        return math.nan
+    meant = difference(task.scene, task.wanted)  # where objects touch, these pixels are meant to change
+    for identity in task.others:
+        for _, instruction in task.asked:
+            if identity not in instruction.named(task.scene):
+                continue
+            after = instruction.apply(task.scene, (identity,))
+            where = difference(task.scene, after) & ~meant
+            if where.any() and _off(found, source, where) >= HALF_WAY * _off(_pixels(after), source, where):
+                return 1.0
+    return 0.0
+
+
+def _pixels(scene: Scene) -> np.ndarray:
+    return scene.pixels.astype(np.float64) / 255
+
+
+def _off(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+    """Root mean square difference over some pixels."""
+    return float(np.sqrt(np.square(one - other)[where].mean()))
+
+
+def _psnr(mean_square: float) -> float:
+    return CAP if mean_square <= 0 else min(CAP, -10 * math.log10(mean_square))

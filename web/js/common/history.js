@@ -1,0 +1,94 @@
+/**
+ * Undo and redo over values that are never changed in place.
+ *
+ * @template T
+ */
+export class History {
+  /**
+   * @param {T} value
+   * @param {number} [limit] how many steps back are kept
+   */
+  constructor(value, limit = 200) {
+    this.value = value;
+    this.limit = limit;
+    /** @type {T[]} */
+    this.past = [];
+    /** @type {T[]} */
+    this.future = [];
+    /** @type {string | null} */
+    this.key = null;
+  }
+
+  /**
+   * Take a new value. Steps that follow one another with the same `key` (typing into one field, one drag) are one step
+   * to undo; without a key each is its own.
+   *
+   * @param {T} value
+   * @param {string | null} [key]
+   */
+  push(value, key = null) {
+    if (value === this.value) return;
+    if (key === null || key !== this.key || this.past.length === 0) {
+      this.past.push(this.value);
+      if (this.past.length > this.limit) this.past.shift();
+    }
+    this.key = key;
+    this.value = value;
+    this.future = [];
+  }
+
+  /** Let the next step with the same key be a step of its own (a field was left, a drag ended). */
+  close() {
+    this.key = null;
+  }
+
+  /** Take back the step that is still open under `key` as if it had never been. @param {string} key */
+  cancel(key) {
+    const value = key === this.key ? this.past.pop() : undefined;
+    if (value !== undefined) this.value = value;
+    this.key = null;
+    return value !== undefined;
+  }
+
+  /** Take a value without a step to undo, and forget all steps. @param {T} value */
+  reset(value) {
+    this.value = value;
+    this.past = [];
+    this.future = [];
+    this.key = null;
+  }
+
+  /** Change every step alike, as when the image turns out to have another size. @param {(value: T) => T} change */
+  map(change) {
+    this.value = change(this.value);
+    this.past = this.past.map(change);
+    this.future = this.future.map(change);
+  }
+
+  get canUndo() {
+    return this.past.length > 0;
+  }
+
+  get canRedo() {
+    return this.future.length > 0;
+  }
+
+  /** @returns {boolean} whether there was something to undo */
+  undo() {
+    return this._move(this.past, this.future);
+  }
+
+  /** @returns {boolean} whether there was something to redo */
+  redo() {
+    return this._move(this.future, this.past);
+  }
+
+  _move(/** @type {T[]} */ from, /** @type {T[]} */ to) {
+    const value = from.pop();
+    if (value === undefined) return false;
+    to.push(this.value);
+    this.value = value;
+    this.key = null;
+    return true;
+  }
+}

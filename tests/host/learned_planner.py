@@ -36,7 +36,6 @@ SMALL = Sizes(
     seeing_layers=2,
     seeing_heads=2,
     seeing_inner=64,
-    words=512,
 )
 STEPS = 90
 

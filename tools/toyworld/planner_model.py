@@ -4,13 +4,15 @@
 
 RePlan Load Planner reads that folder. A patch is 8 x 8 pixels and a token of a picture 16 x 16, so a scene of 128 x 128
 is seen at its own size, as 64 tokens, and a box is written in the scene's own pixels. Every text can be spelled (the
-tokenizer goes down to bytes); the words of the toy world and of a plan are short, and each digit is a token.
+tokenizer goes down to bytes). The words of the toy world, each number up to 128 and what stands between the parts of
+every plan are a token each: a reply of one region is some fifteen steps long instead of sixty.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -23,14 +25,22 @@ if not __package__:  # run as a script
 
     import_pack()
 
+from replan.planner.plan import KEEP_UNCHANGED
 from replan.tools.toyworld.drawing import COLOURS, PATTERNS, SHAPES
 from replan.tools.toyworld.edits import TEMPLATES
+from replan.tools.toyworld.planner_requests import WHICH
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 END, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(len(SPECIAL))
 PATCH, MERGE = 8, 2
+WORDS = 451  # pieces that the tokenizer learns: each word of the toy world becomes one
+MOST = 128  # the highest number that is one token; it brings the bracket or comma before it along
+NUMBERS = tuple(f"{mark}{number}" for mark in ("[", ", ") for number in range(MOST + 1))
+PHRASES = (
+    f'<gen_image>{KEEP_UNCHANGED}</gen_image><region>[{{"bbox_2d": ', '], "hint": "', '"}, {"bbox_2d": ', '"}]</region>',
+)  # fmt: skip
 SMALLEST, LARGEST = 64 * 64, 512 * 512  # pixels of the picture it sees
 # Turns between marks, the picture where the conversation has it; no system message of its own.
 CHAT = (
@@ -56,11 +66,18 @@ class Sizes(NamedTuple):
     seeing_layers: int = 4
     seeing_heads: int = 4
     seeing_inner: int = 384
-    words: int = 512
+    words: int = WORDS
+
+    @property
+    def tokens(self) -> int:
+        return self.words + len(NUMBERS) + len(PHRASES)
 
 
-def make_tokenizer(words: int = Sizes().words):
-    """A byte-level tokenizer with the words of the toy world and of plans; the same for the same number of `words`."""
+def make_tokenizer(words: int = WORDS):
+    """A byte-level tokenizer with the words of the toy world and of plans; the same for the same number of `words`.
+
+    Behind its `words` pieces lie NUMBERS, then PHRASES.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -79,6 +96,9 @@ def make_tokenizer(words: int = Sizes().words):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
     tokenizer.train_from_iterator(_texts(), trainer)
+    if tokenizer.get_vocab_size() != words:
+        raise ValueError(f"the toy world's words give {tokenizer.get_vocab_size()} pieces, not {words}")
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*NUMBERS, *PHRASES)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=SPECIAL[TURN_END], pad_token=SPECIAL[END], additional_special_tokens=list(SPECIAL[1:]),
         clean_up_tokenization_spaces=False, extra_special_tokens={"image_token": SPECIAL[IMAGE], "video_token": SPECIAL[VIDEO]},
@@ -86,20 +106,15 @@ def make_tokenizer(words: int = Sizes().words):
 
 
 def _texts():
-    """What the tokenizer learns its words from: every sentence form with every thing, and replies in both spellings."""
+    """What the tokenizer learns its words from: every sentence form with every thing, at both ends of a sentence."""
+    yield from ("user", "assistant")
     things = [f"{colour} {shape}" for colour, shape in itertools.product(COLOURS, (*SHAPES, "object"))]
     forms = [form for forms in TEMPLATES.values() for form in forms]
     values = (*COLOURS, *SHAPES, *PATTERNS)
     for number, thing in enumerate(things):
         for form in forms:
-            text = form.format(
-                which=f"{('the', 'every')[number % 2]} {thing}", value=values[number % len(values)]
-            )
-            yield text
-            yield (
-                f"<think>{text}</think><gen_image>keep remaining part of image unchanged.</gen_image>"
-                f'<region>[{{"bbox_2d": [12, 34, 56, 78], "hint": "{text}"}}, {{"bbox_2d": [9, 0, 120, 128], "hint": "{thing}"}}]</region>'
-            )
+            for which in ("the", "every", *(f"the {word}" for word in WHICH)):
+                yield form.format(which=f"{which} {thing}", value=values[number % len(values)]) + " and"
 
 
 def make_processor(tokenizer=None):
@@ -123,18 +138,21 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     half = sizes.width // sizes.heads // 2
-    across = half * 3 // 8
+    across = half * 7 // 16
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": sizes.words, "hidden_size": sizes.width, "intermediate_size": sizes.inner, "num_hidden_layers": sizes.layers,
+            "vocab_size": sizes.tokens, "hidden_size": sizes.width, "intermediate_size": sizes.inner, "num_hidden_layers": sizes.layers,
             "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.key_heads, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [half - 2 * across, across, across]},
+            # The family turns the slowest of the frequencies by a token's column. With the usual base of 10000 and
+            # more they would not turn at all over the eight columns of a scene, and left could not be told from right.
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [half - 2 * across, across, across]},
             "bos_token_id": END, "eos_token_id": TURN_END, "pad_token_id": END, "tie_word_embeddings": True,
         },
         vision_config={
             "depth": sizes.seeing_layers, "hidden_size": sizes.seeing_width, "intermediate_size": sizes.seeing_inner,
             "num_heads": sizes.seeing_heads, "patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": 2,
-            "window_size": 4 * PATCH * MERGE, "fullatt_block_indexes": list(range(1, sizes.seeing_layers, 2)),
+            # No windows: they would cut objects in two, and a scene has 256 patches only.
+            "window_size": 4 * PATCH * MERGE, "fullatt_block_indexes": list(range(sizes.seeing_layers)),
             "out_hidden_size": sizes.width,
         },
         image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START, vision_end_token_id=VISION_END,
@@ -143,8 +161,19 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
+    _order_numbers(model.get_input_embeddings().weight, sizes.words)
     model.generation_config.update(eos_token_id=[TURN_END, END], pad_token_id=END, do_sample=False)
     return model.eval()
+
+
+def _order_numbers(words: torch.Tensor, first: int) -> None:
+    """Begin with neighbouring numbers alike: waves over half of their dimensions, which the model would else have to learn."""
+    waves = words.shape[1] // 4
+    angles = torch.arange(MOST + 1)[:, None] * math.pi / MOST * torch.logspace(0, math.log2(MOST / 8), waves, 2)
+    ordered = torch.cat([angles.cos(), angles.sin()], 1) * words.std() * 2
+    with torch.no_grad():
+        for start in (first, first + MOST + 1):
+            words[start : start + MOST + 1, : 2 * waves] = ordered
 
 
 def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> Path:

@@ -23,6 +23,7 @@ from .scenes import (
     Scene,
     SceneError,
     held_out_scene,
+    held_out_seed,
     random_state,
     training_scene,
 )
@@ -54,13 +55,14 @@ class Request(NamedTuple):
         return f"<gen_image>{plan.global_prompt}</gen_image><region>{json.dumps(items)}</region>"
 
 
-def training_request(run: int, number: int, size: int = SIZE) -> Request:
-    """Request `number` of a training run: always the same one."""
-    random = random_state(run, f"run {run}, request {number}")
+def training_requests(run: int, number: int, count: int, size: int = SIZE) -> list[Request]:
+    """`count` requests about scene `number` of a training run: always the same ones."""
+    random = random_state(run, f"run {run}, requests {number}")
     while True:
-        made = request(training_scene(int(random.randint(len(TRAINING_SEEDS))), size), random)
-        if made:
-            return made
+        scene = training_scene(int(random.randint(len(TRAINING_SEEDS))), size)
+        made = [one for one in (request(scene, random) for _ in range(3 * count)) if one]
+        if len(made) >= count:
+            return made[:count]
 
 
 def held_out_request(seed: int, size: int = SIZE) -> Request:
@@ -109,3 +111,8 @@ def _singled_out(scene: Scene, thing: Object, reference: Reference, random: np.r
 def _with(instruction: Instruction, reference: Reference, words: str) -> str:
     """The instruction's sentence with other words for the object."""
     return instruction.text.replace(f"the {reference.words}", f"the {words}", 1)
+
+
+def held_out_requests(seed: int, count: int, size: int = SIZE) -> list[Request]:
+    """Requests that no training saw."""
+    return [held_out_request(held_out_seed(seed, index), size) for index in range(count)]

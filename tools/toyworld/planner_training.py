@@ -1,23 +1,46 @@
-"""Teaching the toy world's planner: requests with their scenes in, plans out, by the likelihood of the plan's tokens.
+"""Teaching the toy world's planner: a scene with several requests in, their plans out, by the likelihood of their tokens.
 
 What the model reads is what RePlan Planner gives it with a template that holds nothing but the instruction
-(`TEMPLATE`): one turn, the picture first. Its own tokenizer knows some five hundred pieces, so the pack's long
+(`TEMPLATE`): one turn, the picture first. Its own tokenizer knows some seven hundred pieces, so the pack's long
 templates would cost it more tokens than everything else.
+
+The picture is most of what a request costs. So the requests of a scene stand one behind the other after one picture;
+each sees the picture and itself, at the places that it has when it is alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image
 
-from .planner_model import TURN_END
-from .planner_requests import Request, held_out_request, training_request
-from .scenes import held_out_seed
+from .planner_model import END, MERGE, MOST, NUMBERS, PATCH, TURN_END, VISION_END, WORDS
+from .planner_requests import Request, training_requests
 
 TEMPLATE = "{{instruction}}"
+ASKED = 4  # requests of a scene
 IGNORED = -100  # a token that the loss leaves out, by torch's convention
+BLUR = 1.5  # pixels: an edge that is off by one is nearly right, and says so to its neighbours
+SHORT = MOST + 1  # numbers of one kind
+
+
+class Batch(NamedTuple):
+    """tokens, labels: (B, L). places: (3, B, L) for the family's rotary positions. seen: (B, 1, L, L) bool.
+
+    pixels: (patches, values) and grid: (B, 3), as the family's processor gives them. B is the number of scenes.
+    """
+
+    tokens: torch.Tensor
+    labels: torch.Tensor
+    places: torch.Tensor
+    seen: torch.Tensor
+    pixels: torch.Tensor
+    grid: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        return Batch(*(value.to(device) for value in self))
 
 
 def conversation(request: Request, processor) -> str:
@@ -26,40 +49,90 @@ def conversation(request: Request, processor) -> str:
     return processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False)
 
 
-def batch_of(requests: Sequence[Request], processor) -> dict[str, torch.Tensor]:
-    """Model inputs and `labels`: of each conversation only the reply and its end are to be learnt."""
-    end = processor.tokenizer.decode([TURN_END])
-    texts = [conversation(one, processor) + one.reply + end for one in requests]
-    pictures = [Image.fromarray(one.task.scene.pixels) for one in requests]
-    inputs = dict(
-        processor(
-            text=texts, images=pictures, return_tensors="pt", padding=True,
-            text_kwargs={"padding_side": "right"}, images_kwargs={"do_resize": False},
-        )
-    )  # fmt: skip
-    replies = [len(processor.tokenizer(one.reply + end)["input_ids"]) for one in requests]
-    lengths = inputs["attention_mask"].sum(1)
-    places = torch.arange(inputs["input_ids"].shape[1])
-    learnt = (places < lengths[:, None]) & (places >= (lengths - torch.tensor(replies))[:, None])
-    return {**inputs, "labels": inputs["input_ids"].masked_fill(~learnt, IGNORED)}
+def batch_of(scenes: Sequence[Sequence[Request]], processor) -> Batch:
+    """A row for each scene, with the requests about it; only the replies and their ends are to be learnt."""
+    side = scenes[0][0].task.scene.size // (PATCH * MERGE)
+    rows = [_row(requests, side, processor) for requests in scenes]
+    length = max(len(row[0]) for row in rows)
+
+    def padded(column: int, fill: int) -> torch.Tensor:
+        return torch.tensor([row[column] + [fill] * (length - len(row[column])) for row in rows])
+
+    turn = padded(2, -1)
+    same = (turn[:, :, None] == turn[:, None, :]) | (turn[:, None, :] == 0)
+    places = [np.pad(row[3], ((0, 0), (0, length - len(row[0])))) for row in rows]
+    return Batch(
+        padded(0, END),
+        padded(1, IGNORED),
+        torch.from_numpy(np.stack(places, 1)),
+        (same & torch.ones(length, length, dtype=torch.bool).tril())[:, None],
+        patches(np.stack([requests[0].task.scene.pixels for requests in scenes]), processor.image_processor),
+        torch.tensor([[1, side * MERGE, side * MERGE]] * len(scenes)),
+    )
 
 
-def planner_loss(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """Mean cross-entropy of the replies' tokens, and the share of them that would be written."""
-    logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits[:, :-1].float()
-    labels = batch["labels"][:, 1:]
-    learnt = labels != IGNORED
-    loss = torch.nn.functional.cross_entropy(logits[learnt], labels[learnt])
-    right = logits.detach().argmax(-1)[learnt] == labels[learnt]
+def _row(requests: Sequence[Request], side: int, processor) -> tuple[list[int], list[int], list[int], np.ndarray]:
+    """Tokens, labels, which turn each belongs to (0: the picture and what stands before it), and places (3, L)."""
+    tokens: list[int] = []
+    for number, request in enumerate(requests, 1):
+        asked = processor.tokenizer(conversation(request, processor))["input_ids"]
+        picture = asked.index(VISION_END)
+        reply = [*processor.tokenizer(request.reply)["input_ids"], TURN_END]
+        if not tokens:
+            before = picture - 1  # the mark of the picture is one token here
+            tokens = [*asked[:before], *[asked[before]] * side**2, VISION_END]
+            labels, turns = [IGNORED] * len(tokens), [0] * len(tokens)
+            across = np.arange(side**2)
+            grid = before + np.stack([across * 0, across // side, across % side])
+            start = before + side
+            places = [np.arange(before)[None].repeat(3, 0), grid, np.full((3, 1), start)]
+        rest = asked[picture + 1 :]
+        tokens += rest + reply
+        labels += [IGNORED] * len(rest) + reply
+        turns += [number] * (len(rest) + len(reply))
+        places.append((start + 1 + np.arange(len(rest) + len(reply)))[None].repeat(3, 0))
+    return tokens, labels, turns, np.concatenate(places, 1)
+
+
+def patches(pictures: np.ndarray, sizes) -> torch.Tensor:
+    """(B, size, size, 3) uint8 -> (patches, values): what the processor makes of them, in a tenth of its time."""
+    mean, spread = (torch.tensor(value).view(3, 1, 1) for value in (sizes.image_mean, sizes.image_std))
+    values = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / spread
+    count, _, height, width = values.shape
+    side = PATCH * MERGE
+    values = values.view(count, 3, height // side, MERGE, PATCH, width // side, MERGE, PATCH).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    values = values.reshape(-1, 3, 1, PATCH, PATCH).expand(-1, -1, 2, -1, -1)  # a still picture counts as two frames
+    return values.reshape(len(values), -1)
+
+
+def planner_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, float]:
+    """Mean cross-entropy of the replies' words plus that of their numbers; the share of numbers that is off by 4 at most."""
+    states = model.model(
+        input_ids=batch.tokens, attention_mask=batch.seen, position_ids=batch.places,
+        pixel_values=batch.pixels, image_grid_thw=batch.grid, use_cache=False,
+    ).last_hidden_state  # fmt: skip
+    learnt = batch.labels[:, 1:] != IGNORED
+    labels = batch.labels[:, 1:][learnt]
+    chances = torch.log_softmax(model.lm_head(states[:, :-1][learnt]).float(), -1)
+    number = (labels >= WORDS) & (labels < WORDS + len(NUMBERS))
+    words = -chances[~number].gather(1, labels[~number][:, None]).mean()
+    wanted = labels[number] - WORDS
+    chances = chances[number, WORDS : WORDS + len(NUMBERS)]
+    loss = words - (_blurred(wanted) * chances).sum(1).mean()
+    found = chances.detach().argmax(1)
+    right = (found // SHORT == wanted // SHORT) & ((found - wanted).abs() <= 4)
     return loss, float(right.float().mean())
 
 
-def training_batch(run: int, step: int, count: int, size: int, processor) -> dict[str, torch.Tensor]:
-    """The batch of a step: the same one whenever it is asked for."""
+def _blurred(wanted: torch.Tensor) -> torch.Tensor:
+    """A bell around each number, among those of its kind: (N, numbers)."""
+    every = torch.arange(len(NUMBERS), device=wanted.device)
+    apart = (every - wanted[:, None]).float() / BLUR
+    bell = torch.exp(-0.5 * apart**2) * (every // SHORT == wanted[:, None] // SHORT)
+    return bell / bell.sum(1, keepdim=True)
+
+
+def training_batch(run: int, step: int, count: int, size: int, processor) -> Batch:
+    """The batch of a step, `count` scenes: the same one whenever it is asked for."""
     first = step * count
-    return batch_of([training_request(run, first + index, size) for index in range(count)], processor)
-
-
-def held_out_requests(seed: int, count: int, size: int) -> list[Request]:
-    """Requests that no training saw."""
-    return [held_out_request(held_out_seed(seed, index), size) for index in range(count)]
+    return batch_of([training_requests(run, first + index, ASKED, size) for index in range(count)], processor)

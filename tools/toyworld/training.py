@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from .muon import Muon
+
 CHECKPOINT = "checkpoint.pt"
 CURVE = "loss.png"
 ROW = 50  # steps in a row of the history
@@ -201,15 +203,15 @@ def _optimizers(model: torch.nn.Module, settings: Settings) -> list[torch.optim.
         torch.optim.AdamW(trained.values(), settings.rate, betas=(0.9, 0.99), weight_decay=1e-4)
     ]
     if matrices:
-        options = {"weight_decay": 0.01, "momentum": 0.95, "adjust_lr_fn": "match_rms_adamw"}
-        optimizers.append(torch.optim.Muon(matrices, settings.rate, **options))
+        optimizers.append(Muon(matrices, settings.rate))
     return optimizers
 
 
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights (not their average) of a run's checkpoint, to begin another run with."""
+def weights_of(folder: Path, average: bool = False) -> dict[str, torch.Tensor]:
+    """The weights (or their average) of a run's checkpoint, to begin another run with."""
     try:
-        return torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["model"]
+        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        return state["average" if average else "model"]
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"{folder / CHECKPOINT} cannot be read ({type(error).__name__}); name the folder of a run"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 HASHES = "hashes.json"
 EDITOR, CODEC, TEXT_ENCODER = "toyworld_editor.safetensors", "toyworld_codec.safetensors", "toyworld_clip_l.safetensors"
+PLANNER = "toyworld_planner"  # a folder, as transformers keeps a model
 FOLDERS = {EDITOR: "diffusion_models", CODEC: "vae", TEXT_ENCODER: "text_encoders"}
 
 

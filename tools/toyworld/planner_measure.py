@@ -1,0 +1,164 @@
+"""How well a planner finds what is meant, without a host: `python tools/toyworld/planner_measure.py --folder out/planner`.
+
+Replies are written greedily, many at once, and read by the pack's own reader. The folder is a run in progress (its
+averaged weights are measured), or one that a run or `train.py publish` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+if not __package__:  # run as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from bench import import_pack
+
+    import_pack()
+
+from replan.planner.build import read_plan
+from replan.planner.plan import PlanError, RegionPlan
+from replan.tools.toyworld.planner_model import END, IMAGE, MERGE, TURN_END, make_processor
+from replan.tools.toyworld.planner_requests import Request, held_out_requests
+from replan.tools.toyworld.planner_training import conversation, patches
+from replan.tools.toyworld.scenes import SIZE
+
+GOOD = 0.5  # an IoU from which a box counts as found
+LONGEST = 96  # tokens of a reply
+GROUP = 32  # requests decoded at once
+
+
+class Found(NamedTuple):
+    """ious: of each meant object with the region in its place, 0 without one. hints: how many hints are as wanted.
+
+    state: "clean", "repaired" (read with warnings, or with another number of regions) or "failed" (no plan in it).
+    """
+
+    ious: tuple[float, ...]
+    hints: int
+    state: str
+
+    @property
+    def good(self) -> bool:
+        return min(self.ious) >= GOOD
+
+
+def iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (areas - shared)
+
+
+def judged(wanted: RegionPlan, plan: RegionPlan | None, repaired: bool = False) -> Found:
+    """A plan beside the true one. Regions are compared in their order: requests name one object after the other."""
+    if plan is None:
+        return Found((0.0,) * len(wanted.regions), 0, "failed")
+    ious = [0.0] * len(wanted.regions)
+    hints = 0
+    for index, (want, found) in enumerate(zip(wanted.regions, plan.regions, strict=False)):
+        ious[index] = iou(want.box, found.box)
+        hints += want.hint == found.hint
+    clean = not repaired and len(plan.regions) == len(wanted.regions)
+    return Found(tuple(ious), hints, "clean" if clean else "repaired")
+
+
+def judged_reply(request: Request, reply: str) -> Found:
+    """A reply as the pack reads it, beside the true plan."""
+    size = (request.task.scene.size,) * 2
+    try:
+        plan, _ = read_plan(reply, size, "seen_pixels", size)
+    except PlanError:
+        return judged(request.task.plan, None)
+    return judged(request.task.plan, plan, bool(plan.warnings))
+
+
+def summary(found: Sequence[Found]) -> dict[str, float | int]:
+    """Shares of scenes (all their boxes good) and of objects with a good box, the mean IoU, and what the replies were like."""
+    ious = [value for one in found for value in one.ious]
+    return {
+        "scenes": len(found),
+        "objects": len(ious),
+        "scenes_found": round(sum(one.good for one in found) / len(found), 4),
+        "objects_found": round(sum(value >= GOOD for value in ious) / len(ious), 4),
+        "mean_iou": round(float(np.mean(ious)), 4),
+        "hints_right": round(sum(one.hints for one in found) / len(ious), 4),
+        "replies_repaired": sum(one.state == "repaired" for one in found),
+        "replies_failed": sum(one.state == "failed" for one in found),
+    }
+
+
+@torch.no_grad()
+def replies(model, processor, requests: Sequence[Request]) -> list[str]:
+    """What the model writes, greedily, GROUP requests at a time; all scenes are of one size."""
+    device = next(model.parameters()).device
+    written: list[str] = []
+    for first in range(0, len(requests), GROUP):
+        group = requests[first : first + GROUP]
+        side = group[0].task.scene.size // MERGE // processor.image_processor.patch_size
+        rows = []
+        for one in group:
+            ids = processor.tokenizer(conversation(one, processor))["input_ids"]
+            place = ids.index(IMAGE)
+            rows.append(ids[:place] + [IMAGE] * side**2 + ids[place + 1 :])
+        length = max(map(len, rows))
+        tokens = torch.tensor([[END] * (length - len(row)) + row for row in rows], device=device)
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
+        pixels = patches(np.stack([one.task.scene.pixels for one in group]), processor.image_processor)
+        made = model.generate(
+            input_ids=tokens, attention_mask=mask, mm_token_type_ids=(tokens == IMAGE).int(), pixel_values=pixels.to(device),
+            image_grid_thw=torch.tensor([[1, side * MERGE, side * MERGE]] * len(group), device=device),
+            max_new_tokens=LONGEST, do_sample=False, eos_token_id=[TURN_END, END], pad_token_id=END,
+        )  # fmt: skip
+        written += processor.tokenizer.batch_decode(made[:, length:], skip_special_tokens=True)
+    return written
+
+
+def measure(model, processor, requests: Sequence[Request]) -> dict[str, float | int]:
+    """Greedy replies to the requests, judged; the model's mode is left as it was."""
+    training = model.training
+    texts = replies(model.eval(), processor, requests)
+    model.train(training)
+    return summary([judged_reply(request, text) for request, text in zip(requests, texts, strict=True)])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    from replan.tools.toyworld.planner_folder import load_planner
+    from replan.tools.toyworld.training import TrainingError
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="a run's folder, or a planner's")
+    parser.add_argument("--scenes", type=int, default=50, help="held-out scenes (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="other scenes, all held out (default: 0)")
+    parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    parser.add_argument("--show", type=int, default=0, metavar="N", help="print the first N requests and replies")
+    args = parser.parse_args(arguments)
+    if args.scenes < 1:
+        parser.error("give at least one scene")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        model = load_planner(args.folder)
+    except TrainingError as error:
+        print(f"planner_measure.py: {error}", file=sys.stderr)
+        return 1
+    begun = time.monotonic()
+    processor, requests = make_processor(), held_out_requests(args.seed, args.scenes, args.size)
+    for one, text in zip(requests[: args.show], replies(model, processor, requests[: args.show]) if args.show else (), strict=True):
+        print(f"{one.text}\n  wanted {one.reply}\n  found  {text}")
+    print(json.dumps(measure(model, processor, requests)), f"{time.monotonic() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,6 +26,7 @@ class Mode(NamedTuple):
     renderer: str
     frontend: str = "pinned"
     zoom: float = 1.0
+    late: bool = False  # frames come late, as on a machine that is busy
 
     def __str__(self) -> str:
         return "-".join(
@@ -33,6 +34,7 @@ class Mode(NamedTuple):
                 self.renderer,
                 *(["newest"] if self.frontend == "newest" else []),
                 *([f"zoom{self.zoom:g}"] if self.zoom != 1 else []),
+                *(["late"] if self.late else []),
             ]
         )
 
@@ -40,6 +42,7 @@ class Mode(NamedTuple):
 MODES = [Mode("classic"), Mode("nodes2")]
 MORE = [Mode(renderer, "newest") for renderer in ("classic", "nodes2")]
 MORE += [Mode(renderer, zoom=zoom) for renderer in ("classic", "nodes2") for zoom in (0.5, 2.0)]
+MORE += [Mode(renderer, late=True) for renderer in ("classic", "nodes2")]
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +52,11 @@ def servers(tmp_path_factory) -> Iterator:
     from replan.tools.host_server import HostServer
     from replan.tools.tiny_models import ensure_models
 
+    if str(COMFYUI) not in sys.path:  # without the tests of the host, which import it too
+        sys.path.insert(0, str(COMFYUI))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
     ensure_models(models=MODELS)
     running = {}
     with contextlib.ExitStack() as stack:
@@ -93,7 +101,7 @@ def page(request, servers, browser) -> Iterator:
     """ComfyUI's page in one mode."""
     mode = request.param
     server = servers(mode.frontend)
-    opened = editor_page.open_page(browser, server, mode.renderer, mode.zoom)
+    opened = editor_page.open_page(browser, server, mode.renderer, mode.zoom, mode.late)
     yield opened
     opened.close()
 
@@ -117,3 +125,11 @@ def pytest_runtest_makereport(item, call):
         with contextlib.suppress(Exception):
             page.picture(ROOT / "out" / "pages" / f"failed_{name}.png")
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The times that tests measured: told, and never a reason to fail, since they depend on what else the machine does."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in getattr(report, "user_properties", ()):
+            if name == "times" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {text}")

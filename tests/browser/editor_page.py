@@ -44,11 +44,20 @@ def prepare(server, folder: Path) -> None:
         server.upload_image(file)
 
 
-def open_page(browser, server, renderer: str, zoom: float = 1.0) -> Page:
+# Animation frames that come late: what a test reads before the page has drawn is then always the old state.
+LATE_FRAMES = """() => {
+  window.requestAnimationFrame = (call) => setTimeout(() => call(performance.now()), 120);
+  window.cancelAnimationFrame = (frame) => clearTimeout(frame);
+}"""
+
+
+def open_page(browser, server, renderer: str, zoom: float = 1.0, late: bool = False) -> Page:
     """A new tab. The window grows with the graph's zoom, so that everything stays on it."""
     side = max(1.0, zoom)
     context = browser.new_context(viewport={"width": round(1500 * side), "height": round(1000 * side)})
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    if late:
+        context.add_init_script(f"({LATE_FRAMES})()")
     return Page(context, server, renderer, zoom)
 
 
@@ -59,7 +68,7 @@ class Page:
         self.context, self.server, self.renderer, self.zoom = context, server, renderer, zoom
         self.problems: list[str] = []
         self.tab = context.new_page()
-        self.tab.set_default_timeout(15_000)
+        self.tab.set_default_timeout(60_000)
         self.tab.on("console", self._console)
         self.tab.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         self.tab.goto(server.url, wait_until="domcontentloaded")
@@ -81,9 +90,23 @@ class Page:
     # ---- the host's page --------------------------------------------------------------------------------------
 
     def js(self, code: str, argument=None):
+        """Run code in the page. Code that looks at elements runs once the page has drawn."""
+        if "document." in code:
+            self.drawn()
         return self.tab.evaluate(code, argument)
 
-    def until(self, code: str, argument=None, timeout: float = 15_000) -> None:
+    def drawn(self) -> None:
+        """Wait until what was done before this call is drawn.
+
+        The editor stores a change at once and draws it in the next animation frame, the canvas in the one after
+        that; the rule matrix looks at its neighbours after a timeout of 0. Frames and timeouts run in the order in
+        which they were asked for, so two frames with a timeout between them come after all of these.
+        """
+        self.tab.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done))))"
+        )
+
+    def until(self, code: str, argument=None, timeout: float = 60_000) -> None:
         """Wait until a condition in the page holds."""
         self.tab.wait_for_function(code, arg=argument, timeout=timeout)
 
@@ -163,21 +186,28 @@ class Page:
         return node
 
     def shown(self) -> None:
-        """Wait until the editor's canvas is on the screen with its style, and stays where it is for three frames."""
+        """Wait until the editor's canvas is on the screen with its style, and at rest."""
+        self.at_rest(".replan-canvas", "touch-action: none")
+
+    def at_rest(self, selector: str, style: str) -> None:
+        """Wait until an element is on the screen in this renderer, with its style, in one place for three frames."""
         self.js(
-            """async () => {
+            """async ([selector, style, nodes2]) => {
+              const [property, value] = style.split(': ');
               const begun = performance.now();
               let last = '', same = 0;
               while (same < 3) {
-                if (performance.now() - begun > 15000) throw new Error('the editor did not come to rest: ' + last);
+                if (performance.now() - begun > 60000) throw new Error(`${selector} did not come to rest: ${last}`);
                 await new Promise((done) => requestAnimationFrame(done));
-                const c = document.querySelector('.replan-canvas');
-                const r = c?.getBoundingClientRect();
-                const now = r && r.width > 50 && c.width > 50 && getComputedStyle(c).touchAction === 'none' ? [r.left, r.top, r.width, r.height].join() : '';
+                const found = document.querySelector(selector);
+                const r = found?.getBoundingClientRect();
+                const here = r?.width > 50 && getComputedStyle(found).getPropertyValue(property) === value && Boolean(found.closest('[data-node-id]')) === nodes2;
+                const now = here ? [r.left, r.top, r.width, r.height].join() : '';
                 same = now && now === last ? same + 1 : 0;
                 last = now;
               }
-            }"""
+            }""",
+            [selector, style, self.renderer == "nodes2"],
         )
 
     def workflow(self) -> dict:
@@ -201,6 +231,8 @@ class Page:
     # ---- the editor -------------------------------------------------------------------------------------------
 
     def editor(self, selector: str = ""):
+        """Elements of the editor, as they are once the page has drawn what was done before."""
+        self.drawn()
         return self.tab.locator(f".replan-editor {selector}".strip())
 
     def button(self, name: str):

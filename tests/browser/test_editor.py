@@ -217,6 +217,7 @@ def touch(comfy, kind: str, *points) -> None:
         "Input.dispatchTouchEvent",
         {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]},
     )
+    comfy.drawn()
 
 
 def test_a_finger_draws_and_two_zoom(comfy):
@@ -330,7 +331,6 @@ def test_a_change_of_renderer_keeps_everything(comfy):
     comfy.use("nodes2" if first == "classic" else "classic")
     comfy.shown()
     try:
-        comfy.js("() => new Promise((done) => setTimeout(done, 300))")
         comfy.draw([420, 20, 560, 80])
         assert len(comfy.regions()) == 3
         comfy.focus()
@@ -431,6 +431,7 @@ def test_the_editor_grows_with_its_node_and_has_names_for_screen_readers(comfy):
         node,
     )
     comfy.until(f"(before) => ({width})() > before + 150", before)
+    comfy.shown()
     comfy.draw([420, 20, 560, 80])
     assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3)
     comfy.chosen("r4")

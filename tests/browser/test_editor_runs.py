@@ -3,7 +3,6 @@
 import io
 import json
 
-import pytest
 from graphs import edit, plan_text
 from PIL import Image
 
@@ -229,8 +228,9 @@ def test_an_edit_runs_to_an_image_with_the_tiny_model(comfy):
     )
 
 
-@pytest.mark.parametrize("count", [200])
-def test_two_hundred_regions_open_and_drag(comfy, count, record_property):
+def test_two_hundred_regions_open_and_drag(comfy, record_property):
+    """Times depend on the machine and are reported; what is held is the work: rows made once, one drawing a frame."""
+    count = 200
     regions = [
         {
             "id": f"r{i}",
@@ -242,28 +242,42 @@ def test_two_hundred_regions_open_and_drag(comfy, count, record_property):
     comfy.build()
     comfy.run_branch()
     comfy.sees_picture()
-    value = json.dumps({**FIRST, "regions": regions})
-    opened = comfy.js(
-        """async (value) => { const node = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'); const begun = performance.now();
+    comfy.js(
+        """() => {
+          Object.assign(window, { frames: [], long: [], changes: 0, drawings: 0 });
+          new PerformanceObserver((list) => window.long.push(...list.getEntries().map((e) => Math.round(e.duration)))).observe({ type: 'longtask' });
+          new MutationObserver((all) => { window.changes += all.reduce((n, one) => n + (one.addedNodes.length || 1), 0); })
+            .observe(document.querySelector('.replan-list'), { subtree: true, childList: true, attributes: true, characterData: true });
+          const context = document.querySelector('.replan-canvas').getContext('2d'), { clearRect } = context;
+          context.clearRect = function (...args) { window.drawings += 1; clearRect.apply(this, args); };
+        }"""
+    )
+    held, shown = comfy.js(
+        """async (value) => { const node = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), begun = performance.now();
           node.widgets.find((w) => w.name === 'regions').value = value; const held = performance.now() - begun;
           await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))); return [held, performance.now() - begun]; }""",
-        value,
+        json.dumps({**FIRST, "regions": regions}),
     )
     comfy.wait_regions(count)
+    comfy.drawn()
+    assert comfy.js("() => window.changes") <= 10 * count, "each row is made and filled once"
     comfy.click(15, 15)
+    comfy.chosen("r0")
     comfy.js(
-        """() => { window.frames = []; window.work = []; let last = performance.now(); window.measuring = true;
-          new PerformanceObserver((list) => window.work.push(...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask' });
+        """() => { Object.assign(window, { changes: 0, drawings: 0, long: [], measuring: true }); let last = performance.now();
           const tick = (now) => { window.frames.push(now - last); last = now; if (window.measuring) requestAnimationFrame(tick); }; requestAnimationFrame(tick); }"""
     )
     comfy.drag((15, 15), (560, 360), steps=60)
-    frames, long = comfy.js(
-        "() => { window.measuring = false; return [window.frames.slice(1).sort((a, b) => a - b), window.work]; }"
+    comfy.drawn()
+    frames, long, changes, drawings = comfy.js(
+        "() => { window.measuring = false; return [window.frames, window.long, window.changes, window.drawings]; }"
     )
-    drawn = comfy.js("() => window.replanDrawTimes ?? []")
-    p95 = frames[int(len(frames) * 0.95)]
-    print(
-        f"{comfy.renderer}: {count} regions open in {opened[0]:.0f} ms (shown after {opened[1]:.0f}); frames p50 {frames[len(frames) // 2]:.1f}, p95 {p95:.1f} ms, {len(frames)} frames; long tasks {[round(t) for t in long]} {drawn}"
+    times = sorted(frames[1:])
+    record_property(
+        "times",
+        f"{count} regions taken in within {held:.0f} ms (shown after {shown:.0f}); dragging one, frames come every {times[len(times) // 2]:.1f} ms"
+        f" (median), {times[int(len(times) * 0.95)]:.1f} ms (95th percentile of {len(times)}); {drawings} drawings; long tasks {long} ms",
     )
     assert comfy.near(comfy.box(0), [549, 349, 575, 379], 4)
-    assert opened[0] < 100
+    assert 5 < drawings <= len(frames), "at most one drawing a frame"
+    assert changes < 10, "dragging one region leaves the list of all alone"

@@ -38,23 +38,11 @@ class Matrix:
         self.at_rest()
 
     def at_rest(self):
-        """Wait until the table stays where it is for three frames."""
-        self.comfy.js(
-            """async () => {
-              let last = '', same = 0, begun = performance.now();
-              while (same < 3) {
-                if (performance.now() - begun > 15000) throw new Error('the matrix did not come to rest: ' + last);
-                await new Promise((done) => requestAnimationFrame(done));
-                const m = document.querySelector('.replan-matrix');
-                const r = m?.getBoundingClientRect();
-                const now = r && r.width > 50 && getComputedStyle(m).display === 'flex' ? [r.left, r.top, r.width, r.height].join() : '';
-                same = now && now === last ? same + 1 : 0;
-                last = now;
-              }
-            }"""
-        )
+        self.comfy.at_rest(".replan-matrix", "display: flex")
 
     def root(self, selector=""):
+        """Elements of the widget, as they are once the page has drawn what was done before."""
+        self.comfy.drawn()
         return self.comfy.tab.locator(f".replan-matrix {selector}".strip())
 
     def button(self, name):

@@ -27,8 +27,6 @@ export class CanvasView {
     this.height = 0;
     this.frame = 0;
     this.shownSize = "";
-    /** How long the last drawing took, in milliseconds, for the tests. */
-    this.lastDraw = 0;
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.root);
   }
@@ -110,7 +108,6 @@ export class CanvasView {
   drawNow() {
     this.frame = 0;
     if (!this.width || !this.height) return;
-    const begun = performance.now();
     const { plan, selection, view } = this.state;
     this.place();
     const sharpness = Math.min(3, (window.devicePixelRatio || 1) * Math.min(2, Math.max(1, this.zoomOfGraph)));
@@ -124,6 +121,5 @@ export class CanvasView {
       regions: plan.regions, size: plan.image_size, selection, view, port: this.port,
       image: this.image, band: this.band, width: this.width, height: this.height,
     });
-    this.lastDraw = performance.now() - begun;
   }
 }

@@ -48,7 +48,8 @@ class RePlanLoadPlanner(io.ComfyNode):
                     "dtype",
                     options=list(DTYPES),
                     default="default",
-                    tooltip="The numbers of the weights. default: as they are saved, quantised ones included. fp32 is exact, slow and large.",
+                    tooltip="The numbers of the weights. default: as they are saved, quantised ones included. fp8: half the memory of bf16, "
+                    "a little less exact, for what ComfyUI reads. fp32 is exact, slow and large.",
                 ),
                 io.Combo.Input(
                     "device",

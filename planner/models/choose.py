@@ -12,7 +12,7 @@ from .files import read_config, stamp
 from .interface import PlannerModel
 
 READERS = ("auto", "comfyui", "transformers")
-DTYPES = ("default", "bf16", "fp16", "fp32")
+DTYPES = ("default", "bf16", "fp16", "fp32", "fp8")
 DEVICES = ("default", "cpu", "spread")
 
 # Two loader nodes with the same choice share one model for as long as one of them is held; nothing is kept alive here.
@@ -46,6 +46,11 @@ def _load(path: Path, dtype: str, device: str, reader: str) -> PlannerModel:
 
         by_host = host_takes(read_config(path))
     if not by_host:
+        if dtype == "fp8":
+            raise PlanError(
+                f"'{path.name}' is read by transformers, which takes 8 bits only where a folder has them already; set dtype to 'bf16', "
+                "or take a Qwen2.5-VL 7B or Qwen3-VL 4B or 8B, which ComfyUI reads"
+            )
         from . import folder
 
         return folder.load(path, dtype, device)

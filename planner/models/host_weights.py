@@ -19,6 +19,8 @@ from .interface import QWEN3_VL, QWEN25_VL, Family
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _QUANTISED = (".comfy_quant", ".weight_scale", ".scale_weight", ".input_scale")
+_LARGEST = 448.0  # of float8_e4m3fn
+_FORMAT = '{"format": "float8_e4m3fn", "full_precision_matrix_mult": true}'  # the host's word for such a layer
 
 State = dict[str, torch.Tensor]
 
@@ -42,8 +44,8 @@ def _size(config: Any) -> tuple[int, int]:
 def read_state(path: Path, dtype: str = "default") -> tuple[State, Family]:
     """The weights of a file or folder as one state dict, and their family.
 
-    dtype: `default` (as they are saved), bf16, fp16 or fp32. Raises PlanError for weights that are incomplete, of a
-    model the host has no class for, or quantised with a dtype other than `default`.
+    dtype: `default` (as they are saved), bf16, fp16, fp32, or fp8 (see `in_fp8`). Raises PlanError for weights that are
+    incomplete, of a model the host has no class for, or quantised with a dtype other than `default`.
     """
     state: State = {}
     metadata = None
@@ -57,8 +59,26 @@ def read_state(path: Path, dtype: str = "default") -> tuple[State, Family]:
             raise PlanError(f"'{path.name}' is quantised and keeps its own numbers; set dtype to 'default'")
         for key, weight in state.items():
             if weight.is_floating_point():
-                state[key] = weight.to(_DTYPES[dtype])
-    return state, family
+                state[key] = weight.to(_DTYPES.get(dtype, torch.bfloat16))
+    return in_fp8(state) if dtype == "fp8" else state, family
+
+
+def in_fp8(state: State) -> State:
+    """The layers' matrices and the output head in 8 bits with a scale each, as the host's own fp8_scaled files have them.
+
+    Half the memory of bf16; the host computes with the numbers that they stand for. Norms, embeddings and the picture
+    tower stay as they are.
+    """
+    out = dict(state)
+    for key, weight in state.items():
+        layer = key.removesuffix(".weight")
+        if weight.ndim != 2 or not (".layers." in key and key.endswith("_proj.weight") or layer.endswith("lm_head")):
+            continue
+        scale = weight.abs().max().float().clamp(min=1e-12) / _LARGEST
+        out[key] = (weight.float() / scale).to(torch.float8_e4m3fn)
+        out[f"{layer}.weight_scale"] = scale
+        out[f"{layer}.comfy_quant"] = torch.tensor(list(_FORMAT.encode()), dtype=torch.uint8)
+    return out
 
 
 def arranged(state: State, name: str) -> tuple[State, Family]:

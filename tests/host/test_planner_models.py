@@ -201,6 +201,27 @@ def test_the_host_unloads_it_when_another_model_needs_the_room(pair):
     assert held.answer(QUESTION, picture((56, 56), FAMILIES[kind]), Sampling(2)).tokens == 2
 
 
+def test_an_interruption_ends_a_reply_after_the_token_that_it_is_at(pair, monkeypatch):
+    """The host looks for it with every layer; the reply is not caught on its way, and nothing is left behind."""
+    kind, _, held = pair
+    shown = picture((56, 56), FAMILIES[kind])
+    whole = held.answer(QUESTION, shown, Sampling(TOKENS))
+    written = []
+
+    def logits(states, own=held._logits):
+        written.append(1)
+        management.interrupt_current_processing(len(written) == 3)
+        return own(states)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(held, "_logits", logits)
+        with pytest.raises(management.InterruptProcessingException):
+            held.answer(QUESTION, shown, Sampling(500))
+    assert len(written) == 3
+    assert not management.processing_interrupted()
+    assert held.answer(QUESTION, shown, Sampling(TOKENS)) == whole
+
+
 def test_memory_of_an_answer_is_asked_for(pair, monkeypatch):
     """More picture and longer replies need more; the host itself counts nothing for a text encoder."""
     kind, _, held = pair
@@ -292,6 +313,39 @@ def test_a_file_in_fp8_computes_with_its_scales(tmp_path):
     assert expected.std() > 0.5
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
     assert type(held._model.layers[0].mlp.up_proj.weight).__name__ == "QuantizedTensor"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_become_fp8_when_asked_and_compute_with_what_they_stand_for(kind, tmp_path):
+    model = tiny.make(kind, words=FEW)
+    file = tiny.single_file(model, tmp_path / "whole.safetensors")
+    with tiny.tiny_host(kind, FEW):
+        held, exact = host.load(file, "fp8", "default"), host.load(file, "fp32", "default")
+    matrices = [layer.mlp.up_proj.weight for layer in held._model.layers] + [held._model.lm_head.weight]
+    assert {type(weight).__name__ for weight in matrices} == {"QuantizedTensor"}
+    assert held.clip.patcher.model_size() < 0.5 * exact.clip.patcher.model_size()
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear) and (".layers." in name or name == "lm_head"):
+                weight = module.weight.bfloat16().float()
+                scale = weight.abs().max() / 448
+                module.weight.data = (weight / scale).to(torch.float8_e4m3fn).float() * scale
+                module.bias = None if module.bias is None else torch.nn.Parameter(module.bias.bfloat16().float())
+            elif hasattr(module, "weight") and isinstance(module.weight, torch.nn.Parameter):
+                module.weight.data = module.weight.bfloat16().float()
+        ids = torch.arange(5, 25)[None]
+        management.load_models_gpu(held.patchers)
+        found = held._logits(held._model(ids, dtype=torch.float32)[0])[:, -1].float()
+        expected = model(input_ids=ids).logits[:, -1]
+        unchanged = exact._logits(exact._model(ids, dtype=torch.float32)[0])[:, -1]
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=0)
+    assert 0.05 < (unchanged - expected).abs().max() < 0.5 * unchanged.std() * 4  # less exact, and still that model
+
+
+def test_fp8_of_a_folder_that_transformers_reads_is_refused(tmp_path):
+    folder = tiny.save(tiny.make("qwen2_5_vl", words=FEW), tmp_path / "small")
+    with pytest.raises(PlanError, match="'small' is read by transformers.*set dtype to 'bf16'"):
+        choose.load_planner(folder, "fp8")
 
 
 def test_a_text_encoder_that_cannot_plan_says_why(tmp_path, load_tiny):

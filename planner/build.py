@@ -16,7 +16,8 @@ from .coordinates import choose_frame
 from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
 from .plan_json import decode_json, plan_from_json
 from .regions import to_regions
-from .reply import begins_a_plan, json_body, read_reply
+from .reply import read_reply
+from .reply_lists import begins_a_plan, json_body
 from .resize import Size, fit_plan
 
 # ---- from a text --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 SPACE = " \t\r\n\f\v\u00a0\u3000\u200b\u2028\ufeff"
+MAY_BE_SKIPPED = frozenset(SPACE + "/")
 # Signs that stand for JSON's own where a sign is expected; one character each, so places stay the same.
 SIGNS = str.maketrans(
     {
@@ -51,15 +52,17 @@ _LONGEST_COMMENT = 500
 
 def skip_space(text: str, at: int) -> int:
     """Past space and comments."""
-    while at < len(text):
-        if text[at] in SPACE:
+    length = len(text)
+    while at < length:
+        sign = text[at]
+        if sign in SPACE:
             at += 1
-        elif text.startswith(("//", "/*"), at):
+        elif sign == "/" and text[at + 1 : at + 2] in ("/", "*"):
             closing = "\n" if text[at + 1] == "/" else "*/"
             end = text.find(closing, at, at + _LONGEST_COMMENT)
-            if end < 0 and len(text) > at + _LONGEST_COMMENT:
+            if end < 0 and length > at + _LONGEST_COMMENT:
                 break
-            at = len(text) if end < 0 else end + len(closing)
+            at = length if end < 0 else end + len(closing)
         else:
             break
     return at

@@ -15,7 +15,8 @@ import torch
 from .build import read_plan
 from .coordinates import CHOICES
 from .images import image_size, resize_pixels
-from .lint import ask_again, lint
+from .lint import lint
+from .mending import ask_again
 from .models.interface import Answer, PlannerModel, Sampling
 from .plan import PlanError, RegionPlan, shown
 from .report import describe_plan

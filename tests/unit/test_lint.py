@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner import lint as linter
 from replan.planner.build import plan_from_text
-from replan.planner.lint import MOST_REGIONS, ask_again, lint
+from replan.planner.lint import MOST_REGIONS, lint
+from replan.planner.mending import ask_again
 from replan.planner.overlap import iou, share_inside
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
 from replan.planner.report import describe_plan

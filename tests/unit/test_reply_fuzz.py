@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.build import read_plan
-from replan.planner.lint import ask_again, lint
+from replan.planner.lint import lint
+from replan.planner.mending import ask_again
 from replan.planner.plan import PlanError, RegionPlan
 from replan.planner.plan_json import plan_from_json, plan_to_json
 from replan.planner.report import describe_plan
@@ -39,9 +40,9 @@ def read_and_check(reply: str, coordinates: str = "auto") -> RegionPlan | None:
 
 
 def seconds(reply: str, coordinates: str) -> float:
-    """CPU seconds for one reply; measured again when it seems slow, since a collection of garbage falls on someone."""
+    """CPU seconds for one reply; measured again when it seems slow: garbage is collected, neighbours share the core."""
     least = float("inf")
-    for _ in range(4):
+    for _ in range(12):
         began = time.thread_time()
         read_and_check(reply, coordinates)
         least = min(least, time.thread_time() - began)

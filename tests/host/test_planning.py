@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import comfy.model_management as management
 import pytest
@@ -215,15 +216,18 @@ def test_what_else_can_be_wrong_with_a_folder(learned_planner, tmp_path):
         choose.load_planner(copy)
 
 
-def test_spreading_needs_accelerate_and_a_folder(learned_planner, tmp_path):
-    try:
-        import accelerate  # noqa: F401
-    except ImportError:
-        with pytest.raises(PlanError, match="device 'spread' needs the Python package accelerate"):
-            choose.load_planner(learned_planner, device="spread")
-    else:
-        spread = choose.load_planner(learned_planner, "fp32", "spread")
+def test_a_model_that_is_spread_plans_alike_and_is_put_back(learned_planner):
+    spread = choose.load_planner(learned_planner, "fp32", "spread")
+    for _ in range(2):
         assert make_plan(spread, square(LEFT), wish()).plan.regions[0].box == LEFT
+        assert "_hf_hook" not in vars(spread.network) and "to" not in vars(spread.network)
+
+
+def test_spreading_needs_accelerate_and_a_folder(learned_planner, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "accelerate", None)  # as Python marks a package that cannot be imported
+        with pytest.raises(PlanError, match="device 'spread' needs the Python package accelerate"):
+            choose.load_planner(learned_planner, "bf16", "spread")
     file = learned_planner / "model.safetensors"
     with pytest.raises(PlanError, match="device 'spread' is for folders"):
         choose.load_planner(file, device="spread")

@@ -1,7 +1,8 @@
 /** The plan and its stored value: what is read comes back, what cannot be read is said. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { differences, emptyPlan, freshId, keptPixels, planToText, PlanProblem, readPlan, samePlan, stretched } from "../../web/js/editor/plan.js";
+import { Problem } from "../../web/js/common/problem.js";
+import { differences, emptyPlan, freshId, keptPixels, planToText, readPlan, samePlan, stretched } from "../../web/js/editor/plan.js";
 import { forPrompt, FRESH, markOf, modeOf, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
 import { HOSTILE, ODD, planWith, region } from "./plans.js";
 
@@ -51,10 +52,10 @@ for (const [name, change] of Object.entries({
   "a mask whose runs do not fill it": (plan) => ({ ...plan, regions: [region("a", [0, 0, 5, 5], "", { mask: { size: [2, 2], rle: [3] } })] }),
   "a list": () => [1, 2],
   "nothing": () => null,
-})) test(`a plan with ${name} is refused`, () => assert.throws(() => readPlan(change(planWith())), PlanProblem));
+})) test(`a plan with ${name} is refused`, () => assert.throws(() => readPlan(change(planWith())), Problem));
 
 test("a stored value that is broken or newer is refused, not emptied", () => {
-  for (const value of ["{", "[]", "7", '{"version": 2, "image_size": [1, 1], "regions": [], "editor": {"edited": true}}']) assert.throws(() => readStored(value), PlanProblem, value);
+  for (const value of ["{", "[]", "7", '{"version": 2, "image_size": [1, 1], "regions": [], "editor": {"edited": true}}']) assert.throws(() => readStored(value), Problem, value);
 });
 
 test("an untouched editor stores nothing, and the marker of a followed plan holds none", () => {

@@ -1,7 +1,8 @@
 /** Pasted texts: plans, tags and lists, and what is left to the node that repairs. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PlanProblem, planToText } from "../../web/js/editor/plan.js";
+import { Problem } from "../../web/js/common/problem.js";
+import { planToText } from "../../web/js/editor/plan.js";
 import { readPasted, seenSize } from "../../web/js/editor/reply.js";
 import { planWith, region } from "./plans.js";
 
@@ -18,7 +19,7 @@ test("a copied plan comes back", () => {
 test("a plan for the same picture at another size is stretched, one of another shape refused", () => {
   const plan = planWith(region("r1", [60, 40, 120, 80]));
   assert.deepEqual(readPasted(planToText(plan), [1200, 800]).regions[0].bbox_2d, [120, 80, 240, 160]);
-  assert.throws(() => readPasted(planToText(plan), [400, 400]), PlanProblem);
+  assert.throws(() => readPasted(planToText(plan), [400, 400]), Problem);
 });
 
 test("tags are read in the pixels the model saw", () => {
@@ -43,4 +44,4 @@ test("a global prompt alone is a plan", () => {
 });
 
 for (const text of ["", "hello", "<region>[{]</region>", '[{"hint": "no box"}]', '[{"bbox_2d": [1, 2, 3, "x"], "hint": "a"}]', "[1, 2]", '{"version": 9, "image_size": [1, 1]}'])
-  test(`${JSON.stringify(text).slice(0, 40)} is refused with what to do`, () => assert.throws(() => readPasted(text, SIZE), PlanProblem));
+  test(`${JSON.stringify(text).slice(0, 40)} is refused with what to do`, () => assert.throws(() => readPasted(text, SIZE), Problem));

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { componentNames, MatrixProblem, namedOwners, nextValue, readMatrix, setCell, signOf, writeMatrix } from "../../web/js/rules/matrix.js";
+import { Problem } from "../../web/js/common/problem.js";
+import { componentNames, namedOwners, nextValue, readMatrix, setCell, signOf, writeMatrix } from "../../web/js/rules/matrix.js";
 
 const data = JSON.parse(readFileSync(new URL("rules.json", import.meta.url), "utf8"));
 const { kinds } = data;
-const replan = data.presets.replan.after;
 const none = new Map();
 const cells = (pairs) => new Map(Object.entries(pairs));
+/** The preset replan, with these cells set. */
+const rules = (set) => ({ kinds, table: data.presets.replan.after, cells: set });
 
 test("an untouched matrix is the empty text, and what is written reads back", () => {
   assert.equal(writeMatrix(readMatrix("", kinds)), "");
@@ -19,24 +21,24 @@ test("an untouched matrix is the empty text, and what is written reads back", ()
 
 test("what this pack does not know is a problem, never dropped", () => {
   for (const text of ["{", "[]", '{"version":2}', '{"after":{},"more":1}', '{"after":{"main|hint:r1":0}}', '{"after":{"main|nobody":true}}', '{"after":{"main|main":false}}']) {
-    assert.throws(() => readMatrix(text, kinds), MatrixProblem, text);
+    assert.throws(() => readMatrix(text, kinds), Problem, text);
   }
 });
 
 test("a row of all regions says where only a region's own is seen", () => {
-  assert.equal(signOf(data, replan, none, "noise:*", "hint:*"), "o");
-  assert.equal(signOf(data, replan, none, "noise:*", "hint:r1"), "o");
-  assert.equal(signOf(data, replan, none, "noise:r1", "hint:r1"), "x");
-  assert.equal(signOf(data, replan, none, "noise:r1", "hint:r2"), "-");
-  assert.equal(signOf(data, replan, cells({ "noise:*|hint:*": false }), "noise:r1", "hint:r1"), "-");
-  assert.equal(signOf(data, replan, cells({ "noise:*|noise:*": false }), "noise:*", "noise:*"), "o", "each sees itself");
+  assert.equal(signOf(rules(none), "noise:*", "hint:*"), "o");
+  assert.equal(signOf(rules(none), "noise:*", "hint:r1"), "o");
+  assert.equal(signOf(rules(none), "noise:r1", "hint:r1"), "x");
+  assert.equal(signOf(rules(none), "noise:r1", "hint:r2"), "-");
+  assert.equal(signOf(rules(cells({ "noise:*|hint:*": false })), "noise:r1", "hint:r1"), "-");
+  assert.equal(signOf(rules(cells({ "noise:*|noise:*": false })), "noise:*", "noise:*"), "o", "each sees itself");
 });
 
 test("a cell with an id is stronger than one for all, whatever their order", () => {
   const both = { "main|hint:r1": false, "main|hint:*": true };
   for (const pairs of [Object.entries(both), Object.entries(both).reverse()]) {
-    assert.equal(signOf(data, replan, new Map(pairs), "main", "hint:r1"), "-");
-    assert.equal(signOf(data, replan, new Map(pairs), "main", "hint:r2"), "x");
+    assert.equal(signOf(rules(new Map(pairs)), "main", "hint:r1"), "-");
+    assert.equal(signOf(rules(new Map(pairs)), "main", "hint:r2"), "x");
   }
 });
 
@@ -47,8 +49,8 @@ test("presses go through every sign and come back to the preset", () => {
       let now = none;
       const seen = [];
       do {
-        seen.push(signOf(data, replan, now, query, key));
-        now = setCell(data, replan, now, query, key, nextValue(data, replan, now, query, key));
+        seen.push(signOf(rules(now), query, key));
+        now = setCell(rules(now), query, key, nextValue(rules(now), query, key));
       } while (now.size && seen.length < 9);
       assert.equal(new Set(seen).size, seen.length, `${query} ${key}: ${seen}`);
       assert.ok(seen.length === 2 || seen.length === 3);
@@ -57,10 +59,10 @@ test("presses go through every sign and come back to the preset", () => {
 });
 
 test("a cell that would change nothing is not stored, nor one that would blind a component", () => {
-  assert.equal(setCell(data, replan, none, "main", "image_prompt", true).size, 0);
-  assert.equal(setCell(data, replan, none, "noise:r1", "noise:r1", false).size, 0);
+  assert.equal(setCell(rules(none), "main", "image_prompt", true).size, 0);
+  assert.equal(setCell(rules(none), "noise:r1", "noise:r1", false).size, 0);
   const all = cells({ "main|hint:*": true });
-  assert.deepEqual([...setCell(data, replan, all, "main", "hint:r1", false)], [["main|hint:*", true], ["main|hint:r1", false]]);
+  assert.deepEqual([...setCell(rules(all), "main", "hint:r1", false)], [["main|hint:*", true], ["main|hint:r1", false]]);
   assert.deepEqual([...all], [["main|hint:*", true]], "the value before is left alone, for undo");
 });
 

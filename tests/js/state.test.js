@@ -25,7 +25,8 @@ test("undo goes back step by step, redo forward, and a new step forgets what was
 
 test("typing into one field is one step, until something else happens", () => {
   const state = fresh();
-  const id = state.add([0, 0, 50, 50]);
+  state.add([0, 0, 50, 50]);
+  const { id } = state.current;
   for (const hint of ["a", "ab", "abc"]) state.setFields(id, { hint });
   state.undo();
   assert.equal(state.current.hint, "");
@@ -39,10 +40,11 @@ test("typing into one field is one step, until something else happens", () => {
 
 test("a cancelled drag leaves no step and no edit", () => {
   const state = fresh();
-  const id = state.add([0, 0, 50, 50]);
+  state.add([0, 0, 50, 50]);
+  const { id } = state.current;
   const { past } = state.history;
   const steps = past.length;
-  state.setBoxes(new Map([[id, [5, 5, 55, 55]]]), "drag 1");
+  state.setBoxes([id], () => [5, 5, 55, 55], "drag 1");
   state.cancel("drag 1");
   assert.deepEqual(state.current.bbox_2d, [0, 0, 50, 50]);
   assert.equal(state.history.past.length, steps);
@@ -50,9 +52,10 @@ test("a cancelled drag leaves no step and no edit", () => {
 
 test("locked regions stay where they are and cannot be deleted", () => {
   const state = fresh();
-  const id = state.add([0, 0, 50, 50]);
+  state.add([0, 0, 50, 50]);
+  const { id } = state.current;
   state.toggle([id], "locked");
-  state.setBoxes(new Map([[id, [5, 5, 55, 55]]]));
+  state.setBoxes([id], () => [5, 5, 55, 55]);
   state.remove([id]);
   state.clear();
   assert.deepEqual(state.plan.regions.map((one) => one.bbox_2d), [[0, 0, 50, 50]]);

@@ -42,15 +42,25 @@ def test_the_types_fit(node):
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+def without_comments(text: str) -> str:
+    """The module without block comments and without lines that are only a comment."""
+    return re.sub(r"/\*(?:[^*]|\*(?!/))*\*/ ?|^[ \t]*//.*\n", "", text, flags=re.MULTILINE)
+
+
 def test_the_pages_are_small():
-    """120 KB of code; a third more are types and explanations in comments, which cost a page nothing but their bytes."""
-    code = 0
-    for file in MODULES:
-        text = file.read_text(encoding="utf-8")
-        assert text.count("\n") <= 310, file.name
-        text = re.sub(r"/\*\*.*?\*/ ?|^\s*//.*\n", "", text, flags=re.DOTALL | re.MULTILINE)
-        code += len(re.sub(r"\n\s*\n", "\n", text).encode())
-    assert code < 120 * 1024
+    """120 KB were asked for. The code keeps to it; with its types and explanations it does not (docs/region_editor.md)."""
+    texts = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in sorted((ROOT / "web").rglob("*.js"))}
+    code = {name: without_comments(text) for name, text in texts.items()}
+    for name, text in texts.items():
+        assert text.count("\n") <= 310, name
+        kept = re.findall(r"^(?:export|import) .*", code[name], re.MULTILINE)
+        assert kept == re.findall(r"^(?:export|import) .*", text, re.MULTILINE), f"{name}: more than comments went"
+    raw, bare = (sum(len(text.encode()) for text in some.values()) for some in (texts, code))
+    assert bare < 120_000, f"{bare} bytes of code"
+    assert raw < 145_000, f"{raw} bytes with comments"
+    page = (ROOT / "docs" / "region_editor.md").read_text(encoding="utf-8")
+    said = re.search(r"([\d,]+) bytes of JavaScript, ([\d,]+) without comments", page)
+    assert [int(one.replace(",", "")) for one in said.groups()] == pytest.approx([raw, bare], rel=0.01)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.name)

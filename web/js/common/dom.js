@@ -1,76 +1,55 @@
-/**
- * Elements without markup: every text goes in as text, so a hint can never become HTML.
- *
- * @typedef {string | Node | null | undefined | false} Child
- */
+/** Elements without markup: every text goes in as text, so a hint can never become HTML. */
 
 /**
- * Make an element. Of `props`, functions named `onX` listen to the event `x`, `class` is the class name, `dataset` and
- * `style` are objects, booleans switch an attribute on or off, and everything else is an attribute.
+ * Make an element. Of `props`, `onx` listens to the event `x`, `class` is the class name, `dataset` and `style` are
+ * objects, booleans switch an attribute on or off, and everything else is an attribute.
  *
  * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag
- * @param {Record<string, any>} [props]
- * @param {...Child} children
- * @returns {HTMLElementTagNameMap[T]}
+ * @param {T} tag @param {Props} [props] @param {...Child} children
  */
 export function element(tag, props = {}, ...children) {
   const made = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
-    if (key.startsWith("on") && typeof value === "function") made.addEventListener(key.slice(2).toLowerCase(), value);
-    else if (key === "class") made.className = value;
-    else if (key === "dataset") Object.assign(made.dataset, value);
-    else if (key === "style") Object.assign(made.style, value);
-    else if (key === "value") /** @type {any} */ (made).value = value;
+    if (key === "class") made.className = value;
+    else if (key === "dataset" || key === "style") Object.assign(made[key], value);
+    else if (key === "value") Object.assign(made, { value });
+    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value); // as a property its "false" would stop the event
     else setAttribute(made, key, value);
   }
   fill(made, children);
   return made;
 }
 
-/** Set an attribute; true and false switch it (aria-... attributes say "true" and "false"), null removes it. */
-export function setAttribute(/** @type {Element} */ target, /** @type {string} */ name, /** @type {any} */ value) {
+/** Set an attribute; true and false switch it, but aria-... says them. @param {Element} target @param {string} name @param {any} value */
+export function setAttribute(target, name, value) {
   if (typeof value === "boolean" && !name.startsWith("aria-")) target.toggleAttribute(name, value);
-  else if (value === null || value === undefined) target.removeAttribute(name);
   else if (target.getAttribute(name) !== String(value)) target.setAttribute(name, String(value));
 }
 
-/**
- * Put children in place of what is there; empty ones are left out.
- *
- * @param {Element} target
- * @param {Child[]} children
- */
+/** Put children in place of what is there; empty ones are left out. @param {Element} target @param {Child[]} children */
 export function fill(target, children) {
-  target.replaceChildren(...children.filter((child) => child !== null && child !== undefined && child !== false).map(asNode));
-}
-
-function asNode(/** @type {any} */ child) {
-  return child instanceof Node ? child : document.createTextNode(String(child));
+  target.replaceChildren(...children.filter((child) => typeof child === "string" || child instanceof Node));
 }
 
 /**
  * A button with a text or a sign, and a tooltip that is also its name for screen readers when the text is only a sign.
- *
- * @param {string} text
- * @param {string} tooltip
- * @param {(event: MouseEvent) => void} onClick
- * @param {Record<string, any>} [props]
+ * @param {string} text @param {string} tooltip @param {(event: MouseEvent) => void} onclick @param {Props} [props]
  */
-export function button(text, tooltip, onClick, props = {}) {
+export function button(text, tooltip, onclick, props = {}) {
   const label = text.length > 2 ? {} : { "aria-label": tooltip };
-  return element("button", { type: "button", class: "replan-button", title: tooltip, ...label, onclick: onClick, ...props }, text);
+  return element("button", { type: "button", class: "replan-button", title: tooltip, ...label, onclick, ...props }, text);
 }
 
-/** The text with half characters (lone surrogates) replaced: no file and no tokenizer takes them. */
-export function wellFormed(/** @type {string} */ text) {
-  return text.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, "\uFFFD");
-}
-
-/** At most `limit` characters (whole ones) of one line of a text, with an ellipsis when something is left out. */
-export function shortened(/** @type {string} */ text, /** @type {number} */ limit) {
+/** At most `limit` whole characters of a text on one line, with an ellipsis for the rest. @param {string} text @param {number} limit */
+export function shortened(text, limit) {
   const line = text.replace(/\s+/g, " ").trim();
   if (line.length <= limit) return line;
   const characters = [...line.slice(0, limit * 2)];
   return characters.length <= limit ? characters.join("") : `${characters.slice(0, limit - 1).join("")}\u2026`;
+}
+
+/** Put one of the pack's style sheets into the document, once. @param {string} name below web/css */
+export function useStyleSheet(name) {
+  const { href } = new URL(`../../css/${name}`, import.meta.url);
+  if (!document.querySelector(`link[href="${href}"]`)) document.head.append(element("link", { rel: "stylesheet", href }));
 }

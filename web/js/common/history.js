@@ -1,13 +1,9 @@
 /**
  * Undo and redo over values that are never changed in place.
- *
  * @template T
  */
 export class History {
-  /**
-   * @param {T} value
-   * @param {number} [limit] how many steps back are kept
-   */
+  /** @param {T} value @param {number} [limit] how many steps back are kept */
   constructor(value, limit = 200) {
     this.value = value;
     this.limit = limit;
@@ -19,12 +15,15 @@ export class History {
     this.key = null;
   }
 
+  /** Take a value without a step to undo, and forget all steps. @param {T} value */
+  reset(value) {
+    Object.assign(this, new History(value, this.limit));
+  }
+
   /**
    * Take a new value. Steps that follow one another with the same `key` (typing into one field, one drag) are one step
    * to undo; without a key each is its own.
-   *
-   * @param {T} value
-   * @param {string | null} [key]
+   * @param {T} value @param {string | null} [key]
    */
   push(value, key = null) {
     if (value === this.value) return;
@@ -50,14 +49,6 @@ export class History {
     return value !== undefined;
   }
 
-  /** Take a value without a step to undo, and forget all steps. @param {T} value */
-  reset(value) {
-    this.value = value;
-    this.past = [];
-    this.future = [];
-    this.key = null;
-  }
-
   /** Change every step alike, as when the image turns out to have another size. @param {(value: T) => T} change */
   map(change) {
     this.value = change(this.value);
@@ -75,15 +66,16 @@ export class History {
 
   /** @returns {boolean} whether there was something to undo */
   undo() {
-    return this._move(this.past, this.future);
+    return this.move(this.past, this.future);
   }
 
   /** @returns {boolean} whether there was something to redo */
   redo() {
-    return this._move(this.future, this.past);
+    return this.move(this.future, this.past);
   }
 
-  _move(/** @type {T[]} */ from, /** @type {T[]} */ to) {
+  /** @param {T[]} from @param {T[]} to */
+  move(from, to) {
     const value = from.pop();
     if (value === undefined) return false;
     to.push(this.value);

@@ -5,30 +5,54 @@
 
 /**
  * Add `root` as the widget `name`. Its value, a string, is stored in the workflow and sent with the prompt.
- *
- * @param {any} node
- * @param {string} name
- * @param {string} type the widget's type, the pack's own
- * @param {HTMLElement} root
- * @param {{getValue: () => string, setValue: (value: string) => void, forPrompt?: () => string, minHeight: () => number}} access
+ * @param {ComfyNode} node @param {string} name @param {string} type the pack's own @param {HTMLElement} root
+ * @param {{value: string, setValue: (value: string) => void}} page what holds the value @param {() => number} getMinHeight
  */
-export function addValueWidget(node, name, type, root, access) {
-  const widget = node.addDOMWidget(name, type, root, {
-    getValue: access.getValue,
-    setValue: (/** @type {any} */ value) => access.setValue(typeof value === "string" ? value : ""),
-    getMinHeight: access.minHeight,
+export function addValueWidget(node, name, type, root, page, getMinHeight) {
+  return node.addDOMWidget(name, type, root, {
+    getValue: () => page.value,
+    setValue: (value) => page.setValue(typeof value === "string" ? value : ""),
+    getMinHeight,
     hideOnZoom: false,
     margin: 4,
   });
-  if (access.forPrompt) widget.serializeValue = access.forPrompt;
-  return widget;
+}
+
+/** A node's widget of that name. @param {ComfyNode} node @param {string} name */
+export function widgetOf(node, name) {
+  return node?.widgets?.find((widget) => widget.name === name);
+}
+
+/**
+ * Have `call` run after one of the host's callbacks, which other packs may have wrapped too.
+ * @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call
+ */
+export function after(target, name, call) {
+  const first = target[name];
+  target[name] = function (/** @type {any[]} */ ...args) {
+    const answer = first?.apply(this, args);
+    call.apply(this, args);
+    return answer;
+  };
+}
+
+/**
+ * Listen to the host as long as the node is in a graph. It may be taken out and put in again, as into a subgraph.
+ * @param {ComfyNode} node @param {EventTarget} api @param {Record<string, (event: any) => void>} listeners
+ */
+export function listenTo(node, api, listeners) {
+  const each = (/** @type {"addEventListener" | "removeEventListener"} */ what) => {
+    for (const [name, listener] of Object.entries(listeners)) api[what](name, listener);
+  };
+  each("addEventListener");
+  after(node, "onRemoved", () => each("removeEventListener"));
+  after(node, "onAdded", () => each("addEventListener")); // a listener that is there already is not added twice
 }
 
 /**
  * Keep events of the page from the graph behind it: the graph would drag a node, delete it, or paste over it.
  * Undo needs more: the host listens on the window before anyone else and leaves alone only text fields, which older
  * versions know by `type` and newer ones by `isContentEditable`. So whatever has the focus in here says it is one.
- *
  * @param {HTMLElement} root
  */
 export function keepEventsInside(root) {
@@ -43,17 +67,14 @@ export function keepEventsInside(root) {
   root.addEventListener("wheel", (event) => root.contains(document.activeElement) && event.stopPropagation(), { passive: true });
 }
 
-/** Whether an element is a field with an undo of its own in the browser. */
-export function isTextField(/** @type {any} */ target) {
+/** Whether an element is a field with an undo of its own in the browser. @param {EventTarget | null} target */
+export function isTextField(target) {
   return target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && target.type !== "range");
 }
 
 /**
  * The id of a node in a run: its own, or inside subgraphs the ids of the nodes around it joined by colons.
- *
- * @param {any} app
- * @param {any} node
- * @returns {string | null}
+ * @param {any} app @param {ComfyNode} node
  */
 export function executionId(app, node) {
   /** @type {(graph: any, prefix: string) => string | null} */
@@ -66,13 +87,15 @@ export function executionId(app, node) {
     }
     return null;
   };
-  return search(app.rootGraph ?? app.graph, "");
+  return search(app.rootGraph ?? app.graph, "") ?? String(node.id);
 }
 
 /**
- * Have the host notice a change for its own undo and its "modified" mark. It did not in every version, which is why each
- * page has an undo of its own.
+ * Show a change of a node, and have the host notice it for its own undo and its "modified" mark. It did not in every
+ * version, which is why each page has an undo of its own.
+ * @param {any} app @param {ComfyNode} node
  */
-export function noteChange(/** @type {any} */ app) {
+export function noteChange(app, node) {
+  node.graph?.setDirtyCanvas?.(true, true);
   app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();
 }

@@ -1,15 +1,10 @@
-/**
- * The canvas: keeps its size, the view (zoom and pan) and the picture, and draws once a frame when something changed.
- *
- * @typedef {import("./geometry.js").ViewPort} ViewPort
- * @typedef {import("./plan.js").Box} Box
- */
+/** The canvas: keeps its size, the view (zoom and pan) and the picture, and draws once a frame when something changed. */
 import { element } from "../common/dom.js";
 import { draw } from "./draw.js";
 import { fitted, toImage, zoomed } from "./geometry.js";
 
 export class CanvasView {
-  /** @param {import("./state.js").EditorState} state */
+  /** @param {EditorState} state */
   constructor(state) {
     this.state = state;
     this.canvas = element("canvas", { class: "replan-canvas", tabindex: "0", role: "application", "aria-roledescription": "region editor", "aria-label": "Image with regions. Press question mark for the keys." });
@@ -27,38 +22,30 @@ export class CanvasView {
     this.height = 0;
     this.frame = 0;
     this.shownSize = "";
-    this.observer = new ResizeObserver(() => this.resize());
-    this.observer.observe(this.root);
+    new ResizeObserver(() => this.resize()).observe(this.root);
   }
 
-  destroy() {
-    this.observer.disconnect();
-    cancelAnimationFrame(this.frame);
-  }
-
-  /** CSS pixels of this page's own layout for one pixel on the screen: the graph may be zoomed. */
+  /** Pixels on the screen for one CSS pixel of the page's own layout: the graph may be zoomed. */
   get zoomOfGraph() {
-    return this.canvas.offsetWidth ? this.canvas.getBoundingClientRect().width / this.canvas.offsetWidth : 1;
+    return this.canvas.getBoundingClientRect().width / this.canvas.offsetWidth || 1;
   }
 
-  /** @param {{clientX: number, clientY: number}} event @returns {[number, number]} the point in CSS pixels of the canvas */
+  /** The point in CSS pixels of the canvas. @param {MouseEvent} event @returns {Point} */
   pointOf(event) {
-    const rect = this.canvas.getBoundingClientRect();
-    const zoom = this.zoomOfGraph || 1;
-    return [(event.clientX - rect.left) / zoom, (event.clientY - rect.top) / zoom];
+    const { left, top } = this.canvas.getBoundingClientRect();
+    return [(event.clientX - left) / this.zoomOfGraph, (event.clientY - top) / this.zoomOfGraph];
   }
 
-  /** @param {{clientX: number, clientY: number}} event @returns {[number, number]} the point in pixels of the image */
+  /** The point in pixels of the image. @param {MouseEvent} event */
   imagePointOf(event) {
     this.place();
     return toImage(this.port, this.pointOf(event));
   }
 
   resize() {
-    const { clientWidth: width, clientHeight: height } = this.root;
-    if (!width || !height) return;
-    this.width = width;
-    this.height = height;
+    const { clientWidth, clientHeight } = this.root;
+    if (!clientWidth || !clientHeight) return;
+    [this.width, this.height] = [clientWidth, clientHeight];
     this.request();
   }
 
@@ -67,25 +54,28 @@ export class CanvasView {
     this.request();
   }
 
-  /** @param {number} factor @param {[number, number]} [point] */
+  /** @param {number} factor @param {Point} [point] */
   zoom(factor, point = [this.width / 2, this.height / 2]) {
     this.fits = false;
     this.port = zoomed(this.port, factor, point);
     this.request();
   }
 
-  pan(/** @type {number} */ dx, /** @type {number} */ dy) {
+  /** @param {number} dx @param {number} dy */
+  pan(dx, dy) {
     this.fits = false;
     this.port = { ...this.port, x: this.port.x + dx, y: this.port.y + dy };
     this.request();
   }
 
-  setImage(/** @type {CanvasImageSource | null} */ image) {
+  /** @param {CanvasImageSource | null} image */
+  setImage(image) {
     this.image = image;
     this.request();
   }
 
-  setBand(/** @type {Box | null} */ band) {
+  /** @param {Box | null} band */
+  setBand(band) {
     this.band = band;
     this.request();
   }
@@ -102,24 +92,20 @@ export class CanvasView {
   }
 
   request() {
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.drawNow());
+    this.frame ||= requestAnimationFrame(() => this.drawNow());
   }
 
   drawNow() {
     this.frame = 0;
-    if (!this.width || !this.height) return;
+    const { canvas, width, height, image, band } = this;
+    if (!width || !height) return;
     const { plan, selection, view } = this.state;
     this.place();
     const sharpness = Math.min(3, (window.devicePixelRatio || 1) * Math.min(2, Math.max(1, this.zoomOfGraph)));
-    const [across, down] = [Math.round(this.width * sharpness), Math.round(this.height * sharpness)];
-    if (this.canvas.width !== across || this.canvas.height !== down) {
-      this.canvas.width = across;
-      this.canvas.height = down;
-    }
-    this.context.setTransform(across / this.width, 0, 0, down / this.height, 0, 0);
-    draw(this.context, {
-      regions: plan.regions, size: plan.image_size, selection, view, port: this.port,
-      image: this.image, band: this.band, width: this.width, height: this.height,
-    });
+    const [across, down] = [Math.round(width * sharpness), Math.round(height * sharpness)];
+    if (canvas.width !== across) canvas.width = across;
+    if (canvas.height !== down) canvas.height = down;
+    this.context.setTransform(across / width, 0, 0, down / height, 0, 0);
+    draw(this.context, { regions: plan.regions, size: plan.image_size, selection, view, port: this.port, image, band, width, height });
   }
 }

@@ -1,9 +1,4 @@
-/**
- * What a person does to a list of regions: each takes a plan and gives another, or the same one when nothing changes.
- *
- * @typedef {import("./plan.js").Plan} Plan
- * @typedef {import("./plan.js").Region} Region
- */
+/** What a person does to a list of regions: each takes a plan and gives another, or the same one when nothing changes. */
 import { moved } from "./geometry.js";
 import { freshId } from "./plan.js";
 

@@ -4,34 +4,25 @@
  * - press on a box: select it, drag to move; press again without moving: the next box below
  * - press on an edge or a corner of the selected box: resize; on nothing: draw a box; Ctrl or Cmd: draw over boxes
  * - Shift: add to the selection; middle button, or Space held: pan; wheel while the canvas has the focus: zoom
- *
- * @typedef {import("./plan.js").Box} Box
- * @typedef {import("./geometry.js").Handle} Handle
- * @typedef {{kind: "move", from: [number, number], boxes: Map<string, Box>, key: string, moved: boolean, under: string[], again: boolean}
- *   | {kind: "resize", from: [number, number], id: string, box: Box, handle: Handle, key: string}
- *   | {kind: "band", from: [number, number], start: [number, number]}
- *   | {kind: "pan", last: [number, number]}
- *   | {kind: "pinch", distance: number, middle: [number, number]}} Gesture
  */
 import { boxBetween, boxesAt, handleAt, resized, sharedMove, SMALLEST_DRAG, snapped, toScreen } from "./geometry.js";
 
-/** Reach of an edge in screen pixels: a finger is wider than a mouse pointer. */
+/** Reach of an edge in screen pixels: a finger is wider than a mouse pointer. @type {Record<string, number>} */
 const REACH = { mouse: 6, pen: 9, touch: 16 };
 
 export class Gestures {
-  /** @param {import("./canvas_view.js").CanvasView} view @param {import("./state.js").EditorState} state */
-  constructor(view, state) {
+  /** @param {CanvasView} view @param {EditorState} state @param {() => void} onEnd when a drag ends: the plan is stored once and not at every move */
+  constructor(view, state, onEnd) {
     this.view = view;
     this.state = state;
+    this.onEnd = onEnd;
     /** @type {Gesture | null} */
     this.gesture = null;
-    /** @type {Map<number, [number, number]>} */
+    /** @type {Map<number, Point>} */
     this.pointers = new Map();
     this.spaceHeld = false;
     this.count = 0;
-    /** Called when a drag ends, so that the plan is stored once and not at every move. */
-    this.onEnd = () => {};
-    const canvas = view.canvas;
+    const { canvas } = view;
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerup", (event) => this.up(event));
@@ -43,13 +34,15 @@ export class Gestures {
     return this.gesture !== null && this.gesture.kind !== "pan" && this.gesture.kind !== "pinch";
   }
 
-  down(/** @type {PointerEvent} */ event) {
+  /** @param {PointerEvent} event */
+  down(event) {
+    const { canvas } = this.view;
     event.stopPropagation();
     event.preventDefault();
-    this.view.canvas.focus({ preventScroll: true });
+    canvas.focus({ preventScroll: true });
+    canvas.setPointerCapture(event.pointerId);
     const point = this.view.pointOf(event);
     this.pointers.set(event.pointerId, point);
-    this.view.canvas.setPointerCapture(event.pointerId);
     if (this.pointers.size === 2) {
       this.cancel();
       this.gesture = { kind: "pinch", ...this.spread() };
@@ -58,100 +51,95 @@ export class Gestures {
     }
   }
 
-  /** @returns {Gesture | null} */
-  begin(/** @type {PointerEvent} */ event, /** @type {[number, number]} */ point) {
+  /** @param {PointerEvent} event @param {Point} point @returns {Gesture | null} */
+  begin(event, point) {
     const { state, view } = this;
     if (event.button === 1 || this.spaceHeld) return { kind: "pan", last: point };
     if (event.button !== 0) return null;
     const from = view.imagePointOf(event);
-    this.count += 1;
-    const key = `drag ${this.count}`;
-    if (event.ctrlKey || event.metaKey) return this.band(from, point);
-    const current = state.current;
-    const reach = REACH[/** @type {keyof REACH} */ (event.pointerType)] ?? REACH.mouse;
-    if (current && !current.locked && !current.hidden && !event.shiftKey && !state.readOnly) {
-      const handle = handleAt(toScreen(view.port, current.bbox_2d), point, reach);
-      if (handle) return { kind: "resize", from, id: current.id, box: current.bbox_2d, handle, key };
-    }
     const under = boxesAt(state.plan.regions, from).map((index) => state.plan.regions[index].id);
-    if (!under.length) return this.band(from, point);
+    const over = event.ctrlKey || event.metaKey;
+    const key = `drag ${(this.count += 1)}`;
+    const { current } = state;
+    const handle = !over && !event.shiftKey && !state.readOnly && this.handleAt(point, event);
+    if (handle && current) return { kind: "resize", from, id: current.id, box: current.bbox_2d, handle, key };
+    if (over || !under.length) return { kind: "band", from, start: point };
     if (event.shiftKey) {
-      const id = under[0];
-      state.select(state.selection.includes(id) ? state.selection.filter((one) => one !== id) : [...state.selection, id]);
+      state.alsoSelect(under[0]);
       return null;
     }
     const again = under.some((id) => state.selection.includes(id));
     if (!again) state.select([under[0]]);
-    return { kind: "move", from, boxes: this.movable(), key, moved: false, under, again };
+    const boxes = new Map(state.selected.filter((region) => !region.locked && !region.hidden).map((region) => [region.id, region.bbox_2d]));
+    return { kind: "move", from, boxes, key, moved: false, under, again };
   }
 
-  /** @returns {Gesture} */
-  band(/** @type {[number, number]} */ from, /** @type {[number, number]} */ start) {
-    return { kind: "band", from, start };
+  /** The handle of the current region under a pointer. @param {Point} point @param {PointerEvent} event */
+  handleAt(point, { pointerType }) {
+    const { current } = this.state;
+    if (!current || current.locked || current.hidden) return null;
+    return handleAt(toScreen(this.view.port, current.bbox_2d), point, REACH[pointerType] ?? REACH.mouse);
   }
 
-  /** The boxes that a drag moves, as they are now. */
-  movable() {
-    return new Map(this.state.selected.filter((region) => !region.locked && !region.hidden).map((region) => [region.id, region.bbox_2d]));
-  }
-
-  move(/** @type {PointerEvent} */ event) {
-    if (!this.pointers.has(event.pointerId)) {
-      this.hover(event);
-      return;
-    }
+  /** @param {PointerEvent} event */
+  move(event) {
+    const { gesture, view } = this;
+    if (!this.pointers.has(event.pointerId)) return this.hover(event);
     event.stopPropagation();
-    const point = this.view.pointOf(event);
+    const point = view.pointOf(event);
     this.pointers.set(event.pointerId, point);
-    const gesture = this.gesture;
     if (gesture?.kind === "pinch") {
       const { distance, middle } = this.spread();
-      if (gesture.distance > 0) this.view.zoom(distance / gesture.distance, middle);
-      this.view.pan(middle[0] - gesture.middle[0], middle[1] - gesture.middle[1]);
+      if (gesture.distance > 0) view.zoom(distance / gesture.distance, middle);
+      view.pan(middle[0] - gesture.middle[0], middle[1] - gesture.middle[1]);
       Object.assign(gesture, { distance, middle });
     } else if (gesture?.kind === "pan") {
-      this.view.pan(point[0] - gesture.last[0], point[1] - gesture.last[1]);
+      view.pan(point[0] - gesture.last[0], point[1] - gesture.last[1]);
       gesture.last = point;
     } else if (gesture) {
-      this.drag(gesture, this.view.imagePointOf(event), point);
+      this.drag(gesture, view.imagePointOf(event), point);
     }
   }
 
-  drag(/** @type {Gesture} */ gesture, /** @type {[number, number]} */ at, /** @type {[number, number]} */ point) {
+  /** @param {Exclude<Gesture, {kind: "pan" | "pinch"}>} gesture @param {Point} at in pixels of the image @param {Point} point on the screen */
+  drag(gesture, at, point) {
     const { state, view } = this;
     const size = state.plan.image_size;
     const { snap, patch } = state.view;
+    const [dx, dy] = [at[0] - gesture.from[0], at[1] - gesture.from[1]];
     if (gesture.kind === "band") {
-      if (state.readOnly) return;
       const far = Math.hypot(point[0] - gesture.start[0], point[1] - gesture.start[1]) >= SMALLEST_DRAG;
-      view.setBand(far || view.band ? boxBetween(gesture.from, at, size) : null);
+      if (!state.readOnly && (far || view.band)) view.setBand(boxBetween(gesture.from, at, size));
     } else if (gesture.kind === "resize") {
-      const box = resized(gesture.box, gesture.handle, at[0] - gesture.from[0], at[1] - gesture.from[1], size);
-      state.setBoxes(new Map([[gesture.id, snap ? snapped(box, patch, size) : box]]), gesture.key);
-    } else if (gesture.kind === "move") {
-      const slack = 3 / view.port.scale;
-      if (!gesture.moved && Math.hypot(at[0] - gesture.from[0], at[1] - gesture.from[1]) < slack) return;
+      const box = resized(gesture.box, gesture.handle, dx, dy, size);
+      state.setBoxes([gesture.id], () => (snap ? snapped(box, patch, size) : box), gesture.key);
+    } else if (gesture.moved || Math.hypot(dx, dy) >= 3 / view.port.scale) {
       gesture.moved = true;
-      state.setBoxes(this.shifted(gesture.boxes, at[0] - gesture.from[0], at[1] - gesture.from[1]), gesture.key);
+      this.shift(gesture.boxes, dx, dy, gesture.key);
     }
   }
 
-  /** Boxes moved together; with snap the first one's left top corner goes to a grid line. */
-  shifted(/** @type {Map<string, Box>} */ boxes, /** @type {number} */ dx, /** @type {number} */ dy) {
-    const { snap, patch } = this.state.view;
-    const first = boxes.values().next().value;
+  /** Move boxes together; with snap the first one's left top corner goes to a grid line. @param {Map<string, Box>} boxes @param {number} dx @param {number} dy @param {string} key */
+  shift(boxes, dx, dy, key) {
+    const { state } = this;
+    const { snap, patch } = state.view;
+    const [first] = boxes.values();
     if (snap && first) {
       dx = Math.round((first[0] + dx) / patch) * patch - first[0];
       dy = Math.round((first[1] + dy) / patch) * patch - first[1];
     }
-    const [x, y] = sharedMove([...boxes.values()], dx, dy, this.state.plan.image_size);
-    return new Map([...boxes].map(([id, [x1, y1, x2, y2]]) => [id, /** @type {Box} */ ([x1 + x, y1 + y, x2 + x, y2 + y])]));
+    const [x, y] = sharedMove([...boxes.values()], dx, dy, state.plan.image_size);
+    state.setBoxes([...boxes.keys()], ({ id, bbox_2d }) => {
+      const [x1, y1, x2, y2] = boxes.get(id) ?? bbox_2d;
+      return [x1 + x, y1 + y, x2 + x, y2 + y];
+    }, key);
   }
 
-  up(/** @type {PointerEvent} */ event, cancelled = false) {
+  /** @param {PointerEvent} event */
+  up(event, cancelled = false) {
     if (!this.pointers.delete(event.pointerId)) return;
     event.stopPropagation();
-    const gesture = this.gesture;
+    const { gesture } = this;
     if (cancelled) this.cancel();
     this.gesture = null;
     if (gesture?.kind === "pinch") {
@@ -163,50 +151,53 @@ export class Gestures {
     this.onEnd();
   }
 
-  finish(/** @type {Gesture} */ gesture) {
+  /** @param {Gesture} gesture */
+  finish(gesture) {
     const { state, view } = this;
     if (gesture.kind === "band") {
-      const band = view.band;
+      const { band } = view;
       view.setBand(null);
       if (band && band[2] - band[0] >= 1 && band[3] - band[1] >= 1) state.add(band);
       else state.select([]);
     } else if (gesture.kind === "move" && !gesture.moved) {
       // A second press in one place goes on to the next box below; of several selected ones it leaves one.
-      const at = gesture.under.indexOf(/** @type {string} */ (state.selection.at(-1)));
+      const at = gesture.under.indexOf(state.selection.at(-1) ?? "");
       if (state.selection.length > 1) state.select([gesture.under[Math.max(0, at)]]);
       else if (gesture.again) state.select([gesture.under[(at + 1) % gesture.under.length]]);
     }
   }
 
-  /** Undo what an unfinished drag did. @returns {boolean} whether there was one */
+  /** Undo what an unfinished drag did. */
   cancel() {
-    const gesture = this.gesture;
+    const { gesture } = this;
     this.gesture = null;
     this.view.setBand(null);
     if (gesture?.kind === "resize" || gesture?.kind === "move") this.state.cancel(gesture.key);
-    return gesture !== null;
   }
 
   spread() {
     const [a, b] = [...this.pointers.values()];
-    const middle = /** @type {[number, number]} */ ([(a[0] + b[0]) / 2, (a[1] + b[1]) / 2]);
+    /** @type {Point} */
+    const middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
     return { distance: Math.hypot(a[0] - b[0], a[1] - b[1]), middle };
   }
 
-  /** Show by the pointer what a press would do. */
-  hover(/** @type {PointerEvent} */ event) {
+  /** Show by the pointer what a press would do. @param {PointerEvent} event */
+  hover(event) {
     const { state, view } = this;
-    const current = state.current;
-    let cursor = boxesAt(state.plan.regions, view.imagePointOf(event)).length ? "move" : "crosshair";
-    if (current && !current.locked && !current.hidden) {
-      const handle = handleAt(toScreen(view.port, current.bbox_2d), view.pointOf(event), REACH.mouse);
-      if (handle) cursor = `${handle}-resize`;
-    }
-    if (event.ctrlKey || event.metaKey) cursor = "crosshair";
-    view.canvas.style.cursor = this.spaceHeld ? "grab" : state.readOnly ? "default" : cursor;
+    const at = view.imagePointOf(event);
+    const handle = this.handleAt(view.pointOf(event), event);
+    let cursor = "crosshair";
+    if (this.spaceHeld) cursor = "grab";
+    else if (state.readOnly) cursor = "default";
+    else if (event.ctrlKey || event.metaKey) cursor = "crosshair";
+    else if (handle) cursor = `${handle}-resize`;
+    else if (boxesAt(state.plan.regions, at).length) cursor = "move";
+    view.canvas.style.cursor = cursor;
   }
 
-  wheel(/** @type {WheelEvent} */ event) {
+  /** @param {WheelEvent} event */
+  wheel(event) {
     if (document.activeElement !== this.view.canvas) return; // the graph zooms until someone works in here
     event.preventDefault();
     event.stopPropagation();

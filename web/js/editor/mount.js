@@ -1,30 +1,22 @@
-/**
- * Puts the editor into an element. It knows nothing of the host: what happens there comes in through the handle.
- *
- * @typedef {import("./plan.js").Plan} Plan
- * @typedef {import("./state.js").Follow} Follow
- * @typedef {{value: string, onChange: (value: string) => void, background?: string | null, follow?: Follow,
- *   onPlan?: (() => void) | null, onRun?: (() => void) | null}} Options
- *   value: the stored value; onChange: a new one to store; background: address of the picture
- * @typedef {{image_size: [number, number], source: string, upstream: any, warnings: string[], question: string}} Report
- *   what the node said of its last run
- */
-import { button, element } from "../common/dom.js";
+/** Puts the editor into an element. It knows nothing of the host: what happens there comes in through the handle. */
+import { button, element, fill, useStyleSheet } from "../common/dom.js";
+import { runKey } from "../common/commands.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
-import { useStyleSheet } from "../common/style.js";
+import { Notes } from "../common/notes.js";
+import { Problem } from "../common/problem.js";
 import { CanvasView } from "./canvas_view.js";
-import { changesDialog, pasteDialog } from "./dialogs.js";
+import { commandsOf, onKey } from "./commands.js";
+import { changesList, pasteForm } from "./dialogs.js";
 import { Gestures } from "./gestures.js";
-import { keySheet, onKey, undoKey } from "./keyboard.js";
-import { Notes, notesOf } from "./notes.js";
+import { notesOf } from "./notes.js";
 import { Panel } from "./panel.js";
-import { planToText, PlanProblem, readPlan } from "./plan.js";
+import { planToText, readPlan } from "./plan.js";
 import { readPasted } from "./reply.js";
 import { EditorState } from "./state.js";
 import { forPrompt, FRESH, modeOf, readStored, VIEW, writeStored } from "./stored.js";
 import { makeToolbar } from "./toolbar.js";
 
-/** @param {HTMLElement} container @param {Options} options */
+/** @param {HTMLElement} container @param {EditorOptions} options */
 export function mount(container, options) {
   useStyleSheet("common.css");
   useStyleSheet("editor.css");
@@ -32,65 +24,55 @@ export function mount(container, options) {
 }
 
 export class Editor {
-  /** @param {HTMLElement} container @param {Options} options */
+  /** The text that was stored and cannot be read: kept as it is until someone starts anew. @type {string | null} */
+  unreadable = null;
+  problem = "";
+  /** @type {RunReport | null} */
+  report = null;
+  pictureProblem = "";
+  progress = "";
+  /** @type {number | null} 0..1 where it is known */
+  share = null;
+  runProblem = "";
+  frame = 0;
+
+  /** @param {HTMLElement} container @param {EditorOptions} options */
   constructor(container, options) {
-    this.container = container;
     this.options = options;
-    /** The text that was stored and cannot be read: kept as it is until someone starts anew. @type {string | null} */
-    this.unreadable = null;
-    this.problem = "";
-    this.written = "";
-    /** @type {Report | null} */
-    this.report = null;
-    this.pictureProblem = "";
-    this.progress = "";
-    /** @type {number | null} */
-    this.share = null;
-    this.runProblem = "";
     this.state = new EditorState(this.read(options.value), options.follow);
     this.state.blocked = this.unreadable !== null;
+    this.written = this.value;
     this.view = new CanvasView(this.state);
-    this.gestures = new Gestures(this.view, this.state);
-    this.panel = new Panel(this.state, () => this.view.canvas.focus({ preventScroll: true }));
-    this.toolbar = makeToolbar(this.state, this.view, {
-      paste: () => this.open(pasteDialog(this.state.plan.image_size, (plan) => this.state.paste(plan), () => this.close())),
-      copy: () => this.copy(), changes: () => this.showChanges(), sheet: () => this.open(keySheet(() => this.close())),
-      plan: options.onPlan ?? null, run: options.onRun ?? null,
-    });
+    this.gestures = new Gestures(this.view, this.state, () => this.store());
+    this.panel = new Panel(this.state, () => this.focus());
+    this.commands = commandsOf(this);
+    this.toolbar = makeToolbar(this.state, this.commands);
     this.notes = new Notes();
     this.mode = element("span", { class: "replan-mode" });
-    this.bar = element("progress", { class: "replan-progress", max: "1", "aria-label": "Progress", hidden: true });
+    this.bar = element("progress", { class: "replan-progress", max: 1, "aria-label": "Progress", hidden: true });
+    this.status = element("span", { class: "replan-status" });
     this.live = element("span", { class: "replan-hidden-text", role: "status", "aria-live": "polite" });
     this.layer = element("div", { class: "replan-layer", hidden: true });
-    this.status = element("span", { class: "replan-status" });
-    this.root = element("div", { class: "replan replan-editor", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) },
+    this.root = element("div", { class: "replan replan-editor", onkeydown: (event) => this.key(event) },
       this.toolbar.root, element("div", { class: "replan-line" }, this.mode, this.bar, this.status, this.live), this.notes.root,
       element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer);
     keepEventsInside(this.root);
     this.listen();
     container.replaceChildren(this.root);
-    this.unsubscribe = this.state.subscribe((what) => this.changed(what));
-    this.gestures.onEnd = () => this.store();
-    this.written = this.value;
+    this.state.onChange = (what) => this.changed(what);
     if (options.background) this.setBackground(options.background);
     this.update();
   }
 
-  destroy() {
-    this.unsubscribe();
-    this.view.destroy();
-    cancelAnimationFrame(this.frame ?? 0);
-    this.container.replaceChildren();
-  }
-
   // ---- the stored value ---------------------------------------------------------------------------------------
 
-  read(/** @type {string} */ value) {
+  /** @param {string} value @returns {Stored} */
+  read(value) {
     this.unreadable = null;
     try {
       return readStored(value);
     } catch (error) {
-      if (!(error instanceof PlanProblem)) throw error;
+      if (!(error instanceof Problem)) throw error;
       this.unreadable = value;
       this.problem = error.message;
       return { plan: null, about: FRESH, view: VIEW };
@@ -102,11 +84,12 @@ export class Editor {
     return this.unreadable ?? writeStored(this.state.stored);
   }
 
-  /** Take a stored value from outside: a workflow was loaded, the host undid something. */
-  setValue(/** @type {string} */ value) {
+  /** Take a stored value from outside: a workflow was loaded, the host undid something. @param {string} value */
+  setValue(value) {
     if (value === this.value) return;
-    this.state.adopt(this.read(value));
+    const stored = this.read(value);
     this.state.blocked = this.unreadable !== null;
+    this.state.adopt(stored);
     if (this.report) this.state.seeImage(this.report.image_size);
     this.written = this.value;
     this.update();
@@ -119,10 +102,9 @@ export class Editor {
     this.store();
   }
 
-  /** @param {boolean} upstreamConnected */
+  /** What goes with the prompt. @param {boolean} upstreamConnected */
   promptValue(upstreamConnected) {
-    if (this.unreadable !== null) return this.unreadable;
-    return forPrompt(this.state.stored, upstreamConnected && this.state.follow === "until_edited");
+    return this.unreadable ?? forPrompt(this.state.stored, upstreamConnected && this.state.follow === "until_edited");
   }
 
   store() {
@@ -132,7 +114,8 @@ export class Editor {
     this.options.onChange(value);
   }
 
-  changed(/** @type {"plan" | "selection" | "view"} */ what) {
+  /** @param {Changed} what */
+  changed(what) {
     if (!this.gestures.dragging) this.store();
     this.view.request();
     if (what === "selection") this.sayCurrent();
@@ -141,7 +124,7 @@ export class Editor {
 
   // ---- what the host tells ------------------------------------------------------------------------------------
 
-  /** @param {Report} report */
+  /** @param {RunReport} report */
   setReport(report) {
     this.report = report;
     this.runProblem = "";
@@ -156,23 +139,21 @@ export class Editor {
     this.update();
   }
 
-  setBackground(/** @type {string | null} */ address) {
+  /** @param {string | null} address of the picture */
+  setBackground(address) {
     this.pictureProblem = "";
     if (!address) return this.view.setImage(null);
     const picture = new Image();
-    this.picture = picture;
-    picture.onload = () => this.picture === picture && (this.view.setImage(picture), this.update());
-    picture.onerror = () => {
-      if (this.picture !== picture) return;
-      this.view.setImage(null);
-      this.pictureProblem = "The picture is not there any more; the boxes are. Press Plan to see it again.";
+    const show = (/** @type {HTMLImageElement | null} */ image, problem = "") => {
+      if (this.picture !== picture) return; // another one was asked for
+      this.view.setImage(image);
+      this.pictureProblem = problem;
       this.update();
     };
+    this.picture = picture;
+    picture.onload = () => show(picture);
+    picture.onerror = () => show(null, "The picture is not there any more; the boxes are. Press Plan to see it again.");
     picture.src = address;
-  }
-
-  setFollow(/** @type {Follow} */ follow) {
-    this.state.setFollow(follow);
   }
 
   /** @param {string} text empty when nothing runs @param {number | null} [share] 0..1 where it is known */
@@ -183,7 +164,8 @@ export class Editor {
     this.update();
   }
 
-  setRunProblem(/** @type {string} */ text) {
+  /** @param {string} text */
+  setRunProblem(text) {
     this.runProblem = text;
     this.update();
   }
@@ -195,9 +177,9 @@ export class Editor {
     this.toolbar.update();
     this.panel.update();
     this.panel.root.hidden = !state.view.side;
-    const mode = modeOf(state.plan, state.about);
-    this.mode.textContent = mode.text;
-    this.mode.dataset.mode = mode.name;
+    const { name, text } = modeOf(state.plan, state.about);
+    this.mode.textContent = text;
+    this.mode.dataset.mode = name;
     this.bar.hidden = !this.progress;
     if (this.share === null) this.bar.removeAttribute("value");
     else this.bar.value = this.share;
@@ -213,23 +195,29 @@ export class Editor {
       : `Region ${plan.regions.indexOf(current) + 1} of ${plan.regions.length}, ${current.id}, ${current.hint || "no hint"}, box ${box}${current.locked ? ", locked" : ""}`;
   }
 
+  focus() {
+    this.view.canvas.focus({ preventScroll: true });
+  }
+
+  writeHint() {
+    if (!this.state.current) return;
+    this.panel.update(); // without it the fields show a frame later
+    this.panel.hint.focus();
+  }
+
   // ---- keys, clipboard, dialogs -------------------------------------------------------------------------------
 
-  /** Keys that hold everywhere in the editor. */
-  key(/** @type {KeyboardEvent} */ event) {
+  /** Keys that hold everywhere in the editor. @param {KeyboardEvent} event */
+  key(event) {
     if (event.key === "Escape") this.close();
-    else if (event.target !== this.view.canvas && !isTextField(event.target) && undoKey(event, this.state)) event.preventDefault();
+    else if (event.target !== this.view.canvas && !isTextField(event.target)) runKey(this.commands.filter(({ title }) => title === "Undo" || title === "Redo"), event);
   }
 
   listen() {
-    const { canvas } = this.view;
-    canvas.addEventListener("keydown", (event) => onKey(event, {
-      state: this.state, view: this.view, gestures: this.gestures, say: (text) => (this.live.textContent = text),
-      focusHint: () => (this.panel.update(), this.panel.hint.focus()), // without it the fields show a frame later
-      showSheet: () => this.open(keySheet(() => this.close())),
-    }));
-    canvas.addEventListener("keyup", (event) => event.key === " " && (this.gestures.spaceHeld = false));
-    canvas.addEventListener("blur", () => (this.gestures.spaceHeld = false));
+    const { view: { canvas }, gestures } = this;
+    canvas.addEventListener("keydown", (event) => onKey(event, this));
+    canvas.addEventListener("keyup", (event) => event.key === " " && (gestures.spaceHeld = false));
+    canvas.addEventListener("blur", () => (gestures.spaceHeld = false));
     canvas.addEventListener("copy", (event) => {
       event.clipboardData?.setData("text/plain", this.selectionText());
       event.preventDefault();
@@ -243,18 +231,20 @@ export class Editor {
   /** The selected regions as a plan, or the whole plan. */
   selectionText() {
     const { plan, selected } = this.state;
-    return selected.length ? planToText({ ...plan, regions: selected, .../** @type {any} */ ({ part: true }) }) : planToText(plan);
+    const part = { ...plan, regions: selected, part: true };
+    return planToText(selected.length ? part : plan);
   }
 
-  pasteText(/** @type {string} */ text) {
+  /** @param {string} text */
+  pasteText(text) {
     const { state } = this;
     if (!text || state.readOnly) return;
     try {
-      const { part, ...plan } = /** @type {any} */ (readPasted(text, state.plan.image_size));
+      const { part, ...plan } = /** @type {Plan & {part?: boolean}} */ (readPasted(text, state.plan.image_size));
       if (part) state.insert(plan.regions);
       else state.paste(plan);
     } catch {
-      this.open(pasteDialog(state.plan.image_size, (plan) => state.paste(plan), () => this.close(), text));
+      this.showPaste(text);
     }
   }
 
@@ -262,33 +252,41 @@ export class Editor {
     this.toClipboard(planToText(this.state.plan));
   }
 
-  async toClipboard(/** @type {string} */ text) {
+  /** @param {string} text */
+  async toClipboard(text) {
     try {
       await navigator.clipboard.writeText(text);
       this.live.textContent = "Copied";
     } catch {
       // Without a secure address the page may not write it: the person copies the text.
-      const area = element("textarea", { rows: "10", readonly: true, "aria-label": "Text to copy", value: text });
-      this.open(element("div", { class: "replan-dialog", role: "dialog", "aria-label": "Copy" }, "Copy this text:", area, button("Close", "Close", () => this.close())));
-      area.select();
+      this.open("Copy this text", [element("textarea", { rows: 10, readonly: true, "aria-label": "Text to copy", value: text })]);
+      this.layer.querySelector("textarea")?.select();
     }
   }
 
-  showChanges() {
-    const { about } = this.state;
-    this.open(changesDialog(this.state.changes, about.base ? "Since the plan came:" : "Since the empty plan:", () => this.close()));
+  /** @param {string} [text] */
+  showPaste(text) {
+    const { state } = this;
+    this.open("Paste a plan", pasteForm(state.plan.image_size, (plan) => (state.paste(plan), this.close()), text));
   }
 
-  open(/** @type {HTMLElement} */ dialog) {
-    this.layer.replaceChildren(dialog);
+  showChanges() {
+    this.open("What did I change", changesList(this.state.changes, this.state.about.base !== null));
+  }
+
+  /** Put something over the editor. @param {string} name @param {Node[]} content */
+  open(name, content) {
+    const head = element("div", { class: "replan-row" }, element("strong", {}, name), button("Close", "Close (Escape)", () => this.close()));
+    fill(this.layer, [element("div", { class: "replan-dialog", role: "dialog", "aria-label": name }, head, ...content)]);
     this.layer.hidden = false;
-    /** @type {HTMLElement | null} */ (dialog.querySelector("textarea, button"))?.focus();
+    const first = content.find((part) => part instanceof HTMLTextAreaElement) ?? head.lastElementChild;
+    /** @type {HTMLElement} */ (first).focus();
   }
 
   close() {
     if (this.layer.hidden) return;
     this.layer.replaceChildren();
     this.layer.hidden = true;
-    this.view.canvas.focus({ preventScroll: true });
+    this.focus();
   }
 }

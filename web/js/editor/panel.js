@@ -1,110 +1,112 @@
-/**
- * Beside the canvas: the list of regions, the fields of the selected one, and the global prompt.
- *
- * @typedef {import("./plan.js").Region} Region
- * @typedef {import("./plan.js").Box} Box
- */
+/** Beside the canvas: the list of regions, the fields of the selected one, and the global prompt. */
 import { button, element, fill, setAttribute, shortened } from "../common/dom.js";
 import { colour } from "./colours.js";
 
+/** @typedef {HTMLInputElement | HTMLTextAreaElement} Input */
+/** @typedef {{row: HTMLElement, name: HTMLElement, dot: HTMLElement, lock: HTMLElement, hide: HTMLElement}} Row */
+
 export class Panel {
-  /** @param {import("./state.js").EditorState} state @param {() => void} focusCanvas */
+  /** @param {EditorState} state @param {() => void} focusCanvas */
   constructor(state, focusCanvas) {
     this.state = state;
-    this.count = element("span", { class: "replan-badge", title: "How many regions there are" });
-    this.list = element("div", { class: "replan-list", role: "listbox", "aria-label": "Regions", "aria-multiselectable": "true", tabindex: "0", onkeydown: (/** @type {KeyboardEvent} */ event) => this.listKey(event) });
-    const back = (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && focusCanvas();
-    const area = (/** @type {"hint" | "negative_hint"} */ key, /** @type {string} */ label, /** @type {string} */ title) => {
-      const made = element("textarea", {
-        rows: "2", title, dir: "auto", "aria-label": label, onkeydown: back, onblur: () => state.history.close(),
-        oninput: () => state.current && state.setFields(state.current.id, { [key]: made.value }),
-      });
-      return made;
-    };
-    this.hint = area("hint", "Hint", "What to do inside this region");
-    this.negative = area("negative_hint", "Negative hint", "What to keep away from this region, where the model has a negative prompt");
-    this.numbers = ["left", "top", "right", "bottom"].map((name, place) => element("input", {
-      type: "number", step: "any", title: `${name}, in pixels of the image`, "aria-label": name, onkeydown: back,
-      onchange: () => this.setEdge(place),
-    }));
-    this.times = /** @type {("start" | "end")[]} */ (["start", "end"]).map((name) => element("input", {
-      type: "number", min: "0", max: "1", step: "0.05", "aria-label": name, onkeydown: back,
-      title: name === "start" ? "Share of the sampling at which this region begins to act; before it, it is background" : "Share of the sampling at which it ends",
-      onchange: () => this.setTime(name),
-    }));
-    this.dropMask = button("Remove mask", "The region has a mask that selects inside its box; remove it and use all of the box", () => state.current && state.setFields(state.current.id, { mask: null }));
-    this.fields = element("div", { class: "replan-fields" },
-      element("label", { class: "replan-field" }, "Hint", this.hint),
-      element("div", { class: "replan-numbers" }, ...this.numbers),
-      element("details", {}, element("summary", {}, "More"),
-        element("label", { class: "replan-field" }, "Negative hint", this.negative),
-        element("div", { class: "replan-row" }, "active from", this.times[0], "to", this.times[1]), this.dropMask));
-    this.prompt = element("textarea", {
-      rows: "2", dir: "auto", "aria-label": "Global prompt", title: "What holds for the whole image. Without regions only this acts.",
-      oninput: () => state.setGlobalPrompt(this.prompt.value), onblur: () => state.history.close(),
-    });
-    this.reasoning = element("details", { class: "replan-reasoning" }, element("summary", {}, "The planner's reasoning"), element("p", {}));
-    this.root = element("div", { class: "replan-side" },
-      element("label", { class: "replan-field" }, "Global prompt", this.prompt),
-      this.reasoning,
-      element("div", { class: "replan-row" }, element("strong", {}, "Regions"), this.count), this.list, this.fields);
-    /** @type {Map<string, {row: HTMLElement, name: HTMLElement, dot: HTMLElement, lock: HTMLElement, hide: HTMLElement}>} */
+    /** The fields of the current region, and what each shows. @type {Map<Input, (region: Region) => string>} */
+    this.inputs = new Map();
+    /** @type {Map<string, Row>} */
     this.rows = new Map();
     this.listed = "";
+    const typed = { onblur: () => state.history.close(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && focusCanvas() };
+    const area = (/** @type {string} */ label, /** @type {string} */ title, /** @type {(text: string) => void} */ take) => {
+      const made = element("textarea", { rows: 2, title, dir: "auto", "aria-label": label, oninput: () => take(made.value.toWellFormed()), ...typed });
+      return made;
+    };
+    const words = (/** @type {"hint" | "negative_hint"} */ key, /** @type {string} */ label, /** @type {string} */ title) => {
+      const made = area(label, title, (text) => this.set({ [key]: text }));
+      this.inputs.set(made, (region) => region[key]);
+      return made;
+    };
+    const number = (/** @type {string} */ label, /** @type {string} */ title, /** @type {Props} */ props, /** @type {(region: Region) => number} */ shows, /** @type {(value: number) => void} */ take) => {
+      const made = element("input", {
+        type: "number", title, "aria-label": label, ...props, ...typed,
+        onchange: () => {
+          if (Number.isFinite(made.valueAsNumber)) take(made.valueAsNumber);
+          this.update(); // what was typed and not taken gives way
+        },
+      });
+      this.inputs.set(made, (region) => String(shows(region)));
+      return made;
+    };
+    this.hint = words("hint", "Hint", "What to do inside this region");
+    this.edges = ["left", "top", "right", "bottom"].map((name, place) =>
+      number(name, `${name}, in pixels of the image`, { step: "any" }, ({ bbox_2d }) => Math.round(bbox_2d[place] * 100) / 100, (value) => this.setEdge(place, value)));
+    const share = { min: 0, max: 1, step: 0.05 };
+    const start = number("start", "Share of the sampling at which this region begins to act; before it, it is background", share, (region) => region.start, (value) => this.setTimes({ start: value }));
+    const end = number("end", "Share of the sampling at which it ends", share, (region) => region.end, (value) => this.setTimes({ end: value }));
+    this.dropMask = button("Remove mask", "The region has a mask that selects inside its box; remove it and use all of the box", () => this.set({ mask: null }));
+    this.fields = element("div", { class: "replan-fields" },
+      element("label", { class: "replan-field" }, "Hint", this.hint),
+      element("div", { class: "replan-numbers" }, ...this.edges),
+      element("details", {}, element("summary", {}, "More"),
+        element("label", { class: "replan-field" }, "Negative hint", words("negative_hint", "Negative hint", "What to keep away from this region, where the model has a negative prompt")),
+        element("div", { class: "replan-row" }, "active from", start, "to", end), this.dropMask));
+    this.prompt = area("Global prompt", "What holds for the whole image. Without regions only this acts.", (text) => state.setGlobalPrompt(text));
+    this.thoughts = element("p");
+    this.reasoning = element("details", { class: "replan-reasoning" }, element("summary", {}, "The planner's reasoning"), this.thoughts);
+    this.count = element("span", { class: "replan-badge", title: "How many regions there are" });
+    this.list = element("div", { class: "replan-list", role: "listbox", "aria-label": "Regions", "aria-multiselectable": true, tabindex: 0, onkeydown: (event) => this.listKey(event) });
+    this.root = element("div", { class: "replan-side" },
+      element("label", { class: "replan-field" }, "Global prompt", this.prompt), this.reasoning,
+      element("div", { class: "replan-row" }, element("strong", {}, "Regions"), this.count), this.list, this.fields);
   }
 
-  /** A number typed for one edge: the box must stay a box on the image, so the edge stops before its opposite. */
-  setEdge(/** @type {number} */ place) {
-    const region = this.state.current;
-    const value = this.numbers[place].valueAsNumber;
-    if (region && Number.isFinite(value)) {
-      const box = /** @type {Box} */ ([...region.bbox_2d]);
-      const end = this.state.plan.image_size[place % 2];
-      box[place] = place < 2 ? Math.min(Math.max(value, 0), box[place + 2] - 1) : Math.max(Math.min(value, end), box[place - 2] + 1);
-      this.state.setBoxes(new Map([[region.id, box]]));
-    }
-    this.update();
+  /** @param {Partial<Region>} values */
+  set(values) {
+    if (this.state.current) this.state.setFields(this.state.current.id, values);
   }
 
-  setTime(/** @type {"start" | "end"} */ name) {
-    const region = this.state.current;
-    const value = this.times[name === "start" ? 0 : 1].valueAsNumber;
-    if (region && Number.isFinite(value) && value >= 0 && value <= 1) {
-      const next = { start: region.start, end: region.end, [name]: value };
-      if (next.start < next.end) this.state.setFields(region.id, { [name]: value });
-    }
-    this.update();
+  /** The box must stay a box on the image, so an edge stops before its opposite. @param {number} place @param {number} value */
+  setEdge(place, value) {
+    const { plan, selection } = this.state;
+    this.state.setBoxes(selection.slice(-1), ({ bbox_2d }) => {
+      /** @type {Box} */
+      const box = [...bbox_2d];
+      box[place] = place < 2 ? Math.min(Math.max(value, 0), box[place + 2] - 1) : Math.max(Math.min(value, plan.image_size[place % 2]), box[place - 2] + 1);
+      return box;
+    });
   }
 
-  listKey(/** @type {KeyboardEvent} */ event) {
-    const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-    if (by) this.state.selectNext(by);
-    else if (event.key === "Delete") this.state.remove(this.state.selection);
-    else if (event.key === "Enter" && this.state.current) this.hint.focus();
+  /** @param {{start?: number, end?: number}} times */
+  setTimes(times) {
+    const { start = 0, end = 1 } = { ...this.state.current, ...times };
+    if (start >= 0 && start < end && end <= 1) this.set(times);
+  }
+
+  /** @param {KeyboardEvent} event */
+  listKey(event) {
+    const { state } = this;
+    if (event.key === "ArrowDown") state.selectNext(1);
+    else if (event.key === "ArrowUp") state.selectNext(-1);
+    else if (event.key === "Delete") state.remove(state.selection);
+    else if (event.key === "Enter" && state.current) this.hint.focus();
     else return;
     event.preventDefault();
   }
 
   update() {
-    const { state } = this;
-    const { plan, current, readOnly } = state;
+    const { plan, current, readOnly } = this.state;
     this.count.textContent = String(plan.regions.length);
     this.updateList();
     setValue(this.prompt, plan.global_prompt);
     this.prompt.readOnly = readOnly;
     this.reasoning.hidden = !plan.reasoning;
-    const words = /** @type {Element} */ (this.reasoning.lastElementChild);
-    if (words.textContent !== plan.reasoning) words.textContent = plan.reasoning;
+    setText(this.thoughts, plan.reasoning);
     this.fields.hidden = !current;
     if (!current) return;
-    setValue(this.hint, current.hint);
-    setValue(this.negative, current.negative_hint);
-    for (const [place, input] of this.numbers.entries()) setValue(input, String(Math.round(current.bbox_2d[place] * 100) / 100));
-    setValue(this.times[0], String(current.start));
-    setValue(this.times[1], String(current.end));
+    for (const [input, shows] of this.inputs) {
+      setValue(input, shows(current));
+      input.readOnly = readOnly;
+    }
+    for (const input of this.edges) input.readOnly ||= Boolean(current.locked);
     this.dropMask.hidden = !current.mask;
-    for (const input of [this.hint, this.negative, ...this.times]) input.toggleAttribute("readonly", readOnly);
-    for (const input of this.numbers) input.readOnly = readOnly || Boolean(current.locked);
   }
 
   /** Rows are made once for each region and changed only where something differs: there may be hundreds. */
@@ -113,56 +115,56 @@ export class Panel {
     const order = regions.map((region) => region.id).join("\n");
     if (order !== this.listed) {
       this.listed = order;
-      const rows = new Map(regions.map((region) => [region.id, this.rows.get(region.id) ?? this.makeRow(region.id)]));
-      this.rows = rows;
-      fill(this.list, [...rows.values()].map(({ row }) => row));
+      this.rows = new Map(regions.map(({ id }) => [id, this.rows.get(id) ?? this.makeRow(id)]));
+      fill(this.list, [...this.rows.values()].map(({ row }) => row));
     }
-    for (const [index, region] of regions.entries()) this.updateRow(region, index);
+    for (const [index, region] of regions.entries()) this.updateRow(/** @type {Row} */ (this.rows.get(region.id)), region, index);
   }
 
-  /** Scroll the list alone: scrollIntoView would scroll the whole graph too. */
-  reveal(/** @type {HTMLElement} */ row) {
-    const { offsetTop, offsetHeight } = row;
-    if (offsetTop < this.list.scrollTop) this.list.scrollTop = offsetTop;
-    else if (offsetTop + offsetHeight > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = offsetTop + offsetHeight - this.list.clientHeight;
+  /** Scroll the list alone: scrollIntoView would scroll the whole graph too. @param {HTMLElement} row */
+  reveal({ offsetTop, offsetHeight }) {
+    const { list } = this;
+    list.scrollTop = Math.max(Math.min(list.scrollTop, offsetTop), offsetTop + offsetHeight - list.clientHeight);
   }
 
-  makeRow(/** @type {string} */ id) {
+  /** @param {string} id @returns {Row} */
+  makeRow(id) {
     const { state } = this;
+    const mark = (/** @type {"locked" | "hidden"} */ name, /** @type {string} */ title) => button("", title, (event) => {
+      event.stopPropagation(); // it selects nothing
+      state.toggle([id], name);
+    });
     const dot = element("span", { class: "replan-dot" });
     const name = element("span", { class: "replan-name", dir: "auto" });
-    const lock = button("", "Lock (L): a locked region cannot be moved or deleted", (event) => { event.stopPropagation(); state.toggle([id], "locked"); });
-    const hide = button("", "Hide here (H): it stays in the plan", (event) => { event.stopPropagation(); state.toggle([id], "hidden"); });
-    const pick = (/** @type {MouseEvent} */ event) => {
-      const many = event.shiftKey || event.ctrlKey || event.metaKey;
-      state.select(!many ? [id] : state.selection.includes(id) ? state.selection.filter((one) => one !== id) : [...state.selection, id]);
-    };
-    return { row: element("div", { class: "replan-item", role: "option", id: "", dataset: { region: id }, onclick: pick }, dot, name, lock, hide), name, dot, lock, hide };
+    const lock = mark("locked", "Lock (L): a locked region cannot be moved or deleted");
+    const hide = mark("hidden", "Hide here (H): it stays in the plan");
+    const onclick = (/** @type {MouseEvent} */ event) => (event.shiftKey || event.ctrlKey || event.metaKey ? state.alsoSelect(id) : state.select([id]));
+    return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, hide), name, dot, lock, hide };
   }
 
-  updateRow(/** @type {Region} */ region, /** @type {number} */ index) {
-    const parts = this.rows.get(region.id);
-    if (!parts) return;
-    const text = `${region.id}  ${shortened(region.hint, 80) || "(no hint)"}`;
-    if (parts.name.textContent !== text) parts.name.textContent = text;
-    if (parts.dot.dataset.index !== String(index)) {
-      parts.dot.dataset.index = String(index);
-      parts.dot.style.background = colour(index);
+  /** @param {Row} parts @param {Region} region @param {number} index */
+  updateRow({ row, name, dot, lock, hide }, { id, hint, locked = false, hidden = false }, index) {
+    const { selection } = this.state;
+    setText(name, `${id}  ${shortened(hint, 80) || "(no hint)"}`);
+    if (dot.dataset.index !== String(index)) {
+      dot.dataset.index = String(index);
+      dot.style.background = colour(index);
     }
-    const chosen = this.state.selection.includes(region.id);
-    if (chosen && parts.row.getAttribute("aria-selected") === "false" && region.id === this.state.selection.at(-1)) this.reveal(parts.row);
-    setAttribute(parts.row, "aria-selected", chosen);
-    setSign(parts.lock, region.locked ? "\u{1F512}" : "\u{1F513}", Boolean(region.locked));
-    setSign(parts.hide, region.hidden ? "\u25CC" : "\u25C9", Boolean(region.hidden));
+    if (selection.at(-1) === id && row.getAttribute("aria-selected") === "false") this.reveal(row);
+    setAttribute(row, "aria-selected", selection.includes(id));
+    setText(lock, locked ? "\u{1F512}" : "\u{1F513}");
+    setAttribute(lock, "aria-pressed", locked);
+    setText(hide, hidden ? "\u25CC" : "\u25C9");
+    setAttribute(hide, "aria-pressed", hidden);
   }
 }
 
-function setSign(/** @type {HTMLElement} */ target, /** @type {string} */ sign, /** @type {boolean} */ pressed) {
-  if (target.textContent !== sign) target.textContent = sign;
-  setAttribute(target, "aria-pressed", pressed);
+/** @param {Element} target @param {string} text */
+function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
 }
 
-/** Put a value into a field unless it is there: writing it again would move the cursor. */
-function setValue(/** @type {HTMLInputElement | HTMLTextAreaElement} */ field, /** @type {string} */ value) {
+/** Put a value into a field unless it is there: writing it again would move the cursor. @param {Input} field @param {string} value */
+function setValue(field, value) {
   if (field.value !== value && !(field === document.activeElement && field.type === "number")) field.value = value;
 }

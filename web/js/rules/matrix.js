@@ -1,25 +1,11 @@
 /**
  * The rule matrix as a value: reading, writing, what a cell amounts to, and changing cells. The rules are those of
  * attention/rules.py, which refuses and reads the same texts; a test holds the two together.
- *
- * A name is a component ("main", "noise:r1") or all of a kind ("noise:*"). A sign says what a row sees of a column:
- * "x" all, "-" nothing, "o" only what belongs to its own region.
- *
- * @typedef {{name: string, label: string, words: string, owner: "" | "region" | "reference"}} Kind
- * @typedef {{before: string[] | null, after: string[]}} Table
- * @typedef {{kinds: Kind[], presets: Record<string, Table>, switch: Record<string, number>}} Data
- *   attention/rules_page.py
- * @typedef {Map<string, boolean>} Cells "query|key" -> may see, in their order
- * @typedef {"before" | "after"} Phase
- * @typedef {{versioned: boolean, before: Cells | null, after: Cells}} Matrix
- * @typedef {"x" | "-" | "o"} Sign
  */
-
-/** The text cannot be read as a matrix. */
-export class MatrixProblem extends Error {}
+import { isObject, need, parseJson } from "../common/problem.js";
 
 /** @param {string} name */
-const kindName = (name) => name.split(":", 1)[0];
+export const kindName = (name) => name.split(":", 1)[0];
 /** @param {string} name */
 export const ownerOf = (name) => name.slice(kindName(name).length + 1);
 /** @param {string} name */
@@ -27,42 +13,32 @@ const isAll = (name) => ownerOf(name) === "*";
 
 /** @param {string} text @param {Kind[]} kinds @returns {Matrix} */
 export function readMatrix(text, kinds) {
-  if (!text.trim()) return { versioned: false, before: null, after: new Map() };
-  let data;
-  try {
-    data = JSON.parse(text);
-  } catch (error) {
-    throw new MatrixProblem(`it is not JSON (${/** @type {Error} */ (error).message})`);
-  }
-  if (data === null) data = {};
-  if (!isObject(data)) throw new MatrixProblem("it is not an object with 'before' and 'after'");
+  const data = parseJson(text.trim() || "null", "it") ?? {};
+  need(isObject(data), "it is not an object with 'before' and 'after'");
   const { version = 1, before, after = {}, ...rest } = data;
-  if (version !== 1) throw new MatrixProblem(`it has version ${JSON.stringify(version)}, this pack reads 1; update the pack`);
-  for (const name of Object.keys(rest)) throw new MatrixProblem(`it has '${name}'; it holds 'before' and 'after' only`);
+  need(version === 1, `it has version ${JSON.stringify(version)}, this pack reads 1; update the pack`);
+  for (const name of Object.keys(rest)) need(false, `it has '${name}'; it holds 'before' and 'after' only`);
   return { versioned: "version" in data, before: before === undefined ? null : readCells(before, kinds), after: readCells(after, kinds) };
-}
-
-/** @param {any} data @returns {data is Record<string, any>} */
-function isObject(data) {
-  return typeof data === "object" && data !== null && !Array.isArray(data);
 }
 
 /** @param {any} cells @param {Kind[]} kinds @returns {Cells} */
 function readCells(cells, kinds) {
-  if (!isObject(cells)) throw new MatrixProblem("a phase is not an object of 'query|key': true or false");
-  for (const [name, allowed] of Object.entries(cells)) {
-    const [query, key] = namesOf(name);
-    if (typeof allowed !== "boolean") throw new MatrixProblem(`the rule '${name}' must be true or false`);
-    for (const one of [query, key]) {
-      const kind = kinds.find((known) => known.name === kindName(one));
-      const owner = ownerOf(one);
-      if (!kind || Boolean(kind.owner) !== Boolean(owner) || one.endsWith(":") || (kind.owner === "reference" && !/^(\*|\p{Nd}+)$/u.test(owner))) {
-        throw new MatrixProblem(`the rule '${name}' names '${one}', which is no component`);
-      }
-    }
-    if (query === key && !isAll(query) && !allowed) throw new MatrixProblem(`the rule '${name}' is false, but every component sees itself`);
+  need(isObject(cells), "a phase is not an object of 'query|key': true or false");
+  for (const [cell, allowed] of Object.entries(cells)) {
+    const [query, key] = namesOf(cell);
+    need(typeof allowed === "boolean", `the rule '${cell}' must be true or false`);
+    for (const name of [query, key]) need(isComponent(name, kinds), `the rule '${cell}' names '${name}', which is no component`);
+    need(allowed || !isFixed(query, key), `the rule '${cell}' is false, but every component sees itself`);
   }
   return new Map(Object.entries(cells));
+}
+
+/** @param {string} name @param {Kind[]} kinds */
+function isComponent(name, kinds) {
+  const kind = kinds.find((known) => known.name === kindName(name));
+  const owner = ownerOf(name);
+  if (!kind?.owner) return kind?.name === name;
+  return kind.owner === "reference" ? /^(\*|\p{Nd}+)$/u.test(owner) : owner !== "";
 }
 
 /** The two names of a cell. @param {string} cell */
@@ -74,36 +50,31 @@ function namesOf(cell) {
 /** Write a matrix; one without anything to keep is the empty text. @param {Matrix} matrix */
 export function writeMatrix({ versioned, before, after }) {
   const data = {
-    ...(versioned ? { version: 1 } : {}),
-    ...(before ? { before: Object.fromEntries(before) } : {}),
-    ...(after.size ? { after: Object.fromEntries(after) } : {}),
+    ...(versioned && { version: 1 }),
+    ...(before && { before: Object.fromEntries(before) }),
+    ...(after.size && { after: Object.fromEntries(after) }),
   };
   return Object.keys(data).length ? JSON.stringify(data) : "";
 }
 
-/**
- * What a row sees of a column.
- * @param {Data} data @param {string[]} table of the preset @param {Cells} cells @param {string} query @param {string} key
- * @returns {Sign}
- */
-export function signOf({ kinds }, table, cells, query, key) {
+/** What a row sees of a column. @param {Rules} rules @param {string} query @param {string} key @returns {Sign} */
+export function signOf({ kinds, table, cells }, query, key) {
   const place = (/** @type {string} */ name) => kinds.findIndex((kind) => kind.name === kindName(name));
-  let sign = /** @type {Sign} */ (table[place(query)][place(key)]);
+  const covers = (/** @type {string} */ name, /** @type {string} */ one) => name === one || name === `${kindName(one)}:*`;
   const either = isAll(query) || isAll(key);
+  let sign = table[place(query)][place(key)];
   if (sign === "o" && !either) sign = ownerOf(query) === ownerOf(key) ? "x" : "-";
   // A cell for one region is more particular than one for all, so it comes last; otherwise the later one counts.
-  const widths = [[`${kindName(query)}:*`, `${kindName(key)}:*`], [`${kindName(query)}:*`, key], [query, `${kindName(key)}:*`], [query, key]];
-  const names = new Set(widths.map((pair) => pair.join("|")));
   let best = -1;
   for (const [cell, allowed] of cells) {
-    if (!names.has(cell)) continue;
-    const particular = namesOf(cell).filter((name) => !isAll(name)).length;
-    if (particular < best) continue;
+    const names = namesOf(cell);
+    const particular = names.filter((name) => !isAll(name)).length;
+    if (particular < best || !covers(names[0], query) || !covers(names[1], key)) continue;
     best = particular;
     sign = allowed ? "x" : "-";
   }
   if (sign === "-" && kindName(query) === kindName(key) && (query === key || either)) return either ? "o" : "x";
-  return sign;
+  return /** @type {Sign} */ (sign);
 }
 
 /** Whether a cell can never change: a component sees itself. @param {string} query @param {string} key */
@@ -111,66 +82,44 @@ export function isFixed(query, key) {
   return query === key && !isAll(query);
 }
 
-/**
- * What a cell becomes when it is pressed: another sign, and in the end the preset's again (null).
- * @param {Data} data @param {string[]} table @param {Cells} cells @param {string} query @param {string} key
- * @returns {boolean | null}
- */
-export function nextValue(data, table, cells, query, key) {
-  const inherited = signWith(data, table, cells, query, key, null);
-  /** @type {(boolean | null)[]} */
-  const values = [null, true, false].filter((value) => value === null || signWith(data, table, cells, query, key, value) !== inherited);
-  const now = signOf(data, table, cells, query, key);
-  const at = values.findIndex((value) => signWith(data, table, cells, query, key, value) === now);
-  return values[(at + 1) % values.length];
+/** What a cell becomes when it is pressed: another sign, and in the end the preset's again (null). @param {Rules} rules @param {string} query @param {string} key */
+export function nextValue(rules, query, key) {
+  const sign = (/** @type {boolean | null} */ value) => signWith(rules, query, key, value);
+  const values = [null, true, false].filter((value) => value === null || sign(value) !== sign(null));
+  const now = values.map(sign).indexOf(signOf(rules, query, key));
+  return values[(now + 1) % values.length];
 }
 
-/** @param {Data} data @param {string[]} table @param {Cells} cells @param {string} query @param {string} key @param {boolean | null} value */
-function signWith(data, table, cells, query, key, value) {
-  return signOf(data, table, withCell(cells, `${query}|${key}`, value), query, key);
+/** @param {Rules} rules @param {string} query @param {string} key @param {boolean | null} value */
+function signWith(rules, query, key, value) {
+  return signOf({ ...rules, cells: withCell(rules.cells, `${query}|${key}`, value) }, query, key);
 }
 
-/** @param {Cells} cells @param {string} name @param {boolean | null} value null: without this cell @returns {Cells} */
-function withCell(cells, name, value) {
+/** @param {Cells} cells @param {string} cell @param {boolean | null} value null: without this cell */
+function withCell(cells, cell, value) {
   const next = new Map(cells);
-  next.delete(name);
-  if (value !== null) next.set(name, value);
-  return next;
+  next.delete(cell);
+  return value === null ? next : next.set(cell, value);
 }
 
-/**
- * The cells with one set; one that would change nothing is left out.
- * @param {Data} data @param {string[]} table @param {Cells} cells @param {string} query @param {string} key
- * @param {boolean | null} value @returns {Cells}
- */
-export function setCell(data, table, cells, query, key, value) {
-  if (isFixed(query, key)) return cells;
-  const needed = value !== null && signWith(data, table, cells, query, key, value) !== signWith(data, table, cells, query, key, null);
-  return withCell(cells, `${query}|${key}`, needed ? value : null);
+/** The cells with one set; one that would change nothing is left out. @param {Rules} rules @param {string} query @param {string} key @param {boolean | null} value */
+export function setCell(rules, query, key, value) {
+  if (isFixed(query, key)) return rules.cells;
+  const idle = signWith(rules, query, key, value) === signWith(rules, query, key, null);
+  return withCell(rules.cells, `${query}|${key}`, idle ? null : value);
 }
 
-/**
- * The owners that cells name: regions (never "*"), or the numbers of references.
- * @param {Matrix} matrix @param {Kind[]} kinds @param {"region" | "reference"} owner @returns {string[]}
- */
+/** The owners that cells name: regions (never "*"), or the numbers of references. @param {Matrix} matrix @param {Kind[]} kinds @param {"region" | "reference"} owner */
 export function namedOwners({ before, after }, kinds, owner) {
   const names = [...(before?.keys() ?? []), ...after.keys()].flatMap(namesOf);
   const found = names.filter((name) => kinds.find((kind) => kind.name === kindName(name))?.owner === owner && !isAll(name));
   return [...new Set(found.map(ownerOf))];
 }
 
-/**
- * Rows and columns: text, all regions, each region, background, references.
- * @param {Kind[]} kinds @param {string[]} regions @param {string[]} references @returns {string[]}
- */
+/** Rows and columns: text, all regions, each region, background, references. @param {Kind[]} kinds @param {string[]} regions @param {string[]} references */
 export function componentNames(kinds, regions, references) {
-  const perRegion = kinds.filter((kind) => kind.owner === "region");
-  const first = kinds.indexOf(perRegion[0]);
+  const of = (/** @type {Kind["owner"]} */ owner, /** @type {string[]} */ ids) => ids.flatMap((id) => kinds.filter((kind) => kind.owner === owner).map((kind) => `${kind.name}:${id}`));
+  const first = kinds.findIndex((kind) => kind.owner === "region");
   const single = (/** @type {Kind[]} */ some) => some.filter((kind) => !kind.owner).map((kind) => kind.name);
-  return [
-    ...single(kinds.slice(0, first)),
-    ...["*", ...regions].flatMap((id) => perRegion.map((kind) => `${kind.name}:${id}`)),
-    ...single(kinds.slice(first)),
-    ...kinds.filter((kind) => kind.owner === "reference").flatMap((kind) => ["*", ...references].map((n) => `${kind.name}:${n}`)),
-  ];
+  return [...single(kinds.slice(0, first)), ...of("region", ["*", ...regions]), ...single(kinds.slice(first)), ...of("reference", ["*", ...references])];
 }

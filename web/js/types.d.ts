@@ -1,0 +1,111 @@
+/** The types that the pages share, for the checker (`tsc --checkJs`) alone: no page loads this file. */
+
+// ---- a plan: the JSON of planner/plan_json.py, never changed in place; keys not named here are kept
+
+type Size = [width: number, height: number];
+type Point = [x: number, y: number];
+/** Left, top, right, bottom; of a region in pixels of the plan's image. */
+type Box = [x1: number, y1: number, x2: number, y2: number];
+/** size: height and width; rle: lengths of runs, the first one outside. */
+type RegionMask = { size: [height: number, width: number]; rle: number[] };
+type Region = {
+  id: string; bbox_2d: Box; hint: string; negative_hint: string; start: number; end: number; mask: RegionMask | null;
+  locked?: boolean; hidden?: boolean;
+};
+type Plan = { version: number; image_size: Size; global_prompt: string; reasoning: string; regions: Region[] };
+/** What the numbers of a pasted text count. */
+type Coordinates = "auto" | "pixels" | "seen_pixels" | "relative_1000" | "relative_1";
+
+// ---- what the region editor stores and knows
+
+type About = {
+  /** A person changed the plan, or kept it on purpose. */
+  edited: boolean;
+  /** Where it began. */
+  origin: "upstream" | "pasted" | "drawn";
+  /** The plan from upstream, or pasted, that the edits began with. */
+  base: Plan | null;
+  /** Mark of an offered plan that was not wanted. */
+  declined: string;
+  /** Drawn before an image was seen. */
+  assumed_size: boolean;
+};
+/** How the editor shows things; changes no plan. */
+type View = { dim: number; patch: number; snap: boolean; patches: boolean; expand: number; side: boolean };
+type Stored = { plan: Plan | null; about: About; view: View };
+type Follow = "until_edited" | "always" | "never";
+type Changed = "plan" | "selection" | "view";
+/** What the node said of its last run. */
+type RunReport = { image_size: Size; source: string; upstream: unknown; warnings: string[]; question: string };
+type EditorOptions = {
+  value: string; onChange: (value: string) => void; background?: string | null; follow?: Follow;
+  onPlan?: () => void; onRun?: () => void;
+};
+/** text: on the button, for those that have one; keys: as event names say them, "Ctrl+Shift+Z". */
+type Command = {
+  title: string; text?: string; keys?: string[]; main?: boolean; can?: () => boolean; pressed?: () => boolean; shown?: () => boolean;
+  /** false: not handled, the key does what it does elsewhere. */
+  run: () => unknown;
+};
+type NoteAction = [text: string, tooltip: string, run: () => void];
+type Note = { kind: "problem" | "warning" | "note"; text: string; actions: NoteAction[] };
+type Editor = import("./editor/mount.js").Editor;
+type EditorState = import("./editor/state.js").EditorState;
+type CanvasView = import("./editor/canvas_view.js").CanvasView;
+
+// ---- on the canvas
+
+/** screen = image * scale + (x, y), in CSS pixels */
+type ViewPort = { scale: number; x: number; y: number };
+type Handle = "n" | "s" | "e" | "w" | "ne" | "nw" | "se" | "sw";
+type Gesture =
+  | { kind: "move"; from: Point; boxes: Map<string, Box>; key: string; moved: boolean; under: string[]; again: boolean }
+  | { kind: "resize"; from: Point; id: string; box: Box; handle: Handle; key: string }
+  | { kind: "band"; from: Point; start: Point }
+  | { kind: "pan"; last: Point }
+  | { kind: "pinch"; distance: number; middle: Point };
+/** band: the box being drawn, in pixels of the image; width and height of the canvas in CSS pixels */
+type Scene = {
+  regions: Region[]; size: Size; selection: string[]; view: View; port: ViewPort; image: CanvasImageSource | null;
+  band: Box | null; width: number; height: number;
+};
+
+// ---- the rule matrix; a name is a component ("main", "noise:r1") or all of a kind ("noise:*")
+
+type Kind = { name: string; label: string; words: string; owner: "" | "region" | "reference" };
+/** One row of signs for each kind. */
+type Table = string[];
+/** attention/rules_page.py */
+type RuleData = { kinds: Kind[]; presets: Record<string, { before: Table | null; after: Table }>; switch: Record<string, number> };
+/** "query|key" -> may see, in their order */
+type Cells = Map<string, boolean>;
+type Phase = "before" | "after";
+type Matrix = { versioned: boolean; before: Cells | null; after: Cells };
+/** What a row sees of a column: "x" all, "-" nothing, "o" only what belongs to its own region. */
+type Sign = "x" | "-" | "o";
+/** What decides a cell: the preset's table, and the cells that a person set. */
+type Rules = { kinds: Kind[]; table: Table; cells: Cells };
+/** index: its place, which gives its colour; absent: the plan does not have it */
+type RuleRegion = { id: string; hint: string; index: number; absent: boolean; shown: boolean };
+/** What the node around the matrix says. when: which steps are before the switch; regions: null where no plan is known. */
+type RuleContext = { preset: string; family: string; when: string; regions: { id: string; hint: string }[] | null };
+type MatrixOptions = {
+  value: string; data: RuleData; context: RuleContext; open: boolean; onChange: (value: string) => void; onOpen: (open: boolean) => void;
+};
+
+// ---- elements, and the host
+
+type Child = string | Node | null | undefined | false;
+interface Props extends Partial<GlobalEventHandlers> { [attribute: string]: any }
+type ComfyWidget = { name: string; value: any; callback?: Function; [more: string]: any };
+type ComfyInput = { name: string; type: string; link: unknown };
+interface ComfyNode {
+  constructor: any;
+  widgets?: ComfyWidget[]; inputs?: ComfyInput[];
+  addDOMWidget(name: string, type: string, root: HTMLElement, options: {
+    getValue(): string; setValue(value: unknown): void; getMinHeight(): number; hideOnZoom: boolean; margin: number;
+  }): ComfyWidget;
+  [more: string]: any;
+}
+/** What a page may use of ComfyUI. */
+type Host = { app: any; api: any };

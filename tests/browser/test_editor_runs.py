@@ -279,5 +279,5 @@ def test_two_hundred_regions_open_and_drag(comfy, record_property):
         f" (median), {times[int(len(times) * 0.95)]:.1f} ms (95th percentile of {len(times)}); {drawings} drawings; long tasks {long} ms",
     )
     assert comfy.near(comfy.box(0), [549, 349, 575, 379], 4)
-    assert 5 < drawings <= len(frames), "at most one drawing a frame"
+    assert 5 < drawings <= 65, "one drawing for each of 60 moves, and a few around them"
     assert changes < 10, "dragging one region leaves the list of all alone"

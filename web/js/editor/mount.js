@@ -185,7 +185,6 @@ export class Editor {
     else this.bar.value = this.share;
     this.status.textContent = this.progress || `${state.plan.image_size.join(" x ")} px`;
     this.notes.update(notesOf(this));
-    this.view.request();
   }
 
   sayCurrent() {

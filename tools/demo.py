@@ -1,9 +1,14 @@
 """One command from a clean checkout to an edit by regions: `python tools/demo.py`.
 
-Sets up ComfyUI below the checkout, starts its server with this pack, and puts one question to the tiny trained editor
-of the toy world, twice: as a plain instruction, whose words also name look-alikes, and as a plan under the region
-rules. `out/demo.png` shows the scene with its plan, both edits and where they differ from what was meant; the scores
-are measured against the exact target. `--seed N` asks another question.
+Sets up ComfyUI below the checkout, starts its server with this pack, and asks for an edit of a scene of the toy world:
+its tiny trained planner reads picture and request and writes the plan, its tiny trained editor edits, once by the plan
+under the region rules and once by the plain words, which also name look-alikes. `out/demo.png` shows the scene with
+the plan, both edits and where they differ from what was meant; the scores are measured against the exact target.
+
+    --seed N       another scene and request
+    --ask TEXT     your own request for that scene: "make the leftmost red circle blue" (no scores: nobody knows what you meant)
+
+Without the planner's weights the plan is made by hand, and the demo says so.
 """
 
 from __future__ import annotations
@@ -19,7 +24,10 @@ from typing import TYPE_CHECKING
 from host_setup import ROOT, add_arguments, host_from
 
 if TYPE_CHECKING:
+    from replan.planner.plan import RegionPlan
     from replan.tools.host_server import HostServer
+    from replan.tools.toyworld.editing import Editing
+    from replan.tools.toyworld.planner_requests import Request
     from replan.tools.toyworld.tasks import Task
 
 EXAMPLE = "replan_demo"  # the name of the pack that holds the demo's own template
@@ -34,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "out", help="where the pictures go (default: out/)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"which held-out scene (default: {SEED})")
+    parser.add_argument("--ask", metavar="TEXT", help="what to change in the scene, for the planner (default: the scene's own request)")
+    parser.add_argument("--planner", type=Path, metavar="DIR", help="a planner's folder (default: the one in tools/toyworld/weights)")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--serve", action="store_true", help="leave the server up, for the browser")
     parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
@@ -62,20 +72,24 @@ def demonstrate(args: argparse.Namespace) -> int:
     try:
         models = ROOT / ".host" / "models"
         weights.ensure(models)
+        names = planner_names(models, args.planner)
+        if args.ask and not names:
+            sys.exit("demo.py: --ask needs the planner, and its weights are not there")
         server = HostServer(args.comfyui, base=args.out / "comfyui", pack=ROOT, models=models, port=args.port)
         editing = Editing(server, args.out, args.steps)
-        task = editing.task(ALL["replan"], args.seed, 1)  # scene 1 of a seed has two regions
-        example = write_example(server.base / "example", task) if args.serve else None
+        request = requested(args.seed, args.ask) if names else None
+        task = request.task if request else editing.task(ALL["replan"], args.seed, 1)  # scene 1 of a seed has two regions
+        example = write_example(server.base / "example", task, request, names) if args.serve else None
         if example:
             server.nodes[EXAMPLE] = server.base / "example"
         print("Starting ComfyUI ...", flush=True)
         with server:
             print(f"ComfyUI answers at {server.url} after {time.monotonic() - begun:.0f} s", flush=True)
-            edits = {name: editing.run(ALL[name], task).pixels for name in METHODS}
-            demo_sheet(task, edits).save(args.out / "demo.png")
-            tell(task, edits)
+            plan, edits = edit(editing, task, request, names)
+            demo_sheet(task, edits, plan, asked=args.ask or "").save(args.out / "demo.png")
+            tell(task, edits, plan, scored=not args.ask)
             print(f"{len(edits)} edits of {args.steps} steps; {time.monotonic() - begun:.0f} s in all")
-            print(f"Wrote {args.out / 'demo.png'}: scene and plan, what is meant, both edits, and where each is off")
+            print(f"Wrote {args.out / 'demo.png'}: scene and plan, both edits" + ("" if args.ask else ", what is meant, and where each is off"))
             if args.serve:
                 editing.upload(task, SCENE)
                 serve(server, example)
@@ -86,12 +100,58 @@ def demonstrate(args: argparse.Namespace) -> int:
     return 0
 
 
-def tell(task: Task, edits: dict) -> None:
-    """The question and the scores, in words."""
+def planner_names(models: Path, folder: Path | None) -> tuple[str, str] | None:
+    """What the nodes list the planner and its template by; None, said plainly, when there is no planner."""
+    from replan.tools.toyworld import weights
+
+    if folder or weights.planner_published():
+        return weights.ensure_planner(models, folder)
+    print(
+        f"There is no trained planner ({weights.WEIGHTS / weights.PLANNER} is missing): the plan below is made by hand. "
+        "`python tools/toyworld/train.py planner` trains one (tools/toyworld/README.md)."
+    )
+    return None
+
+
+def requested(seed: int, text: str | None) -> Request:
+    """The request of a seed's scene, in these words if there are some."""
+    from replan.tools.toyworld.planner_requests import held_out_request
+    from replan.tools.toyworld.scenes import held_out_seed
+
+    request = held_out_request(held_out_seed(seed, 1))
+    return request._replace(text=text) if text else request
+
+
+def edit(
+    editing: Editing, task: Task, request: Request | None, names: tuple[str, str] | None
+) -> tuple[RegionPlan, dict]:
+    """The plan (the planner's, or the true one where it has none), and the edits by plain words and by the plan."""
+    from replan.tools.toyworld.methods import METHODS as ALL
+    from replan.tools.toyworld.planner_benchmark import Planning
+
+    if not request or not names:
+        return task.plan, {name: editing.run(ALL[name], task).pixels for name in METHODS}
+    planning = Planning(editing, *names)
+    print(f'Asked: "{request.text}"', flush=True)
+    answer = planning.plan(request)
+    if answer.plan is None:
+        raise SystemExit(f"demo.py: {answer.error}")
+    print(f"The planner's reply, after {answer.seconds:.1f} s: {answer.reply}")
+    plain = editing.run(ALL["plain"], task, text=request.text)
+    return answer.plan, {"plain": plain.pixels, "replan": planning.edit(request).pixels}
+
+
+def tell(task: Task, edits: dict, plan: RegionPlan, scored: bool) -> None:
+    """The plan, and the scores, in words."""
+    from replan.tools.toyworld.planner_measure import judged
     from replan.tools.toyworld.scoring import score
 
-    for identity, instruction in task.asked:
-        print(f'Object {identity}: "{instruction.text}"')
+    for region in plan.regions:
+        print(f'Region {[round(edge) for edge in region.box]}: "{region.hint}"')
+    if not scored:
+        return
+    if plan != task.plan:
+        print("Overlap (IoU) with what is meant: " + ", ".join(f"{value:.2f}" for value in judged(task.plan, plan).ious))
     print(f"The words also name {len(task.others)} object(s) that are not meant.")
     for name, pixels in edits.items():
         one = score(task, pixels)
@@ -102,22 +162,20 @@ def tell(task: Task, edits: dict) -> None:
         )
 
 
-def write_example(folder: Path, task: Task) -> str | None:
-    """A pack of one template: the pack's Kontext example with the toy world's models. Its name, or None without one."""
-    found = sorted((ROOT / "example_workflows").glob("*.json"), key=lambda file: "kontext" not in file.name.lower())
-    if not found:
-        return None
-    workflow = json.loads(found[0].read_text(encoding="utf-8"))
+def write_example(folder: Path, task: Task, request: Request | None, names: tuple[str, str] | None) -> str:
+    """A pack of one template: one of the pack's Kontext examples with the toy world's models. Its name."""
+    found = ROOT / "example_workflows" / ("flux_kontext_planner.json" if request else "flux_kontext_plan.json")
+    workflow = json.loads(found.read_text(encoding="utf-8"))
     for nodes in (workflow["nodes"], *(one["nodes"] for one in workflow.get("definitions", {}).get("subgraphs", []))):
         for node in nodes:
-            use_toy_world(node, task)
+            use_toy_world(node, task, request, names)
     (folder / "example_workflows").mkdir(parents=True, exist_ok=True)
     (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
-    (folder / "example_workflows" / found[0].name).write_text(json.dumps(workflow), encoding="utf-8")
-    return found[0].stem
+    (folder / "example_workflows" / found.name).write_text(json.dumps(workflow), encoding="utf-8")
+    return found.stem
 
 
-def use_toy_world(node: dict, task: Task) -> None:
+def use_toy_world(node: dict, task: Task, request: Request | None, names: tuple[str, str] | None) -> None:
     """Point one node of a saved workflow at what the demo has."""
     from replan.planner.plan_json import plan_to_json
     from replan.tools.toyworld.weights import CODEC, EDITOR, TEXT_ENCODER
@@ -132,7 +190,11 @@ def use_toy_world(node: dict, task: Task) -> None:
         "LoadImage": [SCENE, "image"],
         "RePlanPlanFromText": [plan_to_json(task.plan), *(values or [])[1:]],
         "RePlanResize": ["multiple_of", *(values or [])[1:]],  # the editor was trained on this size only
-    }.get(kind)
+    }
+    if request and names:
+        replaced["RePlanLoadPlanner"] = [names[0], "fp32", *(values or [])[2:]]
+        replaced["RePlanPlanner"] = [request.text, names[1], *(values or [])[2:]]
+    replaced = replaced.get(kind)
     if kind == "DualCLIPLoader":  # the toy world has one text encoder
         node["type"], node["inputs"] = "CLIPLoader", []
         node["properties"] = {"Node name for S&R": "CLIPLoader"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from replan.planner.build import read_plan
 from replan.tools.toyworld import planner_folder, train
+from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.planner_folder import load_planner, planner_weights
 from replan.tools.toyworld.planner_measure import iou, judged_reply, measure, replies, summary
 from replan.tools.toyworld.planner_model import (
@@ -29,12 +30,20 @@ from replan.tools.toyworld.planner_requests import (
     held_out_requests,
     training_requests,
 )
-from replan.tools.toyworld.planner_training import IGNORED, batch_of, conversation, patches, planner_loss
+from replan.tools.toyworld.planner_sight import Sight, astray, shown_together
+from replan.tools.toyworld.planner_training import (
+    IGNORED,
+    Pupil,
+    batch_of,
+    conversation,
+    patches,
+    planner_loss,
+)
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE, SceneError
 from replan.tools.toyworld.training import Settings, TrainingError
 
 few = settings(max_examples=40, deadline=None)
-SMALL = Sizes(width=64, layers=2, inner=128, seeing_width=32, seeing_layers=2, seeing_heads=2, seeing_inner=64)
+SMALL = Sizes(width=64, layers=4, inner=64, seeing_width=32, seeing_layers=2, seeing_heads=2, seeing_inner=64)
 
 
 @pytest.fixture(scope="module")
@@ -111,20 +120,76 @@ def test_several_requests_after_one_picture_are_as_if_alone(processor):
             assert torch.allclose(states[start : start + len(reply)], wanted[-len(reply) :], atol=1e-5)
 
 
+def test_each_token_of_a_picture_is_told_what_lies_there():
+    tasks = [one.task for one in training_requests(1, 4, 3)]
+    scene = tasks[0].scene
+    shown = shown_together([tasks, tasks[:1]], 16)
+    assert shown.edges.shape == (2 * 64, 4) and torch.equal(shown.shape[:64], shown.shape[64:])
+    found = set()
+    for token, (shape, colour) in enumerate(zip(shown.shape[:64].tolist(), shown.colour[:64].tolist(), strict=True)):
+        row, column = divmod(token, 8)
+        cell = (slice(16 * row, 16 * row + 16), slice(16 * column, 16 * column + 16))
+        covered = {thing.id: int(scene.shown(thing.id)[cell].sum()) for thing in scene.objects}
+        most = max(covered, key=covered.get)
+        if shape < 0:
+            assert max(covered.values()) < 0.2 * 16 * 256
+            continue
+        thing = scene.object(most)
+        assert (SHAPES[shape], list(COLOURS)[colour]) == (thing.shape, thing.colour)
+        assert tuple(shown.edges[token].int().tolist()) == scene.box(most)
+        assert shown.middle[token].tolist() == [16 * column + 8, 16 * row + 8]
+        found.add(most)
+    assert found == set(scene.ids)
+
+
+def test_each_box_is_told_which_tokens_show_its_thing(processor):
+    scenes = [training_requests(1, number, 3) for number in (4, 5)]
+    meant = batch_of(scenes, processor).shown.meant
+    boxes = [(one.task.scene, identity) for requests in scenes for one in requests for identity in one.task.meant]
+    assert len(meant) == len(boxes)
+    for share, (scene, identity) in zip(meant, boxes, strict=True):
+        rows, columns = np.nonzero(scene.mask(identity))
+        assert set(share.nonzero()[:, 0].tolist()) == set((rows // 16 * 8 + columns // 16).tolist())
+        assert float(share.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_helping_heads_learn_what_they_are_asked():
+    shown = shown_together([[one.task for one in training_requests(1, number, 2)] for number in range(2)], 16)
+    chance = torch.Generator().manual_seed(0)
+    tokens = torch.randn(len(shown.shape), 128, generator=chance)  # as many numbers as there are tokens
+    sight = Sight(128)
+    optimizer = torch.optim.AdamW(sight.parameters(), 3e-2)
+    first = sight.loss(tokens, tokens, shown).item()
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = sight.loss(tokens, tokens, shown)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first / 4
+
+
+def test_attention_on_what_is_meant_is_best():
+    meant = shown_together([[one.task for one in training_requests(1, 0, 2)]], 16).meant
+    right = meant[:, None].repeat(1, 2, 1)
+    assert astray(right, meant) < astray(0.9 * right, meant) < astray(torch.full_like(right, 1 / 64), meant)
+    assert astray(right.roll(20, 2), meant) > astray(torch.full_like(right, 1 / 64), meant)
+
+
 def test_a_small_model_learns_one_reply_and_writes_it(processor):
-    model = make_model(0, SMALL).train()
+    pupil = Pupil(make_model(0, SMALL)).train()
     request = training_requests(1, 3, 1)[0]
     batch = batch_of([[request]], processor)
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    first, _ = planner_loss(model, batch)
+    optimizer = torch.optim.AdamW(pupil.parameters(), 3e-3)
+    first, _ = planner_loss(pupil, batch)
     for _ in range(80):
         optimizer.zero_grad()
-        loss, right = planner_loss(model, batch)
+        loss, right = planner_loss(pupil, batch)
         loss.backward()
         optimizer.step()
     assert loss.item() < first.item() / 3
     assert right == 1.0
-    assert replies(model.eval(), processor, [request]) == [request.reply]
+    model = pupil.planner.eval()
+    assert replies(model, processor, [request]) == [request.reply]
     assert measure(model, processor, [request])["scenes_found"] == 1.0
     assert len(json.loads(re.search(r"<region>(.*)</region>", request.reply)[1])) >= 1
 

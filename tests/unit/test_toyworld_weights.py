@@ -11,7 +11,7 @@ from replan.tools.toyworld.editor import TEXT, make_editor, velocity
 from replan.tools.toyworld.host_check import randomised
 from replan.tools.toyworld.latents import FIRST, SHARD, Latents
 from replan.tools.toyworld.texts import LENGTH, ORDERED, TextEncoder
-from replan.tools.toyworld.train import newest_comfyui
+from replan.tools.toyworld.train import main, newest_comfyui
 from replan.tools.toyworld.weights import HASHES, WeightsError, checked, publish
 
 
@@ -101,6 +101,58 @@ def test_weights_are_what_the_repository_says(tmp_path):
     (tmp_path / "w" / HASHES).write_text(json.dumps({}))
     with pytest.raises(WeightsError, match="does not say"):
         checked(weights.EDITOR, tmp_path / "w")
+
+
+def a_planner(folder, content=b"weights"):
+    folder.mkdir(parents=True)
+    for name in (*weights.PLANNER_FILES, "chat_template.jinja"):
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_planners_folder_is_published_whole_and_every_file_is_checked(tmp_path):
+    kept = tmp_path / "w"
+    assert not weights.planner_published(kept)
+    kept.mkdir()
+    with pytest.raises(WeightsError, match="toyworld_planner is missing; restore it .* or train it"):
+        weights.checked_planner(kept)
+    publish([a_planner(tmp_path / "run" / weights.PLANNER)], kept)
+    assert weights.checked_planner(kept) == kept / weights.PLANNER
+    (kept / weights.PLANNER / "chat_template.jinja").write_bytes(b"other")
+    with pytest.raises(WeightsError, match=r"chat_template.jinja has the SHA-256 .* cut off or changed \(5 bytes\)"):
+        weights.checked_planner(kept)
+    again = a_planner(tmp_path / "later" / weights.PLANNER, b"better")
+    (again / "chat_template.jinja").unlink()
+    publish([again], kept)
+    assert sorted(file.name for file in weights.checked_planner(kept).iterdir()) == sorted(weights.PLANNER_FILES)
+    (kept / weights.PLANNER / "model.safetensors").write_bytes(b"bette")
+    with pytest.raises(WeightsError, match="cut off or changed"):
+        weights.checked_planner(kept)
+    (kept / weights.PLANNER / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="model.safetensors is missing"):
+        weights.checked_planner(kept)
+
+
+def test_a_planner_of_ones_own_is_put_where_the_nodes_look(tmp_path):
+    own = a_planner(tmp_path / "run" / weights.PLANNER)
+    models = tmp_path / "models"
+    for place in (own, own.parent):
+        assert weights.ensure_planner(models, place) == (weights.PLANNER, weights.TEMPLATE)
+    (models / "LLM" / weights.PLANNER / "leftover.json").write_bytes(b"{}")
+    weights.ensure_planner(models, own)
+    assert sorted(file.name for file in (models / "LLM" / weights.PLANNER).iterdir()) == sorted(file.name for file in own.iterdir())
+    assert (models / "replan_templates" / weights.TEMPLATE).read_text() == "{{instruction}}"
+    (own / "config.json").unlink()
+    with pytest.raises(WeightsError, match="holds no planner"):
+        weights.ensure_planner(models, own)
+
+
+def test_publishing_needs_something_finished(tmp_path, capsys):
+    assert main(["publish", "--folder", str(tmp_path)]) == 1
+    assert "finish a training first" in capsys.readouterr().err
+    (tmp_path / weights.PLANNER).mkdir()
+    assert main(["publish", "--folder", str(tmp_path)]) == 1
+    assert "holds no planner" in capsys.readouterr().err
 
 
 def test_the_text_width_is_the_editors():

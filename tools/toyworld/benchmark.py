@@ -6,6 +6,7 @@ editor, once for each method; every result is measured against the exact target.
     --methods plain,replan     some methods (default: the four main ones)
     --methods all              every method: knocked-out rules, switch, expansion, shifted boxes, numbers of regions
     --list                     what there is
+    --planner                  instruction -> plan -> edit: the toy world's planner finds the regions itself
     --json FILE --sheet FILE   the figures, and pictures of the first scenes
 """
 
@@ -36,6 +37,10 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="any whole number: other scenes, all held out (default: 0)")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--methods", default="main", help="names with commas between them, 'main' (default) or 'all'")
+    parser.add_argument(
+        "--planner", nargs="?", type=Path, const=True, metavar="DIR",
+        help="measure the planner instead of methods (default: the one in tools/toyworld/weights)",
+    )
     parser.add_argument("--list", action="store_true", help="print the methods and stop")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write pictures of the first scenes there")
@@ -66,6 +71,8 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     from replan.tools.host_server import PromptError, ServerError
     from replan.tools.toyworld import weights
     from replan.tools.toyworld.methods import MAIN, METHODS
+    from replan.tools.toyworld.planner_benchmark import measure as measure_planner
+    from replan.tools.toyworld.planner_benchmark import told
 
     if args.list:
         print("\n".join(f"{name:28} {method.what}" for name, method in METHODS.items()))
@@ -78,10 +85,12 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="replan_toyworld_") as base:
-            results = measure(args, names, Path(base))
+            results = measure_planner(args, Path(base), ROOT) if args.planner else measure(args, names, Path(base))
     except (weights.WeightsError, PromptError, ServerError) as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 1
+    if args.planner:
+        print(told(results))
     print(table(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -135,7 +144,7 @@ def table(results: dict) -> str:
     heads = ("method", "Target", "Effect", "PSNR outside (dB)", "changed outside", "look-alikes changed", "Overall", "Weighted", "s")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, figures in results["methods"].items():
-        cells = [_cell(key, figures[key]) for key in COLUMNS]
+        cells = [_cell(key, figures.get(key)) for key in COLUMNS]
         lines.append("| " + " | ".join((name, *cells)) + " |")
     return "\n".join(lines)
 

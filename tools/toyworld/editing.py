@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from replan.tools.host_server import Graph, HostServer
+from replan.tools.host_server import Graph, HostServer, Node
 
 from .methods import STEPS, Method, edit_graph
 from .scenes import SIZE, held_out_seed
@@ -36,10 +37,15 @@ class Editing:
         regions = method.regions or 1 + index % 2
         return held_out_task(held_out_seed(seed, index), size, kind, method.ambiguous, regions=regions, near=method.near)
 
-    def run(self, method: Method, task: Task) -> Edit:
-        """Edit one task's scene in one prompt. Raises PromptError with the node that failed."""
+    def run(
+        self, method: Method, task: Task, planned: Callable[[Graph, Node], Node] | None = None, text: str = ""
+    ) -> Edit:
+        """Edit one task's scene in one prompt. Raises PromptError with the node that failed.
+
+        planned, text: as in `edit_graph`.
+        """
         graph = Graph()
-        image = edit_graph(graph, method, task, self.files, self.upload(task), self.steps)
+        image = edit_graph(graph, method, task, self.files, self.upload(task), self.steps, planned, text)
         shown = graph.add("PreviewImage", images=image)
         result = self.server.run(graph)
         with Image.open(io.BytesIO(self.server.images(result, shown)[0])) as picture:

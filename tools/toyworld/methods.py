@@ -138,11 +138,15 @@ def _inside(low: float, high: float, size: int) -> tuple[float, float]:
     return min(low, middle - 1), max(high, middle + 1)
 
 
-def edit_graph(graph: Graph, method: Method, task: Task, files: Mapping[str, str], picture: str, steps: int = STEPS) -> Node:
+def edit_graph(
+    graph: Graph, method: Method, task: Task, files: Mapping[str, str], picture: str, steps: int = STEPS,
+    planned: Callable[[Graph, Node], Node] | None = None, text: str = "",
+) -> Node:  # fmt: skip
     """Add a method's edit of an uploaded picture to a prompt; the node whose first output is the edited image.
 
     files: names of the checkpoints as the loader nodes list them: editor, codec, text_encoder. picture: the name
-    LoadImage knows the scene by.
+    LoadImage knows the scene by. planned: adds a node whose first output is the plan, given the image's node (default:
+    the task's own plan, as text). text: the plain instruction in other words.
     """
     image = graph.add("LoadImage", image=picture)
     model = graph.add("UNETLoader", unet_name=files["editor"], weight_dtype="default")
@@ -161,12 +165,15 @@ def edit_graph(graph: Graph, method: Method, task: Task, files: Mapping[str, str
     instructions = [one.text for _, one in task.asked]
     keep = negative = says(KEEP_UNCHANGED)
     if method.kind == "plain":
-        positive = says(*instructions)
+        positive = says(*([text] if text else instructions))
     elif method.kind == "keep":
         positive = keep
     else:
-        written = plan_to_json(plan_of(method, task))
-        plan = graph.add("RePlanPlanFromText", text=written, image=image, coordinates="auto")
+        if planned:
+            plan = planned(graph, image)
+        else:
+            written = plan_to_json(plan_of(method, task))
+            plan = graph.add("RePlanPlanFromText", text=written, image=image, coordinates="auto")
         if method.expand:
             plan = graph.add("RePlanExpandRegions", plan=plan, value=method.expand, mode="ratio")
         if method.kind == "core_masks":

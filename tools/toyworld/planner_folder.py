@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from .training import CHECKPOINT, TrainingError, weights_of
 
 WEIGHTS_FILE = "model.safetensors"  # of a folder that transformers wrote
 WORDS = "model.embed_tokens.weight"
+PUPIL = "planner."  # what a training calls them
 HEAD = "lm_head.weight"  # the family ties it to the words, so a file leaves it out
 
 
@@ -23,7 +25,7 @@ def planner_weights(place: Path, average: bool = False) -> dict[str, torch.Tenso
     """
     model = make_model()
     if (place / CHECKPOINT).is_file():
-        found = weights_of(place, average)
+        found = of_planner(weights_of(place, average))
     else:
         try:
             written = load((place / WEIGHTS_FILE).read_bytes())
@@ -42,6 +44,11 @@ def planner_weights(place: Path, average: bool = False) -> dict[str, torch.Tenso
             f"{place} is of another model than planner_model.py makes: {name} is {_spelled(given.get(name))}, wanted {_spelled(wanted.get(name))}"
         )
     return found
+
+
+def of_planner(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The planner's own weights out of those of a training, which has heads besides."""
+    return {name.removeprefix(PUPIL): value for name, value in weights.items() if name.startswith(PUPIL)}
 
 
 def load_planner(place: Path):

@@ -1,6 +1,7 @@
-"""The toy world's planner, untrained: a small Qwen2.5-VL with its own tokenizer, in a folder as transformers keeps one.
+"""The toy world's planner: a small Qwen2.5-VL with its own tokenizer, in a folder as transformers keeps one.
 
     python tools/toyworld/planner_model.py --folder out/toyworld_planner
+    python tools/toyworld/planner_model.py --folder out/so_far --run out/planner     a training so far
 
 RePlan Load Planner reads that folder. A patch is 8 x 8 pixels and a token of a picture 16 x 16, so a scene of 128 x 128
 is seen at its own size, as 64 tokens, and a box is written in the scene's own pixels. Every text can be spelled (the
@@ -138,14 +139,11 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     half = sizes.width // sizes.heads // 2
-    across = half * 7 // 16
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": sizes.tokens, "hidden_size": sizes.width, "intermediate_size": sizes.inner, "num_hidden_layers": sizes.layers,
             "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.key_heads, "max_position_embeddings": 4096,
-            # The family turns the slowest of the frequencies by a token's column. With the usual base of 10000 and
-            # more they would not turn at all over the eight columns of a scene, and left could not be told from right.
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [half - 2 * across, across, across]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": _in_turn(half)},
             "bos_token_id": END, "eos_token_id": TURN_END, "pad_token_id": END, "tie_word_embeddings": True,
         },
         vision_config={
@@ -164,6 +162,17 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
     _order_numbers(model.get_input_embeddings().weight, sizes.words)
     model.generation_config.update(eos_token_id=[TURN_END, END], pad_token_id=END, do_sample=False)
     return model.eval()
+
+
+def _in_turn(half: int) -> list[int]:
+    """Which of the rotary frequencies tell time, row and column: one each in turn, from the fastest to the slowest.
+
+    The family gives rows the middle and columns the slowest ones, which do not turn at all over the eight columns of a
+    scene: left could not be told from right. With a base so small that they turn, nothing is left that stands still, by
+    which a word can find the token of its colour wherever it lies. transformers takes a list of any length in turns of
+    three; older releases lay two of them end to end.
+    """
+    return [1] * half + [0] * (-half % 3)
 
 
 def _order_numbers(words: torch.Tensor, first: int) -> None:
@@ -192,8 +201,18 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, default=Path("out/toyworld_planner"), help="where to write")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    parser.add_argument("--run", type=Path, help="take the averaged weights of this training's folder instead")
     args = parser.parse_args()
-    model = make_model(args.seed)
+    if args.run:
+        from replan.tools.toyworld.planner_folder import load_planner
+        from replan.tools.toyworld.training import TrainingError
+
+        try:
+            model = load_planner(args.run)
+        except TrainingError as error:
+            sys.exit(f"planner_model.py: {error}")
+    else:
+        model = make_model(args.seed)
     save(model, make_processor(), args.folder)
     count = sum(value.numel() for value in model.parameters())
     size = sum(file.stat().st_size for file in args.folder.iterdir())

@@ -16,20 +16,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .planner_model import END, MERGE, MOST, NUMBERS, PATCH, TURN_END, VISION_END, WORDS
+from .planner_model import END, IMAGE, MERGE, MOST, NUMBERS, PATCH, TURN_END, VISION_END, WORDS
 from .planner_requests import Request, training_requests
+from .planner_sight import HEADS, LOOKING, PLACES, Shown, Sight, astray, shown_together
 
 TEMPLATE = "{{instruction}}"
 ASKED = 4  # requests of a scene
 IGNORED = -100  # a token that the loss leaves out, by torch's convention
 BLUR = 1.5  # pixels: an edge that is off by one is nearly right, and says so to its neighbours
 SHORT = MOST + 1  # numbers of one kind
+EDGES = 4  # of a box, a number each
 
 
 class Batch(NamedTuple):
     """tokens, labels: (B, L). places: (3, B, L) for the family's rotary positions. seen: (B, 1, L, L) bool.
 
-    pixels: (patches, values) and grid: (B, 3), as the family's processor gives them. B is the number of scenes.
+    pixels: (patches, values) and grid: (B, 3), as the family's processor gives them. shown: what lies in each token
+    of the pictures. B is the number of scenes.
     """
 
     tokens: torch.Tensor
@@ -38,6 +41,7 @@ class Batch(NamedTuple):
     seen: torch.Tensor
     pixels: torch.Tensor
     grid: torch.Tensor
+    shown: Shown
 
     def to(self, device: str) -> Batch:
         return Batch(*(value.to(device) for value in self))
@@ -68,6 +72,7 @@ def batch_of(scenes: Sequence[Sequence[Request]], processor) -> Batch:
         (same & torch.ones(length, length, dtype=torch.bool).tril())[:, None],
         patches(np.stack([requests[0].task.scene.pixels for requests in scenes]), processor.image_processor),
         torch.tensor([[1, side * MERGE, side * MERGE]] * len(scenes)),
+        shown_together([[one.task for one in requests] for requests in scenes], PATCH * MERGE),
     )
 
 
@@ -105,12 +110,39 @@ def patches(pictures: np.ndarray, sizes) -> torch.Tensor:
     return values.reshape(len(values), -1)
 
 
-def planner_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, float]:
-    """Mean cross-entropy of the replies' words plus that of their numbers; the share of numbers that is off by 4 at most."""
-    states = model.model(
-        input_ids=batch.tokens, attention_mask=batch.seen, position_ids=batch.places,
-        pixel_values=batch.pixels, image_grid_thw=batch.grid, use_cache=False,
-    ).last_hidden_state  # fmt: skip
+class Pupil(torch.nn.Module):
+    """A planner and the heads that help it learn to see."""
+
+    def __init__(self, planner: torch.nn.Module, seed: int = 0) -> None:
+        super().__init__()
+        self.planner = planner
+        planner.model.language_model.config._attn_implementation = "eager"  # which gives its attention away
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.sight = Sight(planner.config.text_config.hidden_size)
+
+
+def planner_loss(pupil: Pupil, batch: Batch) -> tuple[torch.Tensor, float]:
+    """Mean cross-entropy of the replies' words plus that of their numbers plus what helps to learn (`planner_sight`).
+
+    Also the share of numbers that is off by four pixels at most, each told those before it.
+    """
+    model = pupil.planner
+    picture = torch.cat(model.model.get_image_features(batch.pixels, batch.grid, return_dict=True).pooler_output)
+    marks = batch.tokens == IMAGE
+    words = model.get_input_embeddings()(batch.tokens)
+    hidden = torch.zeros(batch.seen.shape, device=words.device).masked_fill(~batch.seen, torch.finfo(words.dtype).min)
+    made = model.model.language_model(
+        inputs_embeds=words.masked_scatter(marks[..., None], picture.to(words.dtype)), attention_mask=hidden,
+        position_ids=batch.places, use_cache=False, output_hidden_states=True, output_attentions=True,
+    )  # fmt: skip
+    states = made.last_hidden_state
+    edges = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=IGNORED)
+    rows, places = ((edges >= WORDS) & (edges < WORDS + len(NUMBERS))).nonzero(as_tuple=True)
+    # Pictures are of one size and at one place in every row.
+    looks = made.attentions[LOOKING][rows, :, places][:, HEADS][..., marks[0]]
+    help_ = pupil.sight.loss(picture, made.hidden_states[PLACES][marks], batch.shown)
+    help_ = help_ + astray(looks, batch.shown.meant.repeat_interleave(EDGES, 0))
     learnt = batch.labels[:, 1:] != IGNORED
     labels = batch.labels[:, 1:][learnt]
     chances = torch.log_softmax(model.lm_head(states[:, :-1][learnt]).float(), -1)
@@ -121,7 +153,7 @@ def planner_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, fl
     loss = words - (_blurred(wanted) * chances).sum(1).mean()
     found = chances.detach().argmax(1)
     right = (found // SHORT == wanted // SHORT) & ((found - wanted).abs() <= 4)
-    return loss, float(right.float().mean())
+    return loss + help_, float(right.float().mean())
 
 
 def _blurred(wanted: torch.Tensor) -> torch.Tensor:

@@ -31,17 +31,17 @@ if not __package__:  # run as a script
 from replan.tools.toyworld import editor
 from replan.tools.toyworld.codec import CELL, Codec, codec_loss, host_weights
 from replan.tools.toyworld.latents import SHARD, Batch, Latents
-from replan.tools.toyworld.planner_folder import planner_weights
+from replan.tools.toyworld.planner_folder import of_planner, planner_weights
 from replan.tools.toyworld.planner_model import make_model, make_processor, save
 from replan.tools.toyworld.planner_training import Batch as PlannerBatch
-from replan.tools.toyworld.planner_training import planner_loss, training_batch
+from replan.tools.toyworld.planner_training import Pupil, planner_loss, training_batch
 from replan.tools.toyworld.samples import Pictures, in_order
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 from replan.tools.toyworld.texts import Encoded, TextEncoder
 from replan.tools.toyworld.training import Run, Settings, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
-from replan.tools.toyworld.weights import PLANNER, WEIGHTS, publish
+from replan.tools.toyworld.weights import PLANNER, WEIGHTS, WeightsError, planner_folder, publish
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,7 +135,7 @@ def train_planner(
     model = make_model(settings.seed)
     if start is not None:
         model.load_state_dict(start)
-    run = Run(folder, settings, model.train().to(device))
+    run = Run(folder, settings, Pupil(model, settings.seed).train().to(device))
 
     def loss_of(batch: PlannerBatch, step: int) -> tuple[torch.Tensor, float]:
         return planner_loss(run.model, batch.to(device))
@@ -146,7 +146,7 @@ def train_planner(
         say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
         return None
     model = make_model(settings.seed)
-    model.load_state_dict(run.average)
+    model.load_state_dict(of_planner(run.average))
     made = save(model, processor, folder / PLANNER)
     say(f"{made}: {sum(file.stat().st_size for file in made.iterdir()) / 2**20:.1f} MiB")
     return made
@@ -203,9 +203,16 @@ def newest_comfyui() -> Path:
 
 def _publish(folder: Path) -> int:
     """Copy the weights a folder has into the repository, with their hashes."""
-    found = [folder / name for name in (CODEC_FILE, EDITOR_FILE) if (folder / name).is_file()]
+    found = [folder / name for name in (CODEC_FILE, EDITOR_FILE, PLANNER) if (folder / name).exists()]
     if not found:
-        print(f"train.py: {folder} has neither {CODEC_FILE} nor {EDITOR_FILE}; finish a training first", file=sys.stderr)
+        print(f"train.py: {folder} has no {CODEC_FILE}, {EDITOR_FILE} or {PLANNER}; finish a training first", file=sys.stderr)
+        return 1
+    try:
+        for one in found:
+            if one.name == PLANNER:
+                planner_folder(one)
+    except WeightsError as error:
+        print(f"train.py: {error}", file=sys.stderr)
         return 1
     publish(found)
     print(f"{', '.join(file.name for file in found)}: now in {WEIGHTS}; bring the model card up to date")

@@ -1,6 +1,7 @@
-"""The toy world's checkpoints where ComfyUI's loaders look: the trained ones checked and copied, the CLIP-L written.
+"""The toy world's checkpoints where the loaders look: the trained ones checked and copied, the CLIP-L written.
 
-The trained weights lie in `weights/` with their model card; `weights/hashes.json` says what each file must be.
+The trained weights lie in `weights/` with their model card; `weights/hashes.json` says what each file must be. The
+planner is a folder and an extra: everything else works without it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"
 HASHES = "hashes.json"
 EDITOR, CODEC, TEXT_ENCODER = "toyworld_editor.safetensors", "toyworld_codec.safetensors", "toyworld_clip_l.safetensors"
 PLANNER = "toyworld_planner"  # a folder, as transformers keeps a model
+PLANNER_FILES = ("config.json", "model.safetensors", "tokenizer.json")  # without these it is none
+TEMPLATE = "toyworld.txt"  # what the planner reads: nothing but the instruction
 FOLDERS = {EDITOR: "diffusion_models", CODEC: "vae", TEXT_ENCODER: "text_encoders"}
 
 
@@ -28,13 +31,9 @@ class WeightsError(RuntimeError):
 
 def checked(name: str, weights: Path = WEIGHTS) -> Path:
     """The path of a trained file, once its hash is right. Raises WeightsError."""
-    file = weights / name
-    try:
-        wanted = json.loads((weights / HASHES).read_text(encoding="utf-8"))[name]
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{weights / HASHES} does not say what {name} must be ({type(error).__name__}); restore it from the repository"
-        ) from None
+    file, wanted = weights / name, _hashes(weights).get(name)
+    if wanted is None:
+        raise WeightsError(f"{weights / HASHES} does not say what {name} must be; restore it from the repository")
     if not file.is_file():
         raise WeightsError(f"{file} is missing; restore it from the repository, or train it (tools/toyworld/README.md)")
     found = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -47,6 +46,16 @@ def checked(name: str, weights: Path = WEIGHTS) -> Path:
     return file
 
 
+def _hashes(weights: Path) -> dict[str, str]:
+    """What each published file must be. Raises WeightsError."""
+    try:
+        return json.loads((weights / HASHES).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{weights / HASHES} cannot be read ({type(error).__name__}); restore it from the repository"
+        ) from None
+
+
 def ensure(models: Path, weights: Path = WEIGHTS) -> dict[str, Path]:
     """Put all three checkpoints below a models folder laid out as ComfyUI's; the path of each."""
     paths = {name: models / folder / name for name, folder in FOLDERS.items()}
@@ -56,6 +65,60 @@ def ensure(models: Path, weights: Path = WEIGHTS) -> dict[str, Path]:
             _put(target, lambda part, source=source: shutil.copyfile(source, part))
     _ensure_text_encoder(paths[TEXT_ENCODER])
     return paths
+
+
+def planner_published(weights: Path = WEIGHTS) -> bool:
+    """Whether the repository has a planner at all."""
+    return (weights / PLANNER).is_dir()
+
+
+def checked_planner(weights: Path = WEIGHTS) -> Path:
+    """The published planner's folder, once every file's hash is right. Raises WeightsError."""
+    folder = weights / PLANNER
+    if not planner_published(weights):
+        raise WeightsError(
+            f"{folder} is missing; restore it from the repository, or train it and run "
+            "`python tools/toyworld/train.py publish` (tools/toyworld/README.md)"
+        )
+    for name in sorted({*PLANNER_FILES, *_planner_files(_hashes(weights))}):
+        checked(f"{PLANNER}/{name}", weights)
+    return folder
+
+
+def planner_folder(place: Path) -> Path:
+    """The planner in a folder of one's own: that folder, or the one that a finished run has in it."""
+    for folder in (place, place / PLANNER):
+        if all((folder / name).is_file() for name in PLANNER_FILES):
+            return folder
+    raise WeightsError(
+        f"{place} holds no planner ({', '.join(PLANNER_FILES)}); give a folder that "
+        "`python tools/toyworld/train.py planner` wrote, once it has finished"
+    )
+
+
+def ensure_planner(models: Path, place: Path | None = None, weights: Path = WEIGHTS) -> tuple[str, str]:
+    """Put the planner (of `place`, else the published one) and its template where the pack's nodes look.
+
+    Returns the names that RePlan Load Planner and RePlan Planner list them by.
+    """
+    source = planner_folder(place) if place else checked_planner(weights)
+    target = models / "LLM" / PLANNER
+    target.mkdir(parents=True, exist_ok=True)
+    files = {file.name: file.read_bytes() for file in sorted(source.iterdir()) if file.is_file()}
+    for old in target.iterdir():
+        if old.name not in files:
+            old.unlink()
+    for name, content in files.items():
+        if not (target / name).is_file() or (target / name).read_bytes() != content:
+            _put(target / name, lambda part, content=content: part.write_bytes(content))
+    template = models / "replan_templates" / TEMPLATE
+    if not template.is_file():
+        _put(template, lambda part: part.write_text("{{instruction}}", encoding="utf-8"))
+    return PLANNER, TEMPLATE
+
+
+def _planner_files(hashes: dict[str, str]) -> list[str]:
+    return [name.removeprefix(f"{PLANNER}/") for name in hashes if name.startswith(f"{PLANNER}/")]
 
 
 def _ensure_text_encoder(target: Path) -> None:
@@ -86,11 +149,17 @@ def _put(target: Path, write) -> None:
 
 
 def publish(files: Iterable[Path], weights: Path = WEIGHTS) -> None:
-    """Copy trained files into the repository and note their hashes."""
+    """Copy trained files and the planner's folder into the repository and note their hashes."""
     weights.mkdir(exist_ok=True)
     known = weights / HASHES
     hashes = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
     for file in files:
-        shutil.copyfile(file, weights / file.name)
-        hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        if file.is_dir():
+            shutil.rmtree(weights / file.name, ignore_errors=True)
+            hashes = {name: value for name, value in hashes.items() if not name.startswith(f"{file.name}/")}
+        for one in sorted(file.iterdir()) if file.is_dir() else (file,):
+            name = one.relative_to(file.parent).as_posix()
+            (weights / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(one, weights / name)
+            hashes[name] = hashlib.sha256(one.read_bytes()).hexdigest()
     known.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,86 @@
+"""Instruction -> plan -> edit through the real server: no text of ours between the model's picture and the edited one."""
+
+from types import SimpleNamespace
+
+import pytest
+from learned_planner import Lesson, learn
+from replan.planner.templates import load_template, planner_messages
+from replan.tools.toyworld import planner_benchmark, planner_measure, weights
+from replan.tools.toyworld.editing import Editing
+from replan.tools.toyworld.planner_benchmark import Planning, found_by, told
+from replan.tools.toyworld.planner_folder import load_planner
+from replan.tools.toyworld.planner_model import make_model, make_processor, save
+from replan.tools.toyworld.planner_requests import held_out_request
+from replan.tools.toyworld.scenes import SIZE, held_out_seed
+
+REQUEST = held_out_request(held_out_seed(5, 1), SIZE)
+LEAST = 0.6  # of the objects that the published planner finds; docs/toyworld.md has the figure
+published = pytest.mark.skipif(not weights.planner_published(), reason="the repository has no trained planner yet")
+
+
+@pytest.fixture(scope="module")
+def editing(server, models_dir, tmp_path_factory):
+    weights.ensure(models_dir)
+    return Editing(server, tmp_path_factory.mktemp("planned"), steps=4)
+
+
+@pytest.fixture
+def planning(editing, models_dir):
+    """Gives a `Planning` with the planner of a folder in place of the published one."""
+    return lambda folder: Planning(editing, *weights.ensure_planner(models_dir, folder))
+
+
+@pytest.fixture(scope="module")
+def by_heart(tmp_path_factory):
+    """A planner that has learnt the answer to one request about one scene, and nothing else."""
+    import torch
+
+    picture = torch.from_numpy(REQUEST.task.scene.pixels.copy())[None].float() / 255
+    asked = planner_messages(load_template("ask", "{{instruction}}"), REQUEST.text)
+    return learn(tmp_path_factory.mktemp("by_heart") / "planner", [Lesson(asked, picture, REQUEST.reply)], steps=60)
+
+
+def test_a_request_is_planned_and_the_plan_edits_its_scene(planning, by_heart):
+    asked = planning(by_heart)
+    answer = asked.plan(REQUEST)
+    assert answer.reply == REQUEST.reply
+    found = found_by(REQUEST, answer)
+    assert found.good and set(found.ious) == {1.0} and found.state == "clean"
+    edited, wanted = asked.edit(REQUEST), asked.editing.run(planner_benchmark.RULES, REQUEST.task)
+    assert (edited.pixels == wanted.pixels).all()  # the same plan, by another way
+    assert (edited.pixels != REQUEST.task.scene.pixels).any()
+
+
+def test_a_reply_without_a_plan_counts_as_failed(planning, tmp_path):
+    answer = planning(save(make_model(), make_processor(), tmp_path / "untrained")).plan(REQUEST)
+    assert answer.plan is None and "holds no plan" in answer.error
+    assert found_by(REQUEST, answer).state == "failed"
+
+
+def test_the_benchmark_asks_edits_and_scores(comfyui_dir, by_heart, tmp_path):
+    args = SimpleNamespace(comfyui=comfyui_dir, weights=None, planner=by_heart, scenes=1, seed=5, steps=2, sheet=tmp_path / "sheet.png")
+    results = planner_benchmark.measure(args, tmp_path, planner_benchmark.Path(__file__).resolve().parents[2])
+    assert set(results["methods"]) == {"planned", "true plan"}
+    assert results["planner"]["objects"] == len(results["replies"][0]["ious"])
+    assert "with IoU >= 0.5" in told(results) and args.sheet.is_file()
+
+
+@published
+def test_the_published_planner_finds_what_is_meant():
+    model = load_planner(weights.checked_planner())
+    requests = [held_out_request(held_out_seed(30, index), SIZE) for index in range(40)]
+    figures = planner_measure.measure(model, make_processor(), requests)
+    assert figures["replies_failed"] == 0
+    assert figures["objects_found"] >= LEAST
+
+
+@published
+def test_the_published_planner_plans_in_the_host_as_in_its_own_measure(editing, models_dir):
+    asked = Planning(editing, *weights.ensure_planner(models_dir))
+    model, processor = load_planner(weights.checked_planner()), make_processor()
+    for index in range(3):
+        request = held_out_request(held_out_seed(31, index), SIZE)
+        assert asked.plan(request).reply == planner_measure.replies(model, processor, [request])[0]
+
+
+

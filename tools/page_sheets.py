@@ -1,8 +1,8 @@
-"""Contact sheets of the region editor as a person sees it, one for each renderer: `python tools/page_sheets.py`.
+"""Contact sheets of the pages as a person sees them, for each renderer: `python tools/page_sheets.py [classic] [nodes2]`.
 
-Starts a ComfyUI server and a Chromium, brings the editor into the states that the documentation talks about, and
-writes docs/images/region_editor_classic.jpg and region_editor_nodes2.jpg. It also
-makes the thumbnail of the editor's example. Look at them before you commit them.
+Starts a ComfyUI server and a Chromium, brings the region editor and the rule matrix into the states that the
+documentation talks about, and writes docs/images/region_editor_*.jpg, region_editor_sizes_*.jpg and rule_matrix_*.jpg.
+It also makes the thumbnail of the editor's example. Look at them before you commit them.
 """
 
 from __future__ import annotations
@@ -31,30 +31,40 @@ def plan(*extra: dict) -> dict:
             "reasoning": "The spoon lies on the saucer, to the right of the cup.", "regions": [*regions, *extra]}  # fmt: skip
 
 
-def states(page) -> list[tuple[str, Path]]:
-    """Bring the editor into each state; its name and a screenshot of the node."""
-    folder = Path(tempfile.mkdtemp())
-    taken: list[tuple[str, Path]] = []
+class Shots:
+    """Screenshots of one part of the page, each with a name."""
 
-    def take(name: str) -> None:
-        page.shown()
-        page.js("() => new Promise((done) => setTimeout(done, 250))")
-        file = folder / f"{len(taken)}.png"
-        box = page.js(
-            "() => { const r = document.querySelector('.replan-editor').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }"
-        )
-        margin = 14
-        page.tab.screenshot(
-            path=str(file),
-            clip={
-                "x": box[0] - margin,
-                "y": box[1] - margin,
-                "width": box[2] + 2 * margin,
-                "height": box[3] + 2 * margin,
-            },
-        )
-        taken.append((name, file))
+    def __init__(self, page) -> None:
+        self.page = page
+        self.folder = Path(tempfile.mkdtemp())
+        self.taken: list[tuple[str, Path]] = []
 
+    def take(self, name: str, left: float, top: float, width: float, height: float) -> None:
+        file = self.folder / f"{len(self.taken)}.png"
+        self.page.tab.screenshot(path=str(file), clip={"x": left, "y": top, "width": width, "height": height})
+        self.taken.append((name, file))
+
+    def editor(self, name: str) -> None:
+        self.page.shown()
+        self.page.js("() => new Promise((done) => setTimeout(done, 250))")
+        rect = self.page.js("() => { const r = document.querySelector('.replan-editor').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }")
+        self.take(name, rect[0] - 14, rect[1] - 14, rect[2] + 28, rect[3] + 28)
+
+    def node(self, name: str, node: int) -> None:
+        """A whole node with its title, at zoom 1."""
+        self.page.tab.mouse.move(1400, 900)
+        self.page.js("() => new Promise((done) => setTimeout(done, 400))")
+        x, y, width, height = self.page.js(
+            "(id) => { const n = app.graph.getNodeById(id), [x, y] = app.canvas.ds.offset; return [n.pos[0] + x, n.pos[1] + y - 30, n.size[0], n.size[1] + 30]; }",
+            node,
+        )
+        self.take(name, x - 8, y - 6, width + 16, height + 14)
+
+
+def editor_states(page) -> list[tuple[str, Path]]:
+    """Bring the editor into each state; its name and a screenshot of it."""
+    shots = Shots(page)
+    take = shots.editor
     page.empty()
     page.build(plan=json.dumps(plan()), pos=(460, 20))
     take("Before the first run")
@@ -121,32 +131,80 @@ def states(page) -> list[tuple[str, Path]]:
         '{"version": 2, "regions": [',
     )
     take("A stored value that cannot be read")
-    return taken
+    return shots.taken
 
 
-def sheet(taken: list[tuple[str, Path]], columns: int = 3, width: int = 520):
-    """The screenshots side by side, each with its name above."""
+def editor_sizes(page) -> list[tuple[str, Path]]:
+    """The editor in a narrow node and in a wide one."""
+    shots = Shots(page)
+    for name, width, height in (("Narrow", 380, 800), ("Wide", 960, 640)):
+        page.empty()
+        node = page.build(plan=json.dumps(plan()), pos=(460, 20))
+        page.look(0, -100)  # below what the host shows at the top
+        page.run_branch()
+        page.sees_picture()
+        page.js("([id, size]) => { app.graph.getNodeById(id).setSize(size); app.canvas.setDirty(true, true); }", [node, [width, height]])
+        page.shown()
+        page.click(370, 300)
+        page.chosen("r2")
+        shots.node(name, node)
+    return shots.taken
+
+
+def matrix_states(page) -> list[tuple[str, Path]]:
+    """Bring the rule matrix into each state; its name and a screenshot of its node."""
+    from test_rules import Matrix, text
+
+    shots = Shots(page)
+    def matrix(name: str, cells: str = "", preset: str = "replan", with_editor: bool = True, **do) -> Matrix:
+        page.empty()
+        made = Matrix(page, cells, preset, with_editor=with_editor)
+        page.js("(id) => app.graph.getNodeById(id).setSize([520, 690])", made.id)
+        page.look(0, -60)  # below what the host shows at the top
+        made.at_rest()
+        for label in do.get("press", ()):
+            made.button(label).click()
+        shots.node(name, made.id)
+        return made
+
+    matrix("The preset replan; the regions of the editor beside it")
+    matrix("The preset isolated_regions", preset="isolated_regions")
+    changed = text(after={"main|hint:*": True, "noise:cup|noise:r2": False, "noise:r2|noise:cup": False, "hint:cup|main": True})
+    matrix("What differs from the preset: set (unbroken), following from it (broken)", changed)
+    matrix("Two phases of a preset", preset="local_first", press=["Before the switch"])
+    matrix("Two phases of your own", press=["Two phases"])
+    gone = text(after={"noise:gone|noise:cup": False})
+    matrix("Cells of a region that the plan does not have", gone)
+    matrix("The cells as text", changed, press=["Text"])
+    matrix("A text that cannot be read", '{"after": {"picture|main": true}}')
+    matrix("No plan is known yet", with_editor=False)
+    matrix("Collapsed", changed, press=["Rule matrix"])
+    return shots.taken
+
+
+def sheet(taken: list[tuple[str, Path]], columns: int = 3, width: int | None = 520):
+    """The screenshots side by side, each with its name above; width: of each, or None to leave their sizes."""
     from PIL import Image, ImageDraw, ImageFont
 
-    pictures = []
-    for name, file in taken:
-        picture = Image.open(file).convert("RGB")
-        pictures.append(
-            (
-                name,
-                picture.resize(
-                    (width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS
-                ),
-            )
-        )
-    height = max(picture.height for _, picture in pictures) + 30
-    rows = -(-len(pictures) // columns)
-    whole = Image.new("RGB", (columns * (width + 12) + 12, rows * height + 12), (24, 24, 24))
+    pictures = [(name, Image.open(file).convert("RGB")) for name, file in taken]
+    if width:
+        pictures = [
+            (name, one.resize((width, round(one.height * width / one.width)), Image.Resampling.LANCZOS))
+            for name, one in pictures
+        ]
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    across = 12 + max(sum(one.width + 12 for _, one in row) for row in rows)
+    down = 12 + sum(max(one.height for _, one in row) + 30 for row in rows)
+    whole = Image.new("RGB", (across, down), (24, 24, 24))
     draw = ImageDraw.Draw(whole)
-    for place, (name, picture) in enumerate(pictures):
-        x, y = 12 + (place % columns) * (width + 12), 8 + (place // columns) * height
-        draw.text((x, y), name, font=ImageFont.load_default(16), fill=(235, 235, 235))
-        whole.paste(picture, (x, y + 24))
+    y = 8
+    for row in rows:
+        x = 12
+        for name, one in row:
+            draw.text((x, y), name, font=ImageFont.load_default(14), fill=(235, 235, 235))
+            whole.paste(one, (x, y + 24))
+            x += one.width + 12
+        y += max(one.height for _, one in row) + 30
     return whole
 
 
@@ -172,15 +230,17 @@ def main() -> int:
         editor_page.prepare(server, Path(base))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-            for renderer in ("classic", "nodes2"):
+            for renderer in sys.argv[1:] or ("classic", "nodes2"):
                 page = editor_page.open_page(browser, server, renderer)
-                taken = states(page)
+                taken = editor_states(page)
                 sheet(taken).save(target / f"region_editor_{renderer}.jpg", quality=82)
+                sheet(editor_sizes(page), 2, None).save(target / f"region_editor_sizes_{renderer}.jpg", quality=82)
+                sheet(matrix_states(page), 4, 470).save(target / f"rule_matrix_{renderer}.jpg", quality=78)
                 if renderer == "classic":
                     sheet(taken[2:3], 1, 512).crop((12, 32, 524, 10_000)).crop((0, 0, 512, 360)).save(
                         EXAMPLE, quality=80
                     )
-                print(target / f"region_editor_{renderer}.jpg", page.problems)
+                print(f"{renderer}: three sheets in {target}; problems on the page: {page.problems}")
                 page.close()
             browser.close()
     return 0

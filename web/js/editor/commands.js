@@ -90,6 +90,5 @@ function keySheet(commands) {
     ["Ctrl+C, Ctrl+V", "Copy, paste regions or a plan"],
     ...commands.flatMap(({ keys, title }) => (keys ? [[keys.join(", "), title]] : [])),
   ];
-  return element("table", {}, element("tbody", {},
-    ...rows.map(([keys, what]) => element("tr", {}, element("th", { scope: "row" }, keys), element("td", {}, what)))));
+  return element("dl", { class: "replan-keys" }, ...rows.map(([keys, what]) => element("div", {}, element("dt", {}, keys), element("dd", {}, what))));
 }

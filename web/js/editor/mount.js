@@ -54,7 +54,7 @@ export class Editor {
     this.live = element("span", { class: "replan-hidden-text", role: "status", "aria-live": "polite" });
     this.layer = element("div", { class: "replan-layer", hidden: true });
     this.root = element("div", { class: "replan replan-editor", onkeydown: (event) => this.key(event) },
-      this.toolbar.root, element("div", { class: "replan-line" }, this.mode, this.bar, this.status, this.live), this.notes.root,
+      this.toolbar.root, element("div", { class: "replan-line" }, this.mode, this.bar, this.toolbar.dimmer, this.status, this.live), this.notes.root,
       element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer);
     keepEventsInside(this.root);
     this.listen();
@@ -177,7 +177,7 @@ export class Editor {
     this.toolbar.update();
     this.panel.update();
     this.panel.root.hidden = !state.view.side;
-    const { name, text } = modeOf(state.plan, state.about);
+    const { name, text } = this.unreadable === null ? modeOf(state.plan, state.about) : { name: "", text: "Not readable: a run stops with an error" };
     this.mode.textContent = text;
     this.mode.dataset.mode = name;
     this.bar.hidden = !this.progress;

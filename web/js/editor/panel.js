@@ -44,7 +44,7 @@ export class Panel {
     this.dropMask = button("Remove mask", "The region has a mask that selects inside its box; remove it and use all of the box", () => this.set({ mask: null }));
     this.fields = element("div", { class: "replan-fields" },
       element("label", { class: "replan-field" }, "Hint", this.hint),
-      element("div", { class: "replan-numbers" }, ...this.edges),
+      element("div", { class: "replan-numbers" }, ...this.edges.map((edge) => element("label", {}, edge.ariaLabel, edge))),
       element("details", {}, element("summary", {}, "More"),
         element("label", { class: "replan-field" }, "Negative hint", words("negative_hint", "Negative hint", "What to keep away from this region, where the model has a negative prompt")),
         element("div", { class: "replan-row" }, "active from", start, "to", end), this.dropMask));

@@ -1,4 +1,4 @@
-/** The buttons above the canvas. */
+/** The buttons above the canvas, and what sets how it shows things. */
 import { makeButtons } from "../common/commands.js";
 import { element } from "../common/dom.js";
 
@@ -6,7 +6,7 @@ import { element } from "../common/dom.js";
 export function makeToolbar(state, commands) {
   const bar = makeButtons(commands);
   const dim = element("input", {
-    type: "range", min: 0, max: 0.9, step: 0.05, class: "replan-dim", title: "Dim the image", "aria-label": "Dim the image",
+    type: "range", min: 0, max: 0.9, step: 0.05, class: "replan-dim", "aria-label": "Dim the image",
     oninput: () => state.setView({ dim: dim.valueAsNumber }),
   });
   const patch = element("select", {
@@ -19,7 +19,8 @@ export function makeToolbar(state, commands) {
     onchange: () => state.setView({ expand: Math.min(1, Math.max(0, expand.valueAsNumber || 0)) }),
   });
   const options = element("span", { class: "replan-row" }, patch, element("label", { title: expand.title }, "expand ", expand));
-  const root = element("div", { class: "replan-bar", role: "toolbar", "aria-label": "Region editor" }, ...bar.buttons, dim, options);
+  const root = element("div", { class: "replan-bar", role: "toolbar", "aria-label": "Region editor" }, ...bar.buttons, options);
+  const dimmer = element("label", { class: "replan-row", title: "Dim the image" }, "dim", dim);
 
   const update = () => {
     const { view } = state;
@@ -29,5 +30,5 @@ export function makeToolbar(state, commands) {
     patch.value = String(view.patch);
     if (expand !== document.activeElement) expand.value = String(view.expand);
   };
-  return { root, update };
+  return { root, dimmer, update };
 }

@@ -22,15 +22,20 @@ function addMatrix(node, name, { app, api }) {
   const onChange = () => noteChange(app, node);
   const matrix = mount(container, {
     value: "", data, context: contextOf(node, data), open: true, onChange,
+    // Folded away, it gives back all of its height, and takes it again.
     onOpen: (open) => {
-      node.properties.replan_matrix = open ? undefined : "closed";
-      node.setSize([node.size[0], node.size[1] + (open ? 1 : -1) * (HEIGHT.open - HEIGHT.closed)]);
+      const { properties, size: [width, height] } = node;
+      const spare = open ? properties.replan_folded : container.offsetHeight - HEIGHT.closed;
+      properties.replan_folded = open ? undefined : spare;
+      node.setSize([width, height + (open ? spare : -spare)]);
       onChange();
     },
   });
-  const widget = addValueWidget(node, name, WIDGET, container, matrix, () => (matrix.open ? HEIGHT.open : HEIGHT.closed));
+  // The host asks for the height while it loads a workflow, before the matrix is told that it is folded away.
+  const isOpen = () => node.properties?.replan_folded === undefined;
+  const widget = addValueWidget(node, name, WIDGET, container, matrix, () => (isOpen() ? HEIGHT.open : HEIGHT.closed));
   const refresh = () => {
-    matrix.setOpen(node.properties?.replan_matrix !== "closed");
+    matrix.setOpen(isOpen());
     matrix.setContext(contextOf(node, data));
   };
   refreshes.set(node, refresh);

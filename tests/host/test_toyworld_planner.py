@@ -1,7 +1,5 @@
 """Instruction -> plan -> edit through the real server: no text of ours between the model's picture and the edited one."""
 
-from types import SimpleNamespace
-
 import pytest
 from learned_planner import Lesson, learn
 from replan.planner.templates import load_template, planner_messages
@@ -57,12 +55,11 @@ def test_a_reply_without_a_plan_counts_as_failed(planning, tmp_path):
     assert found_by(REQUEST, answer).state == "failed"
 
 
-def test_the_benchmark_asks_edits_and_scores(comfyui_dir, by_heart, tmp_path):
-    args = SimpleNamespace(comfyui=comfyui_dir, weights=None, planner=by_heart, scenes=1, seed=5, steps=2, sheet=tmp_path / "sheet.png")
-    results = planner_benchmark.measure(args, tmp_path, planner_benchmark.Path(__file__).resolve().parents[2])
+def test_the_benchmark_asks_edits_and_scores(planning, by_heart, tmp_path):
+    results = planner_benchmark.measured(planning(by_heart), 1, 5, tmp_path / "sheet.png")
     assert set(results["methods"]) == {"planned", "true plan"}
     assert results["planner"]["objects"] == len(results["replies"][0]["ious"])
-    assert "with IoU >= 0.5" in told(results) and args.sheet.is_file()
+    assert "with IoU >= 0.5" in told(results) and (tmp_path / "sheet.png").is_file()
 
 
 @published

@@ -30,6 +30,7 @@ from .weights import ensure, ensure_planner
 ROWS = ("planned", "true plan")
 RULES = METHODS["replan"]
 LONGEST = 128  # tokens of a reply; the longest true one has some forty
+SHEET_ROWS = 8
 SEEN = 0.05  # megapixels at most: a scene is seen at its own size
 
 
@@ -92,40 +93,45 @@ def found_by(request: Request, answer: Answer) -> Found:
 
 
 def measure(args: argparse.Namespace, base: Path, root: Path) -> dict:
-    """Ask, edit and score; the figures, as `--json` writes them. A request without a plan leaves its scene as it is."""
+    """Ask, edit and score on a server of its own; the figures, as `--json` writes them."""
     models = root / ".host" / "models"
     ensure(models, *([args.weights] if args.weights else []))
     names = ensure_planner(models, args.planner if isinstance(args.planner, Path) else None)
-    found, answers, rows = [], [], []
-    scores: dict[str, list[scoring.Scores]] = {name: [] for name in ROWS}
-    begun = time.monotonic()
     with HostServer(args.comfyui, base=base, pack=root, models=models) as server:
         planning = Planning(Editing(server, base, args.steps), *names)
         planning.editing.warm_up(RULES)
-        for index in range(args.scenes):
-            request = held_out_request(held_out_seed(args.seed, index), SIZE)
-            answer = planning.plan(request)
-            found.append(found_by(request, answer))
-            answers.append((request, answer, found[-1]))
-            edits = {
-                "planned": planning.edit(request) if answer.plan else Edit(request.task.scene.pixels, 0.0),
-                "true plan": planning.editing.run(RULES, request.task),
-            }
-            for name, edit in edits.items():
-                scores[name].append(scoring.score(request.task, edit.pixels))
-            rows.append([(name, request.task, edit.pixels) for name, edit in edits.items()])
-            passed = time.monotonic() - begun
-            left = passed / (index + 1) * (args.scenes - index - 1)
-            print(f"\rscene {index + 1} of {args.scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+        return measured(planning, args.scenes, args.seed, args.sheet)
+
+
+def measured(planning: Planning, scenes: int, seed: int, sheet: Path | None = None) -> dict:
+    """The figures of so many held-out scenes. A request without a plan leaves its scene as it is."""
+    found, answers, rows = [], [], []
+    scores: dict[str, list[scoring.Scores]] = {name: [] for name in ROWS}
+    begun = time.monotonic()
+    for index in range(scenes):
+        request = held_out_request(held_out_seed(seed, index), SIZE)
+        answer = planning.plan(request)
+        found.append(found_by(request, answer))
+        answers.append((request, answer, found[-1]))
+        edits = {
+            "planned": planning.edit(request) if answer.plan else Edit(request.task.scene.pixels, 0.0),
+            "true plan": planning.editing.run(RULES, request.task),
+        }
+        for name, edit in edits.items():
+            scores[name].append(scoring.score(request.task, edit.pixels))
+        rows.append([(name, request.task, edit.pixels) for name, edit in edits.items()])
+        passed = time.monotonic() - begun
+        left = passed / (index + 1) * (scenes - index - 1)
+        print(f"\rscene {index + 1} of {scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if args.sheet:
+    if sheet:
         from .result_sheet import result_sheet
 
-        result_sheet(rows[:8], [answer.plan for _, answer, _ in answers[:8]]).save(args.sheet)
-        print(f"Pictures: {args.sheet}")
+        result_sheet(rows[:SHEET_ROWS], [answer.plan for _, answer, _ in answers[:SHEET_ROWS]]).save(sheet)
+        print(f"Pictures: {sheet}")
     seconds = statistics.median(answer.seconds for _, answer, _ in answers)
     return {
-        "scenes": args.scenes, "seed": args.seed, "steps": args.steps,
+        "scenes": scenes, "seed": seed, "steps": planning.editing.steps,
         "planner": {**summary(found), "iou_from": GOOD, "seconds": round(seconds, 3)},
         "methods": {name: _figures(scores[name]) for name in ROWS},
         "replies": [

@@ -32,6 +32,8 @@ QUOTES = {
     "\u00ab": "\u00bb",
     "\uff02": "\uff02",
 }
+# Where a text that begins with that quote may end, or must be looked at.
+STOPS = {quote: re.compile(f"[\\\\\r\n{ends}]") for quote, ends in QUOTES.items()}
 QUOTE = "\"'`\u201c\u201d\u2018\u2019\u300c\u300d\u300e\u300f\u00ab\u00bb\uff02"
 BARE = re.compile(
     rf"[^\s,:;=\[\]{{}}()\uff0c\u3001\uff1b\uff1a\uff3b\uff3d\u3010\u3011\uff5b\uff5d\uff08\uff09{QUOTE}]+"

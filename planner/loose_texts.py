@@ -18,6 +18,7 @@ from .loose_signs import (
     QUOTE,
     QUOTES,
     SIGNS,
+    STOPS,
     SWALLOWED_KEY,
     joined,
     read_escape,
@@ -80,7 +81,16 @@ class TextReader:
                 self.repairs.append("a missing quote")
                 self.at = name.end(1)
                 return name[1].strip()
+        stops = STOPS[quote]
         while at < len(text):
+            stop = stops.search(text, at)
+            if stop is None:
+                parts.append(text[at:])
+                at = len(text)
+                break
+            if stop.start() > at:
+                parts.append(text[at : stop.start()])
+                at = stop.start()
             char = text[at]
             if char == "\\":
                 step, escaped = read_escape(text, at)
@@ -101,14 +111,10 @@ class TextReader:
                 parts.append(char)
                 at += 1
             else:
-                if char in "\r\n":
-                    if (
-                        role == "key"
-                    ):  # no key runs over a line: its closing quote is missing, and much after it is text
-                        break
-                    self.repairs.append("a line break inside a text")
-                    char = " " if parts and parts[-1] != " " else ""
-                parts.append(char)
+                if role == "key":  # no key runs over a line: its closing quote is missing, and much after it is text
+                    break
+                self.repairs.append("a line break inside a text")
+                parts.append(" " if parts and parts[-1][-1:] != " " else "")
                 at += 1
         return self._unclosed(start, at, role)
 
@@ -134,7 +140,7 @@ class TextReader:
     def _before_swallowed_key(self, start: int, at: int) -> int | None:
         """Where a text ended if the quote at `at` ends a key: before the comma or brace in front of that key."""
         key = KEY_AT_END.search(self.text, max(start, at - 48), at)
-        if key is None:
+        if key is None or self.text[max(start, key.start() - 64) : key.start()].rstrip()[-1:] not in (",", "{"):
             return None
         window = max(start, key.start() - 128)
         end = SWALLOWED_KEY.search(self.text[window : key.start()])

@@ -216,6 +216,13 @@ class Page:
     def load(self, workflow: dict) -> None:
         self.js("async (workflow) => { await app.loadGraphData(workflow); }", workflow)
 
+    def graph_undo(self, way: str = "undo") -> None:
+        """The graph's own undo or redo."""
+        self.drawn()
+        self.js(
+            "async (way) => { await app.extensionManager.workflow.activeWorkflow.changeTracker[way](); }", way
+        )
+
     def prompt(self) -> dict:
         return self.js("async () => (await app.graphToPrompt()).output")
 

@@ -127,7 +127,16 @@ def test_the_keyboard_alone_does_everything(comfy):
     comfy.chosen("r1")
     comfy.key("]", "l", "Delete", "ArrowLeft")
     assert ids(comfy) == ["r2", "r1"] and comfy.box(1) == [386, 374, 652, 631], "a locked region stays"
-    comfy.key("l", "Control+a", "Delete")
+    comfy.key("l", "Escape")
+    comfy.editor('[role="listbox"]').focus()
+    comfy.key("ArrowDown", "Shift+ArrowDown")
+    comfy.chosen("r1", "r2")
+    comfy.key("Delete")
+    comfy.wait_regions(0)
+    comfy.focus()
+    comfy.key("Control+z")
+    comfy.wait_regions(2)
+    comfy.key("Control+a", "Delete")
     comfy.wait_regions(0)
     comfy.key("Control+z", "?")
     assert comfy.editor().get_by_role("dialog", name="Keys").is_visible()
@@ -207,6 +216,9 @@ def test_zoom_and_pan_inside_change_no_box(comfy):
         {**region, "negative_hint": "", "start": 0, "end": 1, "mask": None} for region in PLAN["regions"]
     ]
     assert comfy.js("() => app.canvas.ds.scale") == comfy.zoom, "the graph did not zoom"
+    comfy.focus()
+    comfy.key("Control+ArrowRight", "+", "-", "Shift+ArrowUp")
+    assert [region["bbox_2d"] for region in comfy.regions()] == [one["bbox_2d"] for one in PLAN["regions"]]
     comfy.button("Fit").click()
     comfy.draw([420, 20, 560, 80])
     assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3)
@@ -281,6 +293,21 @@ def test_a_saved_workflow_brings_the_plan_back_exactly(comfy):
     comfy.shown()
     comfy.wait_regions(3)
     assert comfy.stored() == before
+
+
+def test_the_graphs_own_undo_takes_a_change_back_and_the_editor_goes_on(comfy):
+    """Nodes 2.0 went on to show the editor of the node before the undo: what was drawn in it was lost."""
+    comfy.build(picture=None)
+    comfy.draw([200, 200, 500, 600])
+    comfy.draw([600, 600, 900, 900])
+    for way, count in (("undo", 1), ("redo", 2), ("undo", 1)):
+        comfy.graph_undo(way)
+        comfy.wait_regions(count)
+        comfy.until("(n) => document.querySelectorAll('.replan-item').length === n", count)
+    comfy.shown()
+    comfy.draw([100, 700, 400, 900])
+    assert comfy.near(comfy.box(1), [100, 700, 400, 900], 3)
+    assert comfy.editor(".replan-item").count() == 2
 
 
 def test_a_copied_node_has_a_plan_of_its_own(comfy):

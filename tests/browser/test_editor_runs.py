@@ -117,6 +117,15 @@ def test_a_disconnected_plan_stays_and_a_followed_one_that_is_missing_is_an_erro
     assert len(comfy.regions()) == 2 and "nothing came in" not in text_of(comfy)
 
 
+def test_what_the_plan_upstream_warns_of_is_said_in_the_editor(comfy):
+    odd = {**FIRST, "regions": [*FIRST["regions"], {"id": "thin", "bbox_2d": [10, 10, 700, 390], "hint": "past the border"}]}
+    comfy.build(plan=json.dumps(odd))
+    comfy.run_branch()
+    comfy.wait_regions(3)
+    said = comfy.editor(".replan-note.is-warning").all_inner_texts()
+    assert said and any("thin" in one for one in said), said
+
+
 def test_an_error_upstream_is_said_in_the_editor(comfy):
     comfy.build(plan="this is no plan")
     comfy.run_branch()
@@ -185,18 +194,21 @@ def test_a_result_brings_back_the_plan_that_made_it(comfy):
     comfy.run_branch("Run")
     comfy.until("() => window.saved")
     saved = comfy.js("() => window.saved")
-    picture = Image.open(
-        io.BytesIO(
-            comfy.server._open(
-                f"/view?filename={saved['filename']}&type={saved['type']}&subfolder={saved['subfolder']}"
-            )
-        )
-    )
-    workflow = json.loads(picture.info["workflow"])
-    change = next(node for node in workflow["nodes"] if node["type"] == "RePlanPlanFromText")
-    change["widgets_values"][0] = json.dumps(SECOND)  # the planner would answer otherwise today
+    address = f"/view?filename={saved['filename']}&type={saved['type']}&subfolder={saved['subfolder']}"
+    picture = Image.open(io.BytesIO(comfy.server._open(address)))
+    stored = next(node for node in json.loads(picture.info["workflow"])["nodes"] if node["type"] == "RePlanRegionEditor")
+    assert len(json.loads(stored["widgets_values"][1])["regions"]) == 2, "the picture holds the plan that made it"
     comfy.empty()
-    comfy.load(workflow)
+    comfy.js(
+        """async (address) => {
+          const file = new File([await (await fetch(address)).blob()], 'result.png', { type: 'image/png' }), dropped = new DataTransfer();
+          dropped.items.add(file);
+          document.querySelector('#graph-canvas').dispatchEvent(new DragEvent('drop', { dataTransfer: dropped, bubbles: true, cancelable: true }));
+        }""",
+        address,
+    )
+    comfy.until("() => app.graph.nodes.some((n) => n.type === 'RePlanRegionEditor')")
+    comfy.look()
     comfy.shown()
     comfy.wait_regions(2)
     assert [region["hint"] for region in comfy.regions()] == ["the cup", "the table"]

@@ -262,6 +262,21 @@ def test_reload_copies_subgraphs_and_a_change_of_renderer_keep_it(comfy):
     comfy.js("() => app.canvas.setGraph(app.rootGraph)")
 
 
+def test_the_graphs_own_undo_takes_a_change_back_and_the_matrix_goes_on(comfy):
+    matrix = Matrix(comfy)
+    matrix.press("ImgP", "H all")
+    one = text(after={"image_prompt|hint:*": False})
+    matrix.waits(one)
+    matrix.press("ImgP", "N all")
+    matrix.waits(text(after={"image_prompt|hint:*": False, "image_prompt|noise:*": False}))
+    comfy.graph_undo()
+    matrix.waits(one)
+    comfy.until("() => document.querySelectorAll('.replan-grid [data-state~=set]').length === 1")
+    matrix.at_rest()
+    matrix.press("ImgP", "H all")
+    matrix.waits("")
+
+
 def test_it_collapses_and_the_workflow_knows(comfy):
     matrix = Matrix(comfy)
     height = "(id) => app.graph.getNodeById(id).size[1]"

@@ -5,10 +5,16 @@
 
 /**
  * Add `root` as the widget `name`. Its value, a string, is stored in the workflow and sent with the prompt.
- * @param {ComfyNode} node @param {string} name @param {string} type the pack's own @param {HTMLElement} root
+ * @param {any} app @param {ComfyNode} node @param {string} name @param {string} type the pack's own @param {HTMLElement} root
  * @param {{value: string, setValue: (value: string) => void}} page what holds the value @param {() => number} getMinHeight
  */
-export function addValueWidget(node, name, type, root, page, getMinHeight) {
+export function addValueWidget(app, node, name, type, root, page, getMinHeight) {
+  // After an undo of the graph's own Nodes 2.0 goes on to show the element of the node that was there under the same id:
+  // what is changed in it would be lost. The element of this node takes its place.
+  after(node, "onAdded", () => setTimeout(() => requestAnimationFrame(() => {
+    if (root.isConnected || app.canvas?.graph?.getNodeById(node.id) !== node) return;
+    document.querySelector(`[data-node-id="${node.id}"] .${root.className}`)?.replaceWith(root);
+  })));
   return node.addDOMWidget(name, type, root, {
     getValue: () => page.value,
     setValue: (value) => page.setValue(typeof value === "string" ? value : ""),

@@ -44,24 +44,27 @@ export function commandsOf(editor) {
   ];
 }
 
+/** Where the arrows point. @type {Record<string, Point>} */
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
 /** Handle a key on the canvas. @param {KeyboardEvent} event @param {Editor} editor */
-export function onKey(event, { commands, state, gestures }) {
-  const { key } = event;
-  if (key.startsWith("Arrow")) nudge(event, state);
-  else if (key === " ") gestures.spaceHeld = true;
+export function onKey(event, { commands, state, view, gestures }) {
+  const [x, y] = ARROWS[event.key] ?? [0, 0];
+  if (x || y) {
+    if (event.ctrlKey || event.metaKey) view.pan(-40 * x, -40 * y);
+    else nudge(x, y, event, state);
+  } else if (event.key === " ") gestures.spaceHeld = true;
   else return runKey(commands, event);
   event.preventDefault();
 }
 
-/** Move or stretch the selected regions. @param {KeyboardEvent} event @param {EditorState} state */
-function nudge({ key, shiftKey, altKey }, state) {
+/** Move or stretch the selected regions. @param {number} x @param {number} y @param {KeyboardEvent} event @param {EditorState} state */
+function nudge(x, y, { shiftKey, altKey }, state) {
   const { snap, patch } = state.view;
   const size = state.plan.image_size;
   const step = snap ? patch : shiftKey ? 10 : 1;
-  const dx = key === "ArrowLeft" ? -step : key === "ArrowRight" ? step : 0;
-  const dy = key === "ArrowUp" ? -step : key === "ArrowDown" ? step : 0;
   state.setBoxes(state.selection, ({ bbox_2d }) => {
-    const box = altKey ? resized(bbox_2d, "se", dx, dy, size) : moved(bbox_2d, dx, dy, size);
+    const box = altKey ? resized(bbox_2d, "se", x * step, y * step, size) : moved(bbox_2d, x * step, y * step, size);
     return snap ? snapped(box, patch, size) : box;
   }, `nudge ${state.selection.join()} ${altKey}`);
 }
@@ -86,7 +89,8 @@ function keySheet(commands) {
     ["Click", "Select; again: the next box below; Shift: several"],
     ["Drag a box, an edge, a corner", "Move, resize"],
     ["Wheel, two fingers", "Zoom and pan (middle button or Space: pan)"],
-    ["Arrows", "Move by 1 pixel (Shift: 10; snap: one patch); Alt: the right or bottom edge"],
+    ["Arrows", "Move by 1 pixel (Shift: 10; snap: one patch); Alt: the right or bottom edge; Ctrl: pan"],
+    ["Arrows in the list", "Select; Shift: several"],
     ["Ctrl+C, Ctrl+V", "Copy, paste regions or a plan"],
     ...commands.flatMap(({ keys, title }) => (keys ? [[keys.join(", "), title]] : [])),
   ];

@@ -33,7 +33,7 @@ function addEditor(node, name, { app, api }) {
   });
   editors.set(node, editor);
   listenTo(node, api, runListeners(editor, app));
-  const widget = addValueWidget(node, name, WIDGET, container, editor, () => MIN_HEIGHT);
+  const widget = addValueWidget(app, node, name, WIDGET, container, editor, () => MIN_HEIGHT);
   widget.serializeValue = () => editor.promptValue(upstreamConnected(node));
   return widget;
 }

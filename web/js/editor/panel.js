@@ -83,8 +83,8 @@ export class Panel {
   /** @param {KeyboardEvent} event */
   listKey(event) {
     const { state } = this;
-    if (event.key === "ArrowDown") state.selectNext(1);
-    else if (event.key === "ArrowUp") state.selectNext(-1);
+    if (event.key === "ArrowDown") state.selectNext(1, event.shiftKey);
+    else if (event.key === "ArrowUp") state.selectNext(-1, event.shiftKey);
     else if (event.key === "Delete") state.remove(state.selection);
     else if (event.key === "Enter" && state.current) this.hint.focus();
     else return;

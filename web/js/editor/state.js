@@ -268,13 +268,14 @@ export class EditorState {
     this.select(this.selection.includes(id) ? this.selection.filter((one) => one !== id) : [...this.selection, id]);
   }
 
-  /** Select the next or the previous region. @param {1 | -1} by @returns {boolean} false past the last one */
-  selectNext(by) {
+  /** Select the next or the previous region. @param {1 | -1} by @param {boolean} [also] beside what is selected @returns {boolean} false past the last one */
+  selectNext(by, also = false) {
     const regions = this.plan.regions.filter((region) => !region.hidden);
     const at = regions.findIndex((region) => region.id === this.selection.at(-1));
     const next = at >= 0 ? at + by : by > 0 ? 0 : regions.length - 1;
     if (!regions[next]) return false;
-    this.select([regions[next].id]);
+    const { id } = regions[next];
+    this.select(also ? [...this.selection.filter((one) => one !== id), id] : [id]);
     return true;
   }
 

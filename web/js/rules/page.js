@@ -33,7 +33,7 @@ function addMatrix(node, name, { app, api }) {
   });
   // The host asks for the height while it loads a workflow, before the matrix is told that it is folded away.
   const isOpen = () => node.properties?.replan_folded === undefined;
-  const widget = addValueWidget(node, name, WIDGET, container, matrix, () => (isOpen() ? HEIGHT.open : HEIGHT.closed));
+  const widget = addValueWidget(app, node, name, WIDGET, container, matrix, () => (isOpen() ? HEIGHT.open : HEIGHT.closed));
   const refresh = () => {
     matrix.setOpen(isOpen());
     matrix.setContext(contextOf(node, data));

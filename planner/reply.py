@@ -131,14 +131,15 @@ def read_tags(text: str) -> Reply:
 def _region_values(blocks: Blocks, warnings: list[str]) -> tuple[list[Any] | None, tuple[str, ...]]:
     """The values of the region list and what was repaired in them; None if the text has no list at all."""
     read = [_block_values(block) for block in blocks.regions[:64]]
-    good = [values for values, _ in read if usable(values)]
+    fitting = [usable(values) for values, _ in read]
+    good = [values for (values, _), fits in zip(read, fitting, strict=True) if fits]
     if len(good) > 1 and all(
         len(values) == 1 and isinstance(values[0], dict) and list_in(values[0]) is None for values in good
     ):
         return [value for values in good for value in values], tuple(
             dict.fromkeys(one for _, repairs in read for one in repairs)
         )
-    chosen = next((number for number, (values, _) in enumerate(read) if usable(values)), None)
+    chosen = next((number for number, fits in enumerate(fitting) if fits), None)
     if chosen is not None:
         if len(blocks.regions) > 1:
             which = "first" if chosen == 0 else "first that can be read"

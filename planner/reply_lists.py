@@ -15,6 +15,7 @@ from .loose_json import CUT_OFF, find_values, read_values
 from .plan import LARGEST_SIDE
 from .tags import looks_tagged
 
+_LONGEST_REGION = 3000  # characters
 _OBJECT = re.compile(r'\{\s*["}]')
 _PLAN_KEYS = ("image_size", "version")
 PROMPT_KEYS = ("global_prompt", "gen_image", "global_edit", "global")
@@ -85,8 +86,8 @@ def usable(values: Sequence[Any], depth: int = 0) -> bool:
 
 
 def has_box_text(text: str) -> bool:
-    """Whether a text holds JSON with a box in it."""
-    return any(isinstance(value, dict) and has_box(value) for value in find_values(text).values)
+    """Whether a text holds JSON with a box in it; the first of its regions says so."""
+    return any(isinstance(value, dict) and has_box(value) for value in find_values(text[:_LONGEST_REGION]).values)
 
 
 def json_body(text: str) -> str | None:

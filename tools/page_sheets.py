@@ -153,7 +153,7 @@ def editor_sizes(page) -> list[tuple[str, Path]]:
 
 def matrix_states(page) -> list[tuple[str, Path]]:
     """Bring the rule matrix into each state; its name and a screenshot of its node."""
-    from test_rules import Matrix, text
+    from matrix_page import Matrix, text
 
     shots = Shots(page)
     def matrix(name: str, cells: str = "", preset: str = "replan", with_editor: bool = True, **do) -> Matrix:

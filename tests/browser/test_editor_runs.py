@@ -118,7 +118,13 @@ def test_a_disconnected_plan_stays_and_a_followed_one_that_is_missing_is_an_erro
 
 
 def test_what_the_plan_upstream_warns_of_is_said_in_the_editor(comfy):
-    odd = {**FIRST, "regions": [*FIRST["regions"], {"id": "thin", "bbox_2d": [10, 10, 700, 390], "hint": "past the border"}]}
+    odd = {
+        **FIRST,
+        "regions": [
+            *FIRST["regions"],
+            {"id": "thin", "bbox_2d": [10, 10, 700, 390], "hint": "past the border"},
+        ],
+    }
     comfy.build(plan=json.dumps(odd))
     comfy.run_branch()
     comfy.wait_regions(3)
@@ -196,8 +202,12 @@ def test_a_result_brings_back_the_plan_that_made_it(comfy):
     saved = comfy.js("() => window.saved")
     address = f"/view?filename={saved['filename']}&type={saved['type']}&subfolder={saved['subfolder']}"
     picture = Image.open(io.BytesIO(comfy.server._open(address)))
-    stored = next(node for node in json.loads(picture.info["workflow"])["nodes"] if node["type"] == "RePlanRegionEditor")
-    assert len(json.loads(stored["widgets_values"][1])["regions"]) == 2, "the picture holds the plan that made it"
+    stored = next(
+        node for node in json.loads(picture.info["workflow"])["nodes"] if node["type"] == "RePlanRegionEditor"
+    )
+    assert len(json.loads(stored["widgets_values"][1])["regions"]) == 2, (
+        "the picture holds the plan that made it"
+    )
     comfy.empty()
     comfy.js(
         """async (address) => {

@@ -128,7 +128,7 @@ def _ensure_text_encoder(target: Path) -> None:
 
     from . import texts
 
-    recipe = f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE}"
+    recipe = f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE} {texts.CONTEXT} {texts.MARKED}"
     try:
         with safe_open(target, "pt") as file:
             if (file.metadata() or {}).get("recipe") == recipe:

@@ -56,8 +56,8 @@ def test_the_pages_are_small():
         kept = re.findall(r"^(?:export|import) .*", code[name], re.MULTILINE)
         assert kept == re.findall(r"^(?:export|import) .*", text, re.MULTILINE), f"{name}: more than comments went"
     raw, bare = (sum(len(text.encode()) for text in some.values()) for some in (texts, code))
-    assert bare < 120_000, f"{bare} bytes of code"
-    assert raw < 145_000, f"{raw} bytes with comments"
+    assert bare < 112_000, f"{bare} bytes of code"
+    assert raw < 142_000, f"{raw} bytes with comments"
     page = (ROOT / "docs" / "region_editor.md").read_text(encoding="utf-8")
     said = re.search(r"([\d,]+) bytes of JavaScript, ([\d,]+) without comments", page)
     assert [int(one.replace(",", "")) for one in said.groups()] == pytest.approx([raw, bare], rel=0.01)

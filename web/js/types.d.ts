@@ -55,6 +55,7 @@ type CanvasView = import("./editor/canvas_view.js").CanvasView;
 
 // ---- on the canvas
 
+type Context = CanvasRenderingContext2D;
 /** screen = image * scale + (x, y), in CSS pixels */
 type ViewPort = { scale: number; x: number; y: number };
 type Handle = "n" | "s" | "e" | "w" | "ne" | "nw" | "se" | "sw";
@@ -64,6 +65,8 @@ type Gesture =
   | { kind: "band"; from: Point; start: Point }
   | { kind: "pan"; last: Point }
   | { kind: "pinch"; distance: number; middle: Point };
+/** A region and its box on the screen. */
+type ShownRegion = { region: Region; index: number; box: Box; chosen: boolean };
 /** band: the box being drawn, in pixels of the image; width and height of the canvas in CSS pixels */
 type Scene = {
   regions: Region[]; size: Size; selection: string[]; view: View; port: ViewPort; image: CanvasImageSource | null;
@@ -94,6 +97,35 @@ type MatrixOptions = {
 };
 
 // ---- elements, and the host
+
+// ---- signatures: what several functions take, or a long list of it
+
+type BoxMoved = (box: Box, dx: number, dy: number, size: Size) => Box;
+type BoxChanged = (box: Box, by: number, size: Size) => Box;
+type PlanAtSize = (plan: Plan, ...size: Size) => Plan;
+type ChangePlan = (plan: Plan) => Plan;
+type ChangeRegion = (region: Region) => Region;
+/** key: steps that have the same one are one step to undo */
+type EditPlan = (change: ChangePlan, key?: string | null) => void;
+type EditRegions = (ids: string[], change: ChangeRegion, key?: string | null) => void;
+type SetBoxes = (ids: string[], boxOf: (region: Region) => Box, key?: string | null) => void;
+type DrawBox = (ctx: Context, box: Box, width: number, style: string) => void;
+type DrawLabel = (ctx: Context, shown: ShownRegion, scene: Scene, hints: boolean) => void;
+type DrawRegion = (ctx: Context, shown: ShownRegion, scene: Scene) => void;
+/** Left, top, width, height. */
+type Sides = (box: Box) => [x: number, y: number, width: number, height: number];
+type MaskPicture = (mask: RegionMask, index: number) => HTMLCanvasElement;
+type Input = HTMLInputElement | HTMLTextAreaElement;
+/** One region in the list, and its parts. */
+type Row = { row: HTMLElement; name: HTMLElement; dot: HTMLElement; lock: HTMLElement; hide: HTMLElement };
+/** What holds a widget's value. */
+type ValueHolder = { value: string; setValue(value: string): void };
+type Field = (label: string, title: string, take: (text: string) => void) => HTMLTextAreaElement;
+type NumberField = (label: string, title: string, props: Props, shows: (region: Region) => number, take: (value: number) => void) => HTMLInputElement;
+/** value null: what the preset has */
+type PaintCell = (query: string, key: string, value: boolean | null, stroke: string) => void;
+type CellWith<T> = (rules: Rules, query: string, key: string, value: boolean | null) => T;
+type CellNow<T> = (rules: Rules, query: string, key: string) => T;
 
 type Child = string | Node | null | undefined | false;
 interface Props extends Partial<GlobalEventHandlers> { [attribute: string]: any }

@@ -1,4 +1,3 @@
-/** Commands: what a button or a key does, said once for both. */
 import { button, setAttribute } from "./dom.js";
 
 /** Buttons for the commands that have a text, and what shows on them what can be done now. @param {Command[]} commands */
@@ -26,7 +25,7 @@ export function keyName({ key, ctrlKey, metaKey, shiftKey }) {
   return `${ctrl ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key.length > 1 ? key : key.toUpperCase()}`;
 }
 
-/** Run the command that a key stands for. @param {Command[]} commands @param {KeyboardEvent} event */
+/** @param {Command[]} commands @param {KeyboardEvent} event */
 export function runKey(commands, event) {
   const name = keyName(event);
   if (commands.some(({ keys, run }) => keys?.includes(name) && run() !== false)) event.preventDefault();

@@ -26,13 +26,13 @@ export function setAttribute(target, name, value) {
   else if (target.getAttribute(name) !== String(value)) target.setAttribute(name, String(value));
 }
 
-/** Put children in place of what is there; empty ones are left out. @param {Element} target @param {Child[]} children */
+/** Put children in place of what is there. @param {Element} target @param {Child[]} children */
 export function fill(target, children) {
   target.replaceChildren(...children.filter((child) => typeof child === "string" || child instanceof Node));
 }
 
 /**
- * A button with a text or a sign, and a tooltip that is also its name for screen readers when the text is only a sign.
+ * A button; its tooltip is also its name for screen readers when the text is only a sign.
  * @param {string} text @param {string} tooltip @param {(event: MouseEvent) => void} onclick @param {Props} [props]
  */
 export function button(text, tooltip, onclick, props = {}) {
@@ -48,7 +48,7 @@ export function shortened(text, limit) {
   return characters.length <= limit ? characters.join("") : `${characters.slice(0, limit - 1).join("")}\u2026`;
 }
 
-/** Put one of the pack's style sheets into the document, once. @param {string} name below web/css */
+/** @param {string} name of a style sheet below web/css */
 export function useStyleSheet(name) {
   const { href } = new URL(`../../css/${name}`, import.meta.url);
   if (!document.querySelector(`link[href="${href}"]`)) document.head.append(element("link", { rel: "stylesheet", href }));

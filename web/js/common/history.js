@@ -15,7 +15,7 @@ export class History {
     this.key = null;
   }
 
-  /** Take a value without a step to undo, and forget all steps. @param {T} value */
+  /** Take a value and forget all steps. @param {T} value */
   reset(value) {
     Object.assign(this, new History(value, this.limit));
   }
@@ -64,17 +64,15 @@ export class History {
     return this.future.length > 0;
   }
 
-  /** @returns {boolean} whether there was something to undo */
   undo() {
     return this.move(this.past, this.future);
   }
 
-  /** @returns {boolean} whether there was something to redo */
   redo() {
     return this.move(this.future, this.past);
   }
 
-  /** @param {T[]} from @param {T[]} to */
+  /** @param {T[]} from @param {T[]} to @returns {boolean} whether there was a step */
   move(from, to) {
     const value = from.pop();
     if (value === undefined) return false;

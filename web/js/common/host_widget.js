@@ -4,9 +4,8 @@
  */
 
 /**
- * Add `root` as the widget `name`. Its value, a string, is stored in the workflow and sent with the prompt.
- * @param {any} app @param {ComfyNode} node @param {string} name @param {string} type the pack's own @param {HTMLElement} root
- * @param {{value: string, setValue: (value: string) => void}} page what holds the value @param {() => number} getMinHeight
+ * Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt.
+ * @param {any} app @param {ComfyNode} node @param {string} name @param {string} type @param {HTMLElement} root @param {ValueHolder} page @param {() => number} getMinHeight
  */
 export function addValueWidget(app, node, name, type, root, page, getMinHeight) {
   // After an undo of the graph's own Nodes 2.0 goes on to show the element of the node that was there under the same id:
@@ -24,7 +23,7 @@ export function addValueWidget(app, node, name, type, root, page, getMinHeight) 
   });
 }
 
-/** A node's widget of that name. @param {ComfyNode} node @param {string} name */
+/** @param {ComfyNode} node @param {string} name */
 export function widgetOf(node, name) {
   return node?.widgets?.find((widget) => widget.name === name);
 }
@@ -96,11 +95,7 @@ export function executionId(app, node) {
   return search(app.rootGraph ?? app.graph, "") ?? String(node.id);
 }
 
-/**
- * Show a change of a node, and have the host notice it for its own undo and its "modified" mark. It did not in every
- * version, which is why each page has an undo of its own.
- * @param {any} app @param {ComfyNode} node
- */
+/** Show a change of a node, and have the host notice it for its own undo and its "modified" mark. @param {any} app @param {ComfyNode} node */
 export function noteChange(app, node) {
   node.graph?.setDirtyCanvas?.(true, true);
   app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();

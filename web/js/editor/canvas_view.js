@@ -30,13 +30,13 @@ export class CanvasView {
     return this.canvas.getBoundingClientRect().width / this.canvas.offsetWidth || 1;
   }
 
-  /** The point in CSS pixels of the canvas. @param {MouseEvent} event @returns {Point} */
+  /** In CSS pixels of the canvas. @param {MouseEvent} event @returns {Point} */
   pointOf(event) {
     const { left, top } = this.canvas.getBoundingClientRect();
     return [(event.clientX - left) / this.zoomOfGraph, (event.clientY - top) / this.zoomOfGraph];
   }
 
-  /** The point in pixels of the image. @param {MouseEvent} event */
+  /** In pixels of the image. @param {MouseEvent} event */
   imagePointOf(event) {
     this.place();
     return toImage(this.port, this.pointOf(event));

@@ -1,15 +1,12 @@
-/** Draws the image and the plan on a 2D canvas; text is drawn as text. Pure: everything it shows comes as arguments. */
+/** Draws the image and the plan on a 2D canvas. Pure: everything it shows comes as arguments. */
 import { shortened } from "../common/dom.js";
 import { colour } from "./colours.js";
-import { area, expanded, patchesOf, toScreen } from "./geometry.js";
+import { area, clamp, expanded, patchesOf, toScreen } from "./geometry.js";
 
 const FONT = "12px system-ui, sans-serif";
 const LINE = 17;
 /** Above this many regions only selected ones carry their hint; the others say their id. */
 const MOST_HINTS = 60;
-
-/** @typedef {CanvasRenderingContext2D} Context */
-/** @typedef {{region: Region, index: number, box: Box, chosen: boolean}} Shown box: on the screen */
 
 /** @type {WeakMap<RegionMask, Map<number, HTMLCanvasElement>>} */
 const masks = new WeakMap();
@@ -39,7 +36,7 @@ export function draw(ctx, scene) {
   for (const one of shown) drawBox(ctx, one);
   ctx.font = FONT;
   ctx.textBaseline = "middle";
-  for (const one of shown) drawLabel(ctx, one, scene, one.chosen || shown.length <= MOST_HINTS);
+  for (const one of shown) drawLabel(ctx, one, scene, shown.length <= MOST_HINTS);
   if (band) {
     ctx.setLineDash([5, 4]);
     strokeBox(ctx, toScreen(port, band), 1.5, "#fff");
@@ -47,7 +44,7 @@ export function draw(ctx, scene) {
   }
 }
 
-/** Left, top, width, height, as a canvas wants them. @param {Box} box @returns {[number, number, number, number]} */
+/** Left, top, width, height, as a canvas wants them. @type {Sides} */
 function sides([x1, y1, x2, y2]) {
   return [x1, y1, x2 - x1, y2 - y1];
 }
@@ -58,14 +55,14 @@ function fillBox(ctx, box, style) {
   ctx.fillRect(...sides(box));
 }
 
-/** @param {Context} ctx @param {Box} box @param {number} width @param {string} style */
+/** @type {DrawBox} */
 function strokeBox(ctx, box, width, style) {
   ctx.lineWidth = width;
   ctx.strokeStyle = style;
   ctx.strokeRect(...sides(box));
 }
 
-/** @param {Context} ctx @param {Shown} shown */
+/** @param {Context} ctx @param {ShownRegion} shown */
 function drawBox(ctx, { region: { locked }, index, box, chosen }) {
   strokeBox(ctx, box, chosen ? 5 : 4, "rgba(0,0,0,0.55)");
   ctx.setLineDash(locked ? [6, 4] : []);
@@ -84,12 +81,12 @@ function drawBox(ctx, { region: { locked }, index, box, chosen }) {
   }
 }
 
-/** The label stands above its box, or inside when there is no room above; it never leaves the canvas. @param {Context} ctx @param {Shown} shown @param {Scene} scene @param {boolean} withHint */
-function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, withHint) {
+/** The label stands above its box, or inside when there is no room above; it never leaves the canvas. @type {DrawLabel} */
+function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, hints) {
   if (x2 < 0 || x1 > scene.width) return;
   const room = Math.max(60, Math.min(chosen ? 320 : x2 - x1 + 40, scene.width - 8));
-  const { text, width } = labelOf(ctx, region, withHint, room);
-  const x = Math.min(Math.max(x1 - 1, 2), Math.max(2, scene.width - width - 10));
+  const { text, width } = labelOf(ctx, region, chosen || hints, room);
+  const x = clamp(x1 - 1, 2, Math.max(2, scene.width - width - 10));
   const y = y1 - LINE - 1 < 2 ? Math.max(y1 + 2, 2) : y1 - LINE - 1;
   if (y > scene.height) return;
   const light = [3, 4, 6].includes(index % 8);
@@ -110,7 +107,7 @@ function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
     found = { text: full, width: ctx.measureText(full).width };
     while (found.width > room && found.text.length > 4) {
       const { length } = [...found.text];
-      const text = shortened(full, Math.max(3, Math.min(length - 1, Math.floor((length * room) / found.width))));
+      const text = shortened(full, clamp(Math.floor((length * room) / found.width), 3, length - 1));
       found = { text, width: ctx.measureText(text).width };
     }
     labels.set(key, found);
@@ -118,7 +115,7 @@ function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   return found;
 }
 
-/** @param {Context} ctx @param {Shown} shown @param {Scene} scene */
+/** @type {DrawRegion} */
 function drawPatches(ctx, { region, index }, { port, size, view: { expand, patch } }) {
   const [left, top, right, bottom] = patchesOf(expanded(region.bbox_2d, expand, size), patch, size).map((count) => count * patch);
   fillBox(ctx, toScreen(port, [left, top, Math.min(right, size[0]), Math.min(bottom, size[1])]), colour(index, 0.3));
@@ -142,7 +139,7 @@ function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]
   ctx.stroke();
 }
 
-/** A mask as a picture in a region's colour, made once. @param {RegionMask} mask @param {number} index */
+/** A mask as a picture in a region's colour, made once. @type {MaskPicture} */
 function tinted(mask, index) {
   const pictures = masks.get(mask) ?? new Map();
   masks.set(mask, pictures);
@@ -150,7 +147,7 @@ function tinted(mask, index) {
   return pictures.get(index);
 }
 
-/** @param {RegionMask} mask @param {number} index */
+/** @type {MaskPicture} */
 function maskPicture({ size: [height, width], rle }, index) {
   // A mask may have as many cells as a photograph has pixels; half a thousand a side is enough to see it.
   const shrink = Math.max(1, Math.ceil(Math.max(width, height) / 512));

@@ -8,7 +8,7 @@ function withRegions(plan, regions) {
   return same ? plan : { ...plan, regions };
 }
 
-/** Change the regions with these ids. @param {Plan} plan @param {string[]} ids @param {(region: Region) => Region} change */
+/** @param {Plan} plan @param {string[]} ids @param {ChangeRegion} change */
 export function changed(plan, ids, change) {
   return withRegions(plan, plan.regions.map((region) => (ids.includes(region.id) ? change(region) : region)));
 }

@@ -15,7 +15,7 @@ export function area([x1, y1, x2, y2]) {
   return (x2 - x1) * (y2 - y1);
 }
 
-/** The box moved, as far as the image allows; its size stays. @param {Box} box @param {number} dx @param {number} dy @param {Size} size @returns {Box} */
+/** The box moved, as far as the image allows; its size stays. @type {BoxMoved} */
 export function moved([x1, y1, x2, y2], dx, dy, [width, height]) {
   const across = clamp(dx, -x1, width - x2);
   const down = clamp(dy, -y1, height - y2);
@@ -44,17 +44,14 @@ export function resized([x1, y1, x2, y2], handle, dx, dy, [width, height]) {
   ];
 }
 
-/** The box between two points, on the image. @param {Point} from @param {Point} to @param {Size} size @returns {Box} */
+/** @param {Point} from @param {Point} to @param {Size} size @returns {Box} */
 export function boxBetween([ax, ay], [bx, by], [width, height]) {
   const x = [clamp(ax, 0, width), clamp(bx, 0, width)].sort((a, b) => a - b);
   const y = [clamp(ay, 0, height), clamp(by, 0, height)].sort((a, b) => a - b);
   return [x[0], y[0], x[1], y[1]];
 }
 
-/**
- * Edges on the nearest lines of a grid of `step` pixels, at least one cell apart; the image's own border counts as a line.
- * @param {Box} box @param {number} step @param {Size} size @returns {Box}
- */
+/** Edges on the nearest lines of a grid of `step` pixels, at least one cell apart; the image's border is a line too. @type {BoxChanged} */
 export function snapped([x1, y1, x2, y2], step, [width, height]) {
   const axis = (/** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ end) => {
     const line = (/** @type {number} */ at) => {
@@ -69,16 +66,13 @@ export function snapped([x1, y1, x2, y2], step, [width, height]) {
   return [left, top, right, bottom];
 }
 
-/** The box after an expansion by a ratio of its own sides (expand_regions in planner/change.py). @param {Box} box @param {number} ratio @param {Size} size @returns {Box} */
+/** The box after an expansion by a ratio of its own sides (expand_regions in planner/change.py). @type {BoxChanged} */
 export function expanded([x1, y1, x2, y2], ratio, [width, height]) {
   const [dx, dy] = [ratio * (x2 - x1), ratio * (y2 - y1)];
   return [Math.max(0, x1 - dx), Math.max(0, y1 - dy), Math.min(width, x2 + dx), Math.min(height, y2 + dy)];
 }
 
-/**
- * The patches a box touches, as columns [left, right) and rows [top, bottom) of the grid (planner/geometry.py).
- * @param {Box} box @param {number} patch side of a patch @param {Size} size @returns {Box}
- */
+/** The patches a box touches, as columns [left, right) and rows [top, bottom) of the grid (planner/geometry.py). @type {BoxChanged} */
 export function patchesOf([x1, y1, x2, y2], patch, [width, height]) {
   const span = (/** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ side) => {
     const count = Math.ceil(side / patch);
@@ -91,7 +85,7 @@ export function patchesOf([x1, y1, x2, y2], patch, [width, height]) {
   return [left, top, right, bottom];
 }
 
-// ---- the view -------------------------------------------------------------------------------------------------
+// ---- the view
 
 /** The view that shows the whole image in the middle. @param {Size} size @param {number} width of the canvas, in CSS pixels @param {number} height @returns {ViewPort} */
 export function fitted([imageWidth, imageHeight], width, height) {

@@ -74,7 +74,7 @@ export class Gestures {
     return { kind: "move", from, boxes, key, moved: false, under, again };
   }
 
-  /** The handle of the current region under a pointer. @param {Point} point @param {PointerEvent} event */
+  /** @param {Point} point @param {PointerEvent} event */
   handleAt(point, { pointerType }) {
     const { current } = this.state;
     if (!current || current.locked || current.hidden) return null;
@@ -167,7 +167,6 @@ export class Gestures {
     }
   }
 
-  /** Undo what an unfinished drag did. */
   cancel() {
     const { gesture } = this;
     this.gesture = null;

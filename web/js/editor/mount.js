@@ -1,4 +1,4 @@
-/** Puts the editor into an element. It knows nothing of the host: what happens there comes in through the handle. */
+/** Puts the editor into an element. It knows nothing of the host, which calls its methods. */
 import { button, element, fill, useStyleSheet } from "../common/dom.js";
 import { runKey } from "../common/commands.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
@@ -64,7 +64,7 @@ export class Editor {
     this.update();
   }
 
-  // ---- the stored value ---------------------------------------------------------------------------------------
+  // ---- the stored value
 
   /** @param {string} value @returns {Stored} */
   read(value) {
@@ -79,7 +79,6 @@ export class Editor {
     }
   }
 
-  /** What is to be stored now. */
   get value() {
     return this.unreadable ?? writeStored(this.state.stored);
   }
@@ -122,7 +121,7 @@ export class Editor {
     this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.update(); });
   }
 
-  // ---- what the host tells ------------------------------------------------------------------------------------
+  // ---- what the host tells
 
   /** @param {RunReport} report */
   setReport(report) {
@@ -170,7 +169,7 @@ export class Editor {
     this.update();
   }
 
-  // ---- showing ------------------------------------------------------------------------------------------------
+  // ---- showing
 
   update() {
     const { state } = this;
@@ -204,7 +203,7 @@ export class Editor {
     this.panel.hint.focus();
   }
 
-  // ---- keys, clipboard, dialogs -------------------------------------------------------------------------------
+  // ---- keys, clipboard, dialogs
 
   /** Keys that hold everywhere in the editor. @param {KeyboardEvent} event */
   key(event) {

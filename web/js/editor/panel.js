@@ -2,9 +2,6 @@
 import { button, element, fill, setAttribute, shortened } from "../common/dom.js";
 import { colour } from "./colours.js";
 
-/** @typedef {HTMLInputElement | HTMLTextAreaElement} Input */
-/** @typedef {{row: HTMLElement, name: HTMLElement, dot: HTMLElement, lock: HTMLElement, hide: HTMLElement}} Row */
-
 export class Panel {
   /** @param {EditorState} state @param {() => void} focusCanvas */
   constructor(state, focusCanvas) {
@@ -15,7 +12,8 @@ export class Panel {
     this.rows = new Map();
     this.listed = "";
     const typed = { onblur: () => state.history.close(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && focusCanvas() };
-    const area = (/** @type {string} */ label, /** @type {string} */ title, /** @type {(text: string) => void} */ take) => {
+    /** @type {Field} */
+    const area = (label, title, take) => {
       const made = element("textarea", { rows: 2, title, dir: "auto", "aria-label": label, oninput: () => take(made.value.toWellFormed()), ...typed });
       return made;
     };
@@ -24,7 +22,8 @@ export class Panel {
       this.inputs.set(made, (region) => region[key]);
       return made;
     };
-    const number = (/** @type {string} */ label, /** @type {string} */ title, /** @type {Props} */ props, /** @type {(region: Region) => number} */ shows, /** @type {(value: number) => void} */ take) => {
+    /** @type {NumberField} */
+    const number = (label, title, props, shows, take) => {
       const made = element("input", {
         type: "number", title, "aria-label": label, ...props, ...typed,
         onchange: () => {

@@ -5,7 +5,7 @@ export const VERSION = 1;
 /** What the published planner writes when nothing changes globally (KEEP_UNCHANGED in planner/plan.py). */
 export const KEEP_UNCHANGED = "keep remaining part of image unchanged.";
 
-/** A plan without regions. @param {Size} image_size @returns {Plan} */
+/** @param {Size} image_size @returns {Plan} */
 export function emptyPlan(...image_size) {
   return { version: VERSION, image_size, global_prompt: KEEP_UNCHANGED, reasoning: "", regions: [] };
 }
@@ -100,17 +100,17 @@ export function freshId(taken) {
   return `r${number}`;
 }
 
-/** A plan without what only the editor needs. @param {Plan} plan @returns {Plan} */
+/** Without what only the editor needs. @param {Plan} plan @returns {Plan} */
 export function withoutMarks(plan) {
   return { ...plan, regions: plan.regions.map(({ locked, hidden, ...region }) => region) };
 }
 
-/** The plan for other tools. @param {Plan} plan */
+/** @param {Plan} plan */
 export function planToText(plan) {
   return JSON.stringify(withoutMarks(plan), null, 2);
 }
 
-/** The plan of the same picture at another size, stretched. @param {Plan} plan @param {Size} size @returns {Plan} */
+/** The plan of the same picture at another size, stretched. @type {PlanAtSize} */
 export function stretched(plan, ...[width, height]) {
   const [across, down] = [width / plan.image_size[0], height / plan.image_size[1]];
   return withBoxes(plan, [width, height], ({ bbox_2d: [x1, y1, x2, y2] }) => ({ bbox_2d: [x1 * across, y1 * down, x2 * across, y2 * down] }));
@@ -118,8 +118,7 @@ export function stretched(plan, ...[width, height]) {
 
 /**
  * The plan with its boxes at the same pixels of an image of another size. A box that would lie outside moves to the
- * nearest border instead of being lost; masks, which cover the whole image, are dropped.
- * @param {Plan} plan @param {Size} size @returns {Plan}
+ * nearest border instead of being lost; masks, which cover the whole image, are dropped. @type {PlanAtSize}
  */
 export function keptPixels(plan, ...[width, height]) {
   return withBoxes(plan, [width, height], ({ bbox_2d: [x1, y1, x2, y2] }) => {

@@ -1,7 +1,4 @@
-/**
- * What the editor knows: the plan with its undo, what is selected, the plan upstream, and how things are shown.
- * No drawing and no elements here; whoever shows it sets `onChange`.
- */
+/** What the editor knows: the plan with its undo, the selection, the plan upstream, the view. Whoever shows it sets `onChange`. */
 import { History } from "../common/history.js";
 import { added, changed, duplicated, removed, reordered } from "./edits.js";
 import { snapped } from "./geometry.js";
@@ -20,7 +17,7 @@ export class EditorState {
   /** @param {Stored} stored @param {Follow} [follow] */
   constructor(stored, follow = "until_edited") {
     this.history = new History(startOf(stored));
-    /** Whether there is anything to store. */
+    /** Whether there is a plan to store. */
     this.hasPlan = stored.plan !== null;
     /** A stored value that cannot be read stands in the way of every change. */
     this.blocked = false;
@@ -34,7 +31,7 @@ export class EditorState {
     this.onChange = () => {};
   }
 
-  /** Take another stored value, as a workflow that is loaded brings it; its undo begins anew. @param {Stored} stored */
+  /** Take another stored value; its undo begins anew. @param {Stored} stored */
   adopt(stored) {
     this.history.reset(startOf(stored));
     this.hasPlan = stored.plan !== null;
@@ -49,14 +46,13 @@ export class EditorState {
     this.onChange(what);
   }
 
-  // ---- what there is ------------------------------------------------------------------------------------------
+  // ---- what there is
 
   /** Upstream is shown and used whatever is stored. */
   get showsUpstream() {
     return this.follow === "always" && this.upstream !== null;
   }
 
-  /** Nothing can be changed here. */
   get readOnly() {
     return this.blocked || this.showsUpstream;
   }
@@ -69,7 +65,7 @@ export class EditorState {
     return this.showsUpstream ? FROM_UPSTREAM : this.history.value.about;
   }
 
-  /** What to write into the workflow: never the plan that is only shown. @returns {Stored} */
+  /** What the workflow keeps: never the plan that is only shown. @returns {Stored} */
   get stored() {
     const { plan, about } = this.history.value;
     return { plan: this.hasPlan ? plan : null, about, view: this.view };
@@ -79,7 +75,6 @@ export class EditorState {
     return this.plan.regions.filter((region) => this.selection.includes(region.id));
   }
 
-  /** The one whose fields are shown. */
   get current() {
     const id = this.selection.at(-1);
     return this.plan.regions.find((region) => region.id === id) ?? null;
@@ -100,9 +95,9 @@ export class EditorState {
     return differences(about.base ?? emptyPlan(...plan.image_size), plan);
   }
 
-  // ---- changing it --------------------------------------------------------------------------------------------
+  // ---- changing it
 
-  /** Change the plan as a person would; steps with the same key are one to undo. @param {(plan: Plan) => Plan} change @param {string | null} [key] */
+  /** Change the plan as a person would; steps with the same key are one to undo. @type {EditPlan} */
   edit(change, key = null) {
     if (this.readOnly) return;
     const { plan, about } = this.history.value;
@@ -118,12 +113,12 @@ export class EditorState {
     this.tell("plan");
   }
 
-  /** Change some regions. @param {string[]} ids @param {(region: Region) => Region} change @param {string | null} [key] */
+  /** @type {EditRegions} */
   editRegions(ids, change, key = null) {
     this.edit((plan) => changed(plan, ids, change), key);
   }
 
-  /** Set texts or numbers of one region. @param {string} id @param {Partial<Region>} values */
+  /** @param {string} id @param {Partial<Region>} values */
   setFields(id, values) {
     this.editRegions([id], (region) => ({ ...region, ...values }), `${id}.${Object.keys(values).join()}`);
   }
@@ -133,7 +128,7 @@ export class EditorState {
     this.edit((plan) => (plan.global_prompt === global_prompt ? plan : { ...plan, global_prompt }), "global_prompt");
   }
 
-  /** Move or resize regions; locked ones stay. @param {string[]} ids @param {(region: Region) => Box} boxOf @param {string | null} [key] */
+  /** Move or resize regions; locked ones stay. @type {SetBoxes} */
   setBoxes(ids, boxOf, key = null) {
     this.editRegions(ids, (region) => {
       const bbox_2d = region.locked ? region.bbox_2d : boxOf(region);
@@ -147,7 +142,7 @@ export class EditorState {
     this.insert([{ id: "", bbox_2d, hint: "", negative_hint: "", start: 0, end: 1, mask: null }]);
   }
 
-  /** Add regions with ids of their own, selected. @param {Region[]} regions */
+  /** @param {Region[]} regions */
   insert(regions) {
     this.editAndSelect((plan) => added(plan, regions));
   }
@@ -157,7 +152,7 @@ export class EditorState {
     this.editAndSelect((plan) => duplicated(plan, ids));
   }
 
-  /** Change the plan and select what is new in it. @param {(plan: Plan) => Plan} change */
+  /** Change the plan and select what is new in it. @param {ChangePlan} change */
   editAndSelect(change) {
     const before = new Set(this.plan.regions.map((region) => region.id));
     this.edit(change);
@@ -174,7 +169,7 @@ export class EditorState {
     this.remove(this.plan.regions.map((region) => region.id));
   }
 
-  /** Move one region in the order of the plan. @param {string} id @param {number} by */
+  /** @param {string} id @param {number} by */
   reorder(id, by) {
     this.edit((plan) => reordered(plan, id, by));
   }
@@ -185,7 +180,7 @@ export class EditorState {
     this.editRegions(ids, (region) => ({ ...region, [mark]: !all }));
   }
 
-  /** Put a pasted plan in place of this one. @param {Plan} plan */
+  /** @param {Plan} plan */
   paste(plan) {
     if (!this.readOnly) this.put(plan, { ...this.about, edited: true, origin: "pasted", base: plan, assumed_size: false });
   }
@@ -203,7 +198,7 @@ export class EditorState {
     if (this.history.cancel(key)) this.tell("plan");
   }
 
-  // ---- upstream and the image ---------------------------------------------------------------------------------
+  // ---- upstream and the image
 
   /** A run told which plan came in from upstream, or that none did. @param {Plan | null} plan */
   receive(plan) {
@@ -229,7 +224,6 @@ export class EditorState {
     if (this.upstream && !this.readOnly) this.put(this.upstream, { ...FROM_UPSTREAM, edited: this.follow === "never" });
   }
 
-  /** Do not offer this plan again. */
   decline() {
     const { plan, about } = this.history.value;
     if (this.upstream) this.put(plan, { ...about, declined: markOf(this.upstream) });
@@ -248,12 +242,12 @@ export class EditorState {
     this.tell("plan");
   }
 
-  /** The answer to an image of another shape. @param {Size} size @param {"stretch" | "pixels"} how */
+  /** @param {Size} size @param {"stretch" | "pixels"} how */
   moveTo(size, how) {
     this.edit((plan) => (how === "stretch" ? stretched(plan, ...size) : keptPixels(plan, ...size)));
   }
 
-  // ---- selection and view -------------------------------------------------------------------------------------
+  // ---- selection and view
 
   /** @param {string[]} ids */
   select(ids) {
@@ -263,12 +257,12 @@ export class EditorState {
     this.tell("selection");
   }
 
-  /** Add a region to the selection, or take it out. @param {string} id */
+  /** @param {string} id */
   alsoSelect(id) {
     this.select(this.selection.includes(id) ? this.selection.filter((one) => one !== id) : [...this.selection, id]);
   }
 
-  /** Select the next or the previous region. @param {1 | -1} by @param {boolean} [also] beside what is selected @returns {boolean} false past the last one */
+  /** @param {1 | -1} by @param {boolean} [also] beside what is selected @returns {boolean} false past the last one */
   selectNext(by, also = false) {
     const regions = this.plan.regions.filter((region) => !region.hidden);
     const at = regions.findIndex((region) => region.id === this.selection.at(-1));

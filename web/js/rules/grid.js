@@ -27,7 +27,7 @@ export class Grid {
   listed = "";
   prefix = `replan-${Math.random().toString(36).slice(2)}`;
 
-  /** @param {(query: string, key: string, value: boolean | null, stroke: string) => void} paint */
+  /** @param {PaintCell} paint */
   constructor(paint) {
     this.paint = paint;
     this.table = element("table");
@@ -94,7 +94,7 @@ export class Grid {
     return element("span", { class: `replan-heading${region?.absent ? " is-absent" : ""}`, dir: "auto" }, dot, text);
   }
 
-  /** What a component is. @param {string} name */
+  /** @param {string} name */
   words(name) {
     const [kind, owner, region] = this.parts(name);
     if (!owner) return kind.words;
@@ -103,7 +103,7 @@ export class Grid {
     return `${kind.words}: region ${owner}${region?.hint ? ` (${shortened(region.hint, 120)})` : ""}${region?.absent ? ", not in the plan" : ""}`;
   }
 
-  /** One cell as a sentence. @param {number} i @param {number} j */
+  /** @param {number} i @param {number} j */
   describe(i, j) {
     const [sign, ...marks] = (this.cells[i][j].dataset.state ?? "").split(" ");
     const set = marks.includes("set");
@@ -139,9 +139,9 @@ export class Grid {
     root.scrollLeft = Math.max(Math.min(root.scrollLeft, cell.offsetLeft - heading.offsetWidth), cell.offsetLeft + cell.offsetWidth - root.clientWidth);
   }
 
-  // ---- pointer and keys -----------------------------------------------------------------------------------------
+  // ---- pointer and keys
 
-  /** The place of the cell under a point of the screen. @param {PointerEvent} event */
+  /** Row and column of the cell under a pointer. @param {PointerEvent} event */
   placeAt(event) {
     const cell = document.elementFromPoint(event.clientX, event.clientY)?.closest("td");
     return cell?.id.startsWith(this.prefix) ? cell.id.slice(this.prefix.length + 1).split("-").map(Number) : null;

@@ -41,13 +41,13 @@ function isComponent(name, kinds) {
   return kind.owner === "reference" ? /^(\*|\p{Nd}+)$/u.test(owner) : owner !== "";
 }
 
-/** The two names of a cell. @param {string} cell */
+/** @param {string} cell */
 function namesOf(cell) {
   const bar = cell.indexOf("|");
   return bar < 0 ? [cell, ""] : [cell.slice(0, bar), cell.slice(bar + 1)];
 }
 
-/** Write a matrix; one without anything to keep is the empty text. @param {Matrix} matrix */
+/** One without anything to keep is the empty text. @param {Matrix} matrix */
 export function writeMatrix({ versioned, before, after }) {
   const data = {
     ...(versioned && { version: 1 }),
@@ -57,7 +57,7 @@ export function writeMatrix({ versioned, before, after }) {
   return Object.keys(data).length ? JSON.stringify(data) : "";
 }
 
-/** What a row sees of a column. @param {Rules} rules @param {string} query @param {string} key @returns {Sign} */
+/** What a row sees of a column. @type {CellNow<Sign>} */
 export function signOf({ kinds, table, cells }, query, key) {
   const place = (/** @type {string} */ name) => kinds.findIndex((kind) => kind.name === kindName(name));
   const covers = (/** @type {string} */ name, /** @type {string} */ one) => name === one || name === `${kindName(one)}:*`;
@@ -82,7 +82,7 @@ export function isFixed(query, key) {
   return query === key && !isAll(query);
 }
 
-/** What a cell becomes when it is pressed: another sign, and in the end the preset's again (null). @param {Rules} rules @param {string} query @param {string} key */
+/** What a cell becomes when it is pressed: another sign, and in the end the preset's again (null). @type {CellNow<boolean | null>} */
 export function nextValue(rules, query, key) {
   const sign = (/** @type {boolean | null} */ value) => signWith(rules, query, key, value);
   const values = [null, true, false].filter((value) => value === null || sign(value) !== sign(null));
@@ -90,7 +90,7 @@ export function nextValue(rules, query, key) {
   return values[(now + 1) % values.length];
 }
 
-/** @param {Rules} rules @param {string} query @param {string} key @param {boolean | null} value */
+/** @type {CellWith<Sign>} */
 function signWith(rules, query, key, value) {
   return signOf({ ...rules, cells: withCell(rules.cells, `${query}|${key}`, value) }, query, key);
 }
@@ -102,7 +102,7 @@ function withCell(cells, cell, value) {
   return value === null ? next : next.set(cell, value);
 }
 
-/** The cells with one set; one that would change nothing is left out. @param {Rules} rules @param {string} query @param {string} key @param {boolean | null} value */
+/** The cells with one set; one that would change nothing is left out. @type {CellWith<Cells>} */
 export function setCell(rules, query, key, value) {
   if (isFixed(query, key)) return rules.cells;
   const idle = signWith(rules, query, key, value) === signWith(rules, query, key, null);

@@ -72,7 +72,7 @@ export class RuleMatrix {
     this.update();
   }
 
-  // ---- the stored value ---------------------------------------------------------------------------------------
+  // ---- the stored value
 
   get value() {
     return this.history.value;
@@ -129,12 +129,12 @@ export class RuleMatrix {
     this.update();
   }
 
-  /** @param {string} query @param {string} key @param {boolean | null} value @param {string} stroke */
+  /** @type {PaintCell} */
   paint(query, key, value, stroke) {
     this.edit({ [this.phase]: setCell(this.rules, query, key, value) }, stroke);
   }
 
-  // ---- showing ------------------------------------------------------------------------------------------------
+  // ---- showing
 
   get preset() {
     const { presets } = this.options.data;

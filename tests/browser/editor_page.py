@@ -147,10 +147,14 @@ class Page:
         self.until("() => document.querySelectorAll('.replan-editor').length === 0")
 
     def look(self, x: float = 0, y: float = 0) -> None:
-        """Show the graph at its zoom, with a point of it near the left top corner of the window."""
+        """Show the graph at its zoom, with a point of it near the left top corner of the window.
+
+        At least 60 pixels of the screen from it, whatever the zoom: what is nearer lies under the host's sidebar.
+        """
+        margin = 60 / min(1.0, self.zoom)
         self.js(
-            "([x, y, zoom]) => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [60 - x, 60 - y]; app.canvas.setDirty(true, true); }",
-            [x, y, self.zoom],
+            "([x, y, zoom]) => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [x, y]; app.canvas.setDirty(true, true); }",
+            [margin - x, margin - y, self.zoom],
         )
 
     def build(

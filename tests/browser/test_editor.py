@@ -197,6 +197,44 @@ def test_zoom_and_pan_inside_change_no_box(comfy):
     assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3)
 
 
+def test_clear_the_mode_line_and_how_things_are_shown(comfy):
+    comfy.build(picture=None)
+    mode = comfy.editor(".replan-mode")
+    assert mode.get_attribute("data-mode") == "baseline"
+    comfy.draw([200, 200, 500, 600])
+    comfy.key("l")
+    comfy.draw([600, 200, 900, 600])
+    comfy.drawn()
+    assert mode.get_attribute("data-mode") == "manual"
+    comfy.button("Clear").click()
+    comfy.wait_regions(1)
+    assert comfy.regions()[0]["locked"], "a locked region stays"
+    comfy.focus()
+    comfy.key("Tab", "l", "Delete")
+    comfy.wait_regions(0)
+    comfy.drawn()
+    assert mode.get_attribute("data-mode") == "baseline"
+    comfy.key("Control+z", "Control+z", "Control+z")
+    comfy.wait_regions(2)
+    boxes = [region["bbox_2d"] for region in comfy.regions()]
+    brightness = """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      let sum = 0; for (let i = 0; i < d.length; i += 4) sum += d[i]; return sum / (d.length / 4); }"""
+    before = comfy.js(brightness)
+    comfy.editor().get_by_label("Dim the image").fill("0.9")
+    assert comfy.js(brightness) < before / 2
+    comfy.button("Patches").click()
+    sparse = comfy.js(brightness)
+    comfy.editor().get_by_label("Expansion to show").fill("0.3")
+    comfy.key("Tab")
+    assert comfy.js(brightness) > sparse, "more patches are tinted"
+    comfy.button("List").click()
+    comfy.drawn()
+    assert not comfy.editor(".replan-side").is_visible()
+    view = comfy.stored()["editor"]["view"]
+    assert (view["dim"], view["expand"], view["side"]) == (0.9, 0.3, False)
+    assert [region["bbox_2d"] for region in comfy.regions()] == boxes
+
+
 def touch(comfy, kind: str, *points) -> None:
     comfy.devtools().send(
         "Input.dispatchTouchEvent",

@@ -1,8 +1,11 @@
-"""Contact sheets of the pages as a person sees them, for each renderer: `python tools/page_sheets.py [classic] [nodes2]`.
+"""Contact sheets of the pages as a person sees them, for each renderer: `python tools/page_sheets.py [classic] [nodes2] [--newest]`.
 
 Starts a ComfyUI server and a Chromium, brings the region editor and the rule matrix into the states that the
 documentation talks about, and writes docs/images/region_editor_*.jpg, region_editor_sizes_*.jpg and rule_matrix_*.jpg.
 It also makes the thumbnail of the editor's example. Look at them before you commit them.
+
+With --newest they come from the registry's newest frontend instead of the pinned one, and only the first of the three
+is written, as region_editor_*_newest.jpg: the others differ in the host's own frame alone.
 """
 
 from __future__ import annotations
@@ -214,6 +217,7 @@ def main() -> int:
     import editor_page
     from playwright.sync_api import sync_playwright
     from replan.tools.browser_setup import FLAGS, find_browser
+    from replan.tools.frontend_setup import newest_frontend
     from replan.tools.host_server import HostServer
 
     program = find_browser()
@@ -221,19 +225,30 @@ def main() -> int:
         sys.exit("no Chromium: run `python tools/browser_setup.py`")
     target = ROOT / "docs" / "images"
     target.mkdir(exist_ok=True)
+    newest, flags = "--newest" in sys.argv, ["--cpu"]
+    if newest:
+        found = newest_frontend(sys.executable)
+        if isinstance(found, str):
+            sys.exit(found)
+        flags += ["--front-end-root", str(found[1])]
+        print(f"frontend {found[0]}")
     with (
         tempfile.TemporaryDirectory() as base,
         HostServer(
-            ROOT / ".host" / "comfyui-0.30", base=Path(base), pack=ROOT, models=ROOT / ".host" / "models"
+            ROOT / ".host" / "comfyui-0.30", base=Path(base), pack=ROOT, models=ROOT / ".host" / "models", flags=flags
         ) as server,
     ):
         editor_page.prepare(server, Path(base))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-            for renderer in sys.argv[1:] or ("classic", "nodes2"):
+            for renderer in [name for name in sys.argv[1:] if name != "--newest"] or ("classic", "nodes2"):
                 page = editor_page.open_page(browser, server, renderer)
                 taken = editor_states(page)
-                sheet(taken).save(target / f"region_editor_{renderer}.jpg", quality=82)
+                sheet(taken).save(target / f"region_editor_{renderer}{'_newest' * newest}.jpg", quality=82)
+                if newest:
+                    print(f"{renderer}: one sheet in {target}; problems on the page: {page.problems}")
+                    page.close()
+                    continue
                 sheet(editor_sizes(page), 2, None).save(target / f"region_editor_sizes_{renderer}.jpg", quality=82)
                 sheet(matrix_states(page), 4, 470).save(target / f"rule_matrix_{renderer}.jpg", quality=78)
                 if renderer == "classic":

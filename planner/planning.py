@@ -78,11 +78,12 @@ class _Read(NamedTuple):
 
 
 def make_plan(model: PlannerModel, picture: torch.Tensor, wish: Wish) -> Planned:
-    """Plan one picture, (1, H, W, C) in 0..1; alpha is not shown to the model.
+    """Plan one picture, (1, H, W, C) in 0..1, in colours or grey; alpha is not shown to the model.
 
     Raises PlanError for an empty instruction, a picture that cannot be seen, and replies that hold no plan.
     """
-    return _Session(model, picture[..., :3], wish).planned()
+    colours = picture[..., :3] if picture.shape[-1] >= 3 else picture[..., :1].repeat(1, 1, 1, 3)
+    return _Session(model, colours, wish).planned()
 
 
 class _Session:

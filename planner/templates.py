@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from .plan import PlanError, shown
+from .plan import PlanError, shown, well_formed
 from .resize import Size
 
 _FOLDER = Path(__file__).with_name("prompts")
@@ -44,6 +44,9 @@ _MARKS = ("instruction", "coordinates", "hint", "findings")
 _MARK = re.compile(r"\{\{\s{0,8}([A-Za-z_]{1,40})\s{0,8}(?:\|\s{0,8}trim\s{0,8})?\}\}")
 _FOREIGN = re.compile(r"\{\{.{0,60}|\{%.{0,60}|(?<![{\w])\{[A-Za-z_]{1,40}\}(?!\})")
 LONGEST = 200_000
+# Characters of an instruction: what is longer was not meant as one (a whole file, a picture as text), and a model would
+# read it for minutes without a chance to interrupt it.
+LONGEST_WISH = 10_000
 
 
 class Part(Enum):
@@ -138,13 +141,18 @@ def planner_messages(
         its own, as the published code does it. In the layout `system` the instruction is the user's turn too where
         the template has the mark.
 
-    Raises PlanError for an empty instruction and an unknown layout.
+    Raises PlanError for an empty instruction, one longer than LONGEST_WISH, and an unknown layout.
     """
     if layout not in LAYOUTS:
         raise PlanError(f"the layout is one of {', '.join(LAYOUTS)}, found {layout!r}")
-    wish = instruction.strip()
+    wish = well_formed(instruction).strip()  # no tokenizer takes half a character
     if not wish:
         raise PlanError("the instruction is empty; write what should change in the image")
+    if len(wish) > LONGEST_WISH:
+        raise PlanError(
+            f"the instruction has {len(wish)} characters, more than {LONGEST_WISH}; say in a few sentences what should change, or look "
+            "at what is connected to it"
+        )
     values = {"instruction": wish, "coordinates": coordinates}
     picture = (Part.PICTURE,) if template.pictured else ()
     places = [mark for mark in _MARK.finditer(template.text) if _name_of(mark) == "instruction"]
@@ -163,7 +171,7 @@ def second_look_messages(
     template: Template, hint: str, instruction: str, coordinates: str = ""
 ) -> tuple[Message, ...]:
     """The turn that asks, of a cut-out, whether it shows what `hint` is meant for, and for a tighter box."""
-    values = {"hint": hint.strip(), "instruction": instruction.strip(), "coordinates": coordinates}
+    values = {"hint": hint.strip(), "instruction": well_formed(instruction).strip(), "coordinates": coordinates}
     return (Message("user", (Part.PICTURE, fill(template.text, values))),)
 
 

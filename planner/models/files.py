@@ -7,7 +7,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ..plan import PlanError
+from safetensors import SafetensorError, safe_open
+
+from ..plan import PlanError, shown
 
 WEIGHTS = (".safetensors", ".sft")
 _INDEX = "model.safetensors.index.json"
@@ -91,11 +93,16 @@ def _shard_names(folder: Path) -> list[str]:
     if index.is_file():
         try:
             names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            names = sorted({Path(name).name for name in names})
+            names = sorted(set(names))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise PlanError(
                 f"'{folder.name}/{_INDEX}' cannot be read ({type(error).__name__}); download it again"
             ) from None
+        outside = [name for name in names if Path(name).name != name]
+        if outside:
+            raise PlanError(
+                f"'{folder.name}/{_INDEX}' names {shown(outside[0])}, which is no file of this folder; download it again"
+            )
         if names:
             return names
     names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in WEIGHTS)
@@ -115,24 +122,30 @@ def _shard_names(folder: Path) -> list[str]:
 
 
 def _check_whole(file: Path) -> None:
-    """PlanError for a file that ends before its header says (a download that broke off)."""
-    size = file.stat().st_size
+    """PlanError for a file that ends before its header says (a download that broke off), or that cannot be opened."""
     again = f"the weights file '{file.name}' is not complete or not a .safetensors file"
-    with file.open("rb") as opened:
-        start = opened.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-            raise PlanError(f"{again}: it has {size} bytes and no readable header; download it again")
-        try:
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            start = opened.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+                raise PlanError(f"{again}: it has {size} bytes and no readable header; download it again")
             header = json.loads(opened.read(length))
-            end = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"),
-                default=0,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise PlanError(f"{again}: its header cannot be read; download it again") from None
-    if 8 + length + end > size:
-        raise PlanError(f"{again}: it has {size} bytes of {8 + length + end}; download it again")
+        entries = [entry for name, entry in header.items() if name != "__metadata__"]
+        whole = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries), default=0)
+        if whole > size:
+            raise PlanError(f"{again}: it has {size} bytes of {whole}; download it again")
+        with safe_open(file, "pt"):  # the rest of what can be wrong with a header
+            pass
+    except PlanError:
+        raise
+    except OSError as error:
+        raise PlanError(
+            f"the weights file '{file.name}' cannot be opened ({error.strerror}); check whose it is"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError):
+        raise PlanError(f"{again}: its header cannot be read; download it again") from None
 
 
 def stamp(path: Path) -> tuple:

@@ -5,6 +5,7 @@ The library is imported when a model is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,10 @@ def load(path: Path, dtype: str, device: str) -> FolderModel:
         processor = transformers.AutoProcessor.from_pretrained(str(path), **local)
         numbers = {_dtype_word(transformers): _DTYPES.get(dtype, "auto")}
         attention = _attention(transformers, config, dtype, place)
-        network = transformers.AutoModelForImageTextToText.from_pretrained(
-            str(path), use_safetensors=True, **local, **numbers, **attention
+        network, loading = transformers.AutoModelForImageTextToText.from_pretrained(
+            str(path), use_safetensors=True, output_loading_info=True, **local, **numbers, **attention
         )
+    _check_weights(loading["missing_keys"], path)
     _check_processor(processor, path)
     network.eval().requires_grad_(False)
     family = _with_limits(family_of(str(config.get("model_type", "unknown"))), processor)
@@ -81,7 +83,7 @@ def _reading(path: Path):
         yield
     except management.OOM_EXCEPTION as error:
         raise too_little_memory(f"loading '{path.name}'", error) from error
-    except (ValueError, OSError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
+    except Exception as error:  # files of a folder may be wrong in any way, and each part of the library has errors of its own
         raise PlanError(
             f"transformers cannot read '{path.name}': {type(error).__name__}: {shown(str(error).strip(), 300)}; check that the folder is "
             "complete, that it is a vision-language model, and that transformers is new enough for it"
@@ -96,6 +98,16 @@ def _dtype_word(transformers: Any) -> str:
 
 def _in_library(transformers: Any, config: dict[str, Any]) -> bool:
     return config.get("model_type") in getattr(transformers, "CONFIG_MAPPING", {})
+
+
+def _check_weights(missing: Iterable[str], path: Path) -> None:
+    """PlanError when weights of the model are in none of its files: the library fills them with chance and goes on."""
+    names = sorted(missing)
+    if names:
+        raise PlanError(
+            f"{len(names)} weights of the model are not in '{path.name}', the first is {names[0]}; the folder is incomplete or of "
+            "another version of the model, download it again"
+        )
 
 
 def _check_processor(processor: Any, path: Path) -> None:

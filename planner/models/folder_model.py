@@ -14,6 +14,7 @@ import comfy.model_management as management
 import comfy.utils
 import torch
 
+from ..plan import PlanError, shown
 from ..templates import Message, Part
 from .interface import Answer, Family, Sampling, too_little_memory, without_control_words
 from .spread import spread_out
@@ -33,7 +34,13 @@ class FolderModel:
 
     def answer(self, messages: Sequence[Message], picture: torch.Tensor | None, sampling: Sampling) -> Answer:
         """See `interface.PlannerModel.answer`."""
-        given = self.inputs(messages, picture)
+        try:
+            given = self.inputs(messages, picture)
+        except Exception as error:  # a chat template is a program of its folder, and may fail in any way
+            raise PlanError(
+                f"{self.label} cannot be asked: {type(error).__name__}: {shown(str(error).strip(), 300)}; its chat template or its "
+                "processor's settings are broken or of another model, download them again"
+            ) from error
         asked = given["input_ids"].shape[1]
         try:
             with self._in_place(asked + sampling.max_tokens) as device, torch.no_grad():
@@ -46,8 +53,7 @@ class FolderModel:
                 ].tolist()
         except management.OOM_EXCEPTION as error:
             raise too_little_memory(self.label, error) from error
-        ends = _as_set(self.network.generation_config.eos_token_id) | {self.processor.tokenizer.eos_token_id}
-        finished = bool(written) and written[-1] in ends
+        finished = bool(written) and written[-1] in self._ends
         text = self.processor.tokenizer.decode(
             written, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -82,6 +88,13 @@ class FolderModel:
         return dict(given)
 
     @property
+    def _ends(self) -> set[int]:
+        """The tokens that end a reply: the generation config's and the tokenizer's; either may be missing."""
+        own = self.network.generation_config.eos_token_id
+        ends = [*own] if isinstance(own, (list, tuple)) else [own]
+        return {token for token in (*ends, self.processor.tokenizer.eos_token_id) if isinstance(token, int)}
+
+    @property
     def _sees_any_size(self) -> bool:
         return hasattr(self.processor.image_processor, "merge_size")
 
@@ -91,7 +104,7 @@ class FolderModel:
 
         own = self.network.generation_config
         settings = GenerationConfig(
-            max_new_tokens=sampling.max_tokens, do_sample=False, num_beams=1, use_cache=True, eos_token_id=own.eos_token_id,
+            max_new_tokens=sampling.max_tokens, do_sample=False, num_beams=1, use_cache=True, eos_token_id=sorted(self._ends) or None,
             pad_token_id=own.pad_token_id if own.pad_token_id is not None else self.processor.tokenizer.pad_token_id,
         )  # fmt: skip
         drawing = LogitsProcessorList([_Draw(sampling)] if sampling.temperature > 0 else [])
@@ -162,7 +175,3 @@ def _to_pillow(picture: torch.Tensor) -> Any:
 
     levels = (picture[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(levels.cpu().numpy())
-
-
-def _as_set(value: Any) -> set[int]:
-    return set(value) if isinstance(value, (list, tuple)) else set() if value is None else {value}

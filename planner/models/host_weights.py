@@ -27,7 +27,8 @@ State = dict[str, torch.Tensor]
 
 def host_takes(config: Mapping[str, Any]) -> bool:
     """Whether the host has a class for the model of this config.json: its kind and its widths."""
-    text = config.get("text_config") or config
+    text = config.get("text_config")
+    text = text if isinstance(text, Mapping) else config
     if config.get("quantization_config"):
         return False
     size = (text.get("hidden_size"), text.get("num_hidden_layers"))

@@ -16,6 +16,7 @@ from replan.planner.templates import (
     planner_messages,
 )
 from replan.tools.toyworld.planner_model import Sizes, make_model, make_processor, make_tokenizer, save
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,13 @@ def test_other_coordinates_are_read_as_chosen(planner):
 def test_alpha_is_not_shown(planner):
     opaque = torch.cat([square(LEFT), torch.zeros(1, 128, 128, 1)], -1)
     assert make_plan(planner, opaque, wish()) == make_plan(planner, square(LEFT), wish())
+
+
+def test_a_grey_image_is_shown_in_grey(planner):
+    grey = square(LEFT).mean(-1, keepdim=True)
+    in_colours = make_plan(planner, grey.expand(-1, -1, -1, 3), wish(template=ASK._replace(plans=False)))
+    for more in ((), (torch.zeros_like(grey),)):
+        assert make_plan(planner, torch.cat([grey, *more], -1), wish(template=ASK._replace(plans=False))) == in_colours
 
 
 def test_asking_again_mends_a_reply_that_holds_no_plan(planner):
@@ -214,6 +222,39 @@ def test_what_else_can_be_wrong_with_a_folder(learned_planner, tmp_path):
     (copy / "config.json").unlink()
     with pytest.raises(PlanError, match="has no config.json"):
         choose.load_planner(copy)
+
+
+@pytest.mark.parametrize("lost", ["visual", "layers.1.", ""], ids=["tower", "layer", "all"])
+def test_weights_that_are_in_no_file_are_never_made_up(learned_planner, tmp_path, lost):
+    copy = changed(learned_planner, tmp_path)
+    kept = {name: weight for name, weight in load_file(copy / "model.safetensors").items() if lost not in name}
+    save_file(kept, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PlanError, match=r"\d+ weights of the model are not in 'changed', the first is \w+.*download it again"):
+        choose.load_planner(copy)
+
+
+def test_a_config_of_another_shape_is_refused(learned_planner, tmp_path):
+    with pytest.raises(PlanError, match="transformers cannot read 'changed'"):
+        choose.load_planner(changed(learned_planner, tmp_path, text_config="x"))
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% for %}", "{{ raise_exception('no') }}", "a template without the picture"],
+    ids=["syntax", "raises", "no picture"],
+)
+def test_a_chat_template_that_fails_is_named(learned_planner, tmp_path, template):
+    copy = changed(learned_planner, tmp_path)
+    (copy / "chat_template.jinja").write_text(template)
+    with pytest.raises(PlanError, match="'changed' by transformers .* cannot be asked: .*chat template"):
+        make_plan(choose.load_planner(copy), square(LEFT), wish())
+
+
+@pytest.mark.parametrize("settings", [{}, {"eos_token_id": "x", "max_length": 3, "num_beams": 4}], ids=str)
+def test_a_reply_ends_where_the_tokenizer_says_and_not_by_other_settings(learned_planner, tmp_path, settings):
+    copy = changed(learned_planner, tmp_path)
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    assert make_plan(choose.load_planner(copy), square(LEFT), wish())[1] == reply(LEFT)
 
 
 def test_a_model_that_is_spread_plans_alike_and_is_put_back(learned_planner):

@@ -53,7 +53,12 @@ def test_the_index_says_which_shards_belong_to_a_model(tmp_path):
         weight_files(place)
     outside = {"weight_map": {"a": "../../x-1.safetensors"}}
     (place / "model.safetensors.index.json").write_text(json.dumps(outside))
-    assert weight_files(place) == [place / "x-1.safetensors"]
+    with pytest.raises(PlanError, match="names '../../x-1.safetensors', which is no file of this folder"):
+        weight_files(place)
+
+
+def with_header(header: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,9 @@ def test_the_index_says_which_shards_belong_to_a_model(tmp_path):
         struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 4) + b"nope",
         struct.pack("<Q", 14) + b'{"a": {"b":1}}',
+        with_header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":["a","b"]}}'),
+        with_header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}}'),
+        with_header(b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}') + bytes(4),
     ],
 )
 def test_what_is_no_weights_file_is_refused_by_its_name(tmp_path, content):

@@ -151,10 +151,21 @@ def test_every_template_says_the_instruction_in_every_layout(name, layout):
 def test_an_empty_instruction_and_an_unknown_layout_or_template_are_refused():
     with pytest.raises(PlanError, match="instruction is empty"):
         planner_messages(load_template("edit"), " \n")
+    with pytest.raises(PlanError, match="the instruction has 10001 characters, more than 10000"):
+        planner_messages(load_template("edit"), "x" * 10001)
     with pytest.raises(PlanError, match="inference, training, system"):
         planner_messages(load_template("edit"), "x", layout="chat")
     with pytest.raises(PlanError, match="no template 'edits'.*edit_no_reasoning"):
         load_template("edits")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_half_a_character_in_an_instruction_is_replaced(layout):
+    asked = planner_messages(load_template("edit"), "paint\ud83d it", layout=layout)
+    looked = second_look_messages(load_template("second_look"), "blue", "paint\ud83d it")
+    for messages in (asked, looked):
+        assert any("paint\ufffd it" in message.text for message in messages)
+        "".join(message.text for message in messages).encode()
 
 
 # ---- a user's own -------------------------------------------------------------------------------------------

@@ -228,11 +228,14 @@ class RePlanPlanner(io.ComfyNode):
             )
             answers = []
             for number in range(len(image)):
-                planned = make_plan(planner, image[number : number + 1], wish)
+                which = f"image {number + 1} of {len(image)}: " if len(image) > 1 else ""
+                try:
+                    planned = make_plan(planner, image[number : number + 1], wish)
+                except PlanError as error:
+                    raise PlanError(f"{which}{error}") from error
                 findings = lint(planned.plan, instruction) if wish.template.plans else ()
-                tell(
-                    cls, (*planned.plan.warnings, *(str(finding) for finding in findings if finding.serious))
-                )
+                serious = [str(finding) for finding in findings if finding.serious]
+                tell(cls, [which + warning for warning in (*planned.plan.warnings, *serious)])
                 plan = planned.plan
                 answers.append((plan, plan.global_prompt, plan.reasoning, planned.reply, planned.report))
         return io.NodeOutput(*(list(column) for column in zip(*answers, strict=True)))

@@ -31,7 +31,7 @@ def plan_from_text(
 
 
 def read_plan(
-    text: str, image_size: Size | None = None, coordinates: str = "auto", seen_size: Size = (0, 0)
+    text: str, image_size: Size | None = None, coordinates: str = "auto", seen_size: Size = (0, 0), by_model: bool = False
 ) -> tuple[RegionPlan, str]:
     """The plan in `text`, and in words which coordinates its boxes were read in.
 
@@ -41,6 +41,7 @@ def read_plan(
     image_size: (width, height) of the image to edit. A text that names its own size is mapped to it; None keeps
         that size, or takes `seen_size` with coordinates `pixels`.
     coordinates, seen_size: see `coordinates.choose_frame`; without effect on a text that names its own size.
+    by_model: nobody can put the text right, so a plan's JSON with an error in it is read as tolerantly as the rest.
 
     Raises PlanError for any other text, a wrong value in the plan's JSON, and an image of another shape.
     """
@@ -48,8 +49,8 @@ def read_plan(
     if not text:
         raise PlanError("the text is empty; give a plan as JSON, as tags (<gen_image>, <region>), or as a region list")
     body = json_body(text)
-    if body is not None and begins_a_plan(body):
-        own = plan_from_json(body)
+    own = _own_plan(body, by_model) if body is not None and begins_a_plan(body) else None
+    if own is not None:
         size = f"{own.image_size[0]}x{own.image_size[1]}"
         plan = own if image_size is None else fit_plan(own, image_size)
         return _checked_choice(plan, coordinates), f"Boxes read as pixels of the plan's own image, {size}"
@@ -70,6 +71,16 @@ def read_plan(
     if own_size:
         plan = _checked_choice(plan if image_size is None else fit_plan(plan, image_size), coordinates)
     return plan, f"Boxes read as {frame.note}"
+
+
+def _own_plan(body: str, by_model: bool) -> RegionPlan | None:
+    """The plan of a plan's JSON; its PlanError for an error in it, or None where the tolerant reader shall have it."""
+    try:
+        return plan_from_json(body)
+    except PlanError:
+        if by_model:
+            return None
+        raise
 
 
 def _checked_choice(plan: RegionPlan, coordinates: str) -> RegionPlan:

@@ -165,7 +165,7 @@ class _Session:
         if not answer.text:
             return _Read(answer, None, "", "the reply is empty")
         try:
-            plan, note = read_plan(answer.text, self.size, self.coordinates, self.seen)
+            plan, note = read_plan(answer.text, self.size, self.coordinates, self.seen, by_model=True)
         except PlanError as error:
             return _Read(answer, None, "", str(error))
         return _Read(answer, plan, note, "")
@@ -223,9 +223,10 @@ class _Session:
         cut = (
             "" if read.answer.finished else f" It stopped at max_tokens {self.sampling.max_tokens}: raise it."
         )
+        again = "It was asked again already: choose" if self.wish.ask_again else "Turn ask_again on, or choose"
         return (
             f"the reply of {self.model.label} holds no plan: {read.error}.{cut} It wrote {read.answer.tokens} tokens: "
-            f"{shown(read.answer.text, 300)}. Turn ask_again on, or choose another template or a larger model"
+            f"{shown(read.answer.text, 300)}. {again} another template or a larger model"
         )
 
     def _report(self, plan: RegionPlan, note: str) -> str:

@@ -9,7 +9,8 @@ from .reply import SAID
 
 
 def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()) -> str:
-    """Image size, `notes`, global prompt, the regions numbered with id, box and hint, what else a reply said, the warnings and the findings."""
+    """Image size, `notes`, global prompt, the regions numbered with id, box, hint and what a reply said is there now, what else
+    a reply said, the warnings and the findings."""
     width, height = plan.image_size
     count = len(plan.regions)
     lines = [f"Plan for an image of {width}x{height} pixels, {count} region{'s' * (count != 1)}"]
@@ -18,6 +19,9 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     for number, region in enumerate(plan.regions, 1):
         box = ", ".join(f"{value:.1f}".removesuffix(".0") for value in region.box)
         lines.append(f"{number}. {region.id} [{box}] {region.hint or '(no hint)'}")
+        shows = region.extra.get("description")
+        if isinstance(shows, str) and shows.strip() not in ("", region.hint):
+            lines.append(f"   now: {shows.strip()}")
         if region.negative_hint:
             lines.append(f"   not: {region.negative_hint}")
         if (region.start, region.end) != (0.0, 1.0):

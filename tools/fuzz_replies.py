@@ -63,7 +63,7 @@ def by_coverage(number: int) -> None:
         # atheris reads a text by its first byte (1: ASCII, 2: two bytes a character) and numbers from the end.
         stored = b"\x01" + reply.encode() if reply.isascii() else b"\x02" + reply.encode("utf-16-le")
         (folder / f"seed_{place}").write_bytes(stored + b"\x00")
-    atheris.Setup([sys.argv[0], f"-runs={number}", "-max_len=4096", "-rss_limit_mb=4096", str(folder)], one)
+    atheris.Setup([sys.argv[0], f"-runs={number}", "-max_len=4096", "-len_control=0", "-rss_limit_mb=4096", str(folder)], one)
     atheris.Fuzz()
 
 

@@ -78,6 +78,11 @@ def test_asking_again_mends_a_reply_that_holds_no_plan(planner):
     assert text == reply(LEFT, "green")
 
 
+def test_who_asked_again_already_is_not_told_to(planner):
+    with pytest.raises(PlanError, match="holds no plan: .* It was asked again already: choose another template"):
+        make_plan(planner, square(LEFT), wish("err", ask_again=True, sampling=Sampling(2)))
+
+
 def test_a_good_plan_is_not_asked_for_again(planner):
     assert "Cost: 1 reply," in make_plan(planner, square(LEFT), wish(ask_again=True)).report
 

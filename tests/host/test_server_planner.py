@@ -156,6 +156,15 @@ def test_rubbish_is_refused_with_what_was_written(server, models, blocks):
     assert caught.value.node_type == "RePlanPlanner"
 
 
+def test_of_a_batch_the_image_without_a_plan_is_named(server, models, blocks):
+    graph = Graph()
+    images = [graph.add("LoadImage", image=blocks["left"]), graph.add("EmptyImage", width=128, height=128, batch_size=1, color=0)]
+    batch = graph.add("ImageBatch", image1=images[0], image2=images[1])
+    graph.add("PreviewAny", source=planner_node(graph, models, batch, "untrained", max_tokens=16))
+    with pytest.raises(PromptError, match="RePlan Planner: image 1 of 2: the reply of"):
+        server.run(graph)
+
+
 def test_a_file_that_cannot_plan_is_refused_at_its_loader(server, models):
     graph = Graph()
     loaded = graph.add("RePlanLoadPlanner", model_name="tiny_clip_l.safetensors", dtype="default")

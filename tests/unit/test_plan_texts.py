@@ -491,3 +491,15 @@ def test_a_plan_with_slips_keeps_the_image_size_it_names(quote):
     assert plan.regions[0].box == (648, 132, 852, 656)
     with pytest.raises(PlanError, match="600x400"):
         read_plan(text, (512, 512))
+
+
+@pytest.mark.parametrize(
+    "slip", ['"regions": [{~}, ]', '"version": "two", "regions": [{~}]', '"regions": [{~}, {"hint": "no box"}]', '"regions": [{~}']
+)
+def test_an_error_in_a_plans_json_is_told_to_who_wrote_it_and_read_past_when_that_was_a_model(slip):
+    region = '"bbox_2d": [324, 66, 426, 328], "hint": "gold"'
+    text = '{"image_size": [600, 400], ' + slip.replace("~", region) + "}"
+    with pytest.raises(PlanError):
+        read_plan(text, (1200, 800))
+    plan, _ = read_plan(text, (1200, 800), by_model=True)
+    assert [(one.box, one.hint) for one in plan.regions] == [((648, 132, 852, 656), "gold")]

@@ -80,6 +80,12 @@ def test_what_a_reply_says_besides_is_kept_in_the_plan_and_told():
     )
 
 
+def test_what_a_region_shows_now_is_told_beside_its_hint():
+    region = '{"bbox_2d": [1, 2, 30, 40], "description": "a dull spoon on the saucer", "hint": "a golden spoon"}'
+    plan, _ = read_plan(f"<gen_image>x</gen_image><region>[{region}]</region>", IMAGE)
+    assert "[1, 2, 30, 40] a golden spoon\n   now: a dull spoon on the saucer" in describe_plan(plan)
+
+
 def test_equal_regions_that_a_person_wrote_are_not_taken_for_a_loop():
     twice = RegionPlan(
         IMAGE, "dusk", (Region("r1", (1, 2, 30, 40), "red"), Region("r2", (1, 2, 30, 40), "red"))

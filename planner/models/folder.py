@@ -5,8 +5,10 @@ The library is imported when a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from .files import read_config, weight_files
 from .folder_model import FolderModel
 from .interface import Family, family_of, too_little_memory
 from .spread import need_accelerate
+
+log = logging.getLogger(__name__)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _LONGEST_SIDE = 16384
@@ -59,10 +63,11 @@ def load(path: Path, dtype: str, device: str) -> FolderModel:
     with _reading(path):
         processor = transformers.AutoProcessor.from_pretrained(str(path), **local)
         numbers = {_dtype_word(transformers): _DTYPES.get(dtype, "auto")}
-        attention = _attention(transformers, config, dtype, place)
-        network, loading = transformers.AutoModelForImageTextToText.from_pretrained(
-            str(path), use_safetensors=True, output_loading_info=True, **local, **numbers, **attention
-        )
+        read = partial(
+            transformers.AutoModelForImageTextToText.from_pretrained,
+            str(path), use_safetensors=True, output_loading_info=True, **local, **numbers,
+        )  # fmt: skip
+        network, loading = _with_flash(read) if _wants_flash(transformers, config, dtype, place) else read()
     _check_weights(loading["missing_keys"], path)
     _check_processor(processor, path)
     network.eval().requires_grad_(False)
@@ -123,12 +128,21 @@ def _check_processor(processor: Any, path: Path) -> None:
         )
 
 
-def _attention(transformers: Any, config: dict[str, Any], dtype: str, place: torch.device) -> dict[str, Any]:
-    """flash-attention where it is installed and the device and numbers suit it; else what the library takes itself."""
+def _wants_flash(transformers: Any, config: dict[str, Any], dtype: str, place: torch.device) -> bool:
+    """Whether flash-attention is installed and the device and numbers suit it."""
     saved = config.get("dtype") or config.get("torch_dtype") or ""
     half = dtype in ("bf16", "fp16") or dtype == "default" and str(saved) in ("bfloat16", "float16")
     present = getattr(transformers.utils, "is_flash_attn_2_available", lambda: False)
-    return {"attn_implementation": "flash_attention_2"} if half and place.type == "cuda" and present() else {}
+    return half and place.type == "cuda" and present()
+
+
+def _with_flash(read: Callable[..., Any]) -> Any:
+    """What `read` gives with flash-attention; without it for a model that the library has no such code for."""
+    try:
+        return read(attn_implementation="flash_attention_2")
+    except (ValueError, ImportError) as error:
+        log.info("without flash-attention: %s", shown(str(error), 200))
+        return read()
 
 
 def _with_limits(family: Family, processor: Any) -> Family:

@@ -262,6 +262,33 @@ def test_a_reply_ends_where_the_tokenizer_says_and_not_by_other_settings(learned
     assert make_plan(choose.load_planner(copy), square(LEFT), wish())[1] == reply(LEFT)
 
 
+def test_a_model_that_cannot_use_flash_attention_is_read_without_it(learned_planner, monkeypatch):
+    monkeypatch.setattr(folder, "_wants_flash", lambda *_: True)  # on a CPU the library refuses it
+    model = folder.load(learned_planner, "fp32", "default")
+    assert model.network.config._attn_implementation == "sdpa"
+    assert make_plan(model, square(LEFT), wish())[1] == reply(LEFT)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "saved", "place", "present", "wanted"),
+    [
+        ("bf16", "float32", "cuda", True, True),
+        ("default", "bfloat16", "cuda", True, True),
+        ("default", "float32", "cuda", True, False),
+        ("fp32", "bfloat16", "cuda", True, False),
+        ("bf16", "bfloat16", "cpu", True, False),
+        ("bf16", "bfloat16", "cuda", False, False),
+    ],
+)
+def test_flash_attention_is_for_half_precision_on_a_gpu_where_it_is_installed(
+    monkeypatch, dtype, saved, place, present, wanted
+):
+    import transformers
+
+    monkeypatch.setattr(transformers.utils, "is_flash_attn_2_available", lambda: present)
+    assert folder._wants_flash(transformers, {"dtype": saved}, dtype, torch.device(place)) is wanted
+
+
 def test_a_model_that_is_spread_plans_alike_and_is_put_back(learned_planner):
     spread = choose.load_planner(learned_planner, "fp32", "spread")
     for _ in range(2):

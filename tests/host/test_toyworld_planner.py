@@ -12,7 +12,7 @@ from replan.tools.toyworld.planner_requests import held_out_request
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 
 REQUEST = held_out_request(held_out_seed(5, 1), SIZE)
-LEAST = 0.6  # of the objects that the published planner finds; docs/toyworld.md has the figure
+LEAST = 0.8  # of the objects that the published planner finds; docs/planner_models.md has the figure of 100 scenes
 published = pytest.mark.skipif(not weights.planner_published(), reason="the repository has no trained planner yet")
 
 

@@ -145,6 +145,35 @@ def test_an_example_runs_with_small_models_in_place_of_the_real_ones(name, serve
     assert len(server.images(result, pictures)) == 1
 
 
+def test_the_example_with_another_nodes_text_reads_what_a_model_wrote(server, models, blocks):
+    """In the place of the large model's node stands a small model, of which only the text it wrote goes on."""
+    file = ROOT / "example_workflows" / "plan_with_text_node.json"
+    prompt = to_prompt(json.loads(file.read_text(encoding="utf-8")), server.get("/object_info"))
+    at = {node["class_type"]: key for key, node in prompt.items()}
+    writer, loader = at["TextGenerate"], at["CLIPLoader"]
+    asked = prompt[writer]["inputs"]
+    for node in prompt.values():
+        node["inputs"] = {key: [writer, 3] if value == [writer, 0] else value for key, value in node["inputs"].items()}
+    prompt[at["LoadImage"]]["inputs"]["image"] = blocks["right"]
+    # The small model knows this question and counts pixels of the picture.
+    prompt[at["RePlanPlannerPrompt"]]["inputs"] |= {
+        "instruction": "paint it blue", "template": models["ask"], "coordinates": "pixels", "image": [at["LoadImage"], 0],
+    }  # fmt: skip
+    prompt[loader] = {"class_type": "RePlanLoadPlanner", "inputs": {"model_name": models["learned"], "dtype": "fp32"}}
+    prompt[writer] = {
+        "class_type": "RePlanPlanner",
+        "inputs": {
+            "planner": [loader, 0], "image": asked["image"], "instruction": asked["prompt"], "template": models["ask"],
+            "seed": 1, "max_tokens": 120, "max_megapixels": 0.05,
+        },
+    }  # fmt: skip
+    result = server.run(prompt)
+    shown = [text for output in result.outputs.values() for text in output.get("text", [])]
+    assert reply(RIGHT) in shown
+    assert any("Boxes read as pixels of the image, 128x128" in text and "1. r1 [72, 32, 112, 96] blue" in text for text in shown)
+    assert len(server.images(result, at["RePlanPlanPreview"])) == 1
+
+
 def test_rubbish_is_refused_with_what_was_written(server, models, blocks):
     graph = Graph()
     image = graph.add("LoadImage", image=blocks["left"])

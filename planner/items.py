@@ -28,6 +28,9 @@ LIST_KEYS = (
     "region_list",
     "local_edits",
     "detections",
+    # What a model's call of a tool holds.
+    "arguments",
+    "parameters",
 )
 
 _HINT_KEYS = (

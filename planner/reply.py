@@ -23,6 +23,7 @@ from .reply_lists import (
     REASON_KEYS,
     image_size_of,
     json_body,
+    lines_with_boxes,
     plan_object,
     said,
     unquoted,
@@ -160,7 +161,7 @@ def _region_values(blocks: Blocks, warnings: list[str]) -> tuple[list[Any] | Non
 
 
 def _block_values(block: str) -> tuple[list[Any], tuple[str, ...]]:
-    """The values in a region block: JSON, else XML, else the marks that some models have for boxes."""
+    """The values in a region block: JSON, else XML, else lines of a box and its hint."""
     block = unquoted(block)
     loose = find_values(block)
     if any(isinstance(value, dict) for value in loose.values) or usable(loose.values):
@@ -174,6 +175,9 @@ def _block_values(block: str) -> tuple[list[Any], tuple[str, ...]]:
     items = [item for item in fields if has_box(item)]
     if items:
         return items, ("XML in the place of JSON",)
+    items = lines_with_boxes(block)
+    if items:
+        return items, ("lines in the place of JSON",)
     return loose.values, loose.repairs
 
 
@@ -196,6 +200,9 @@ def read_list(text: str) -> Reply | None:
     prompt = said(whole, PROMPT_KEYS) or (heading[1].strip("*_ ") if heading else "")
     size = image_size_of(whole.get("image_size"))
     items = items_of(loose.values, warnings) if usable(loose.values) else ()
+    unread = list_in(whole)
+    if isinstance(unread, str) and not items and unread.strip() and not says_nothing(unread[:200]):
+        warnings.append(f"the region list cannot be read and the plan has no regions: {shown(unread)}")
     # A plan whose JSON had slips still says which image its boxes are pixels of.
     return Reply(
         clean_prompt(prompt, size is not None, warnings, "the text"),

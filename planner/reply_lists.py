@@ -17,6 +17,14 @@ from .tags import looks_tagged
 
 _LONGEST_REGION = 3000  # characters
 _OBJECT = re.compile(r'\{\s*["}]')
+_AROUND_NUMBER = r"\s{0,4}-?\d{1,6}(?:\.\d{1,6})?\s{0,4}"
+_LINE_BOX = re.compile(rf"[\[(]({_AROUND_NUMBER}(?:,{_AROUND_NUMBER}){{3}})[\])]")
+# What a line says besides a box and its hint: its number and the names of both.
+_LINE_LABEL = re.compile(
+    r"^\W{0,8}(?:(?:region|item)\b\W{0,4})?\d{1,3}\s{0,4}[.):]|\b(?:bounding[ _]box|bbox(?:_2d)?|box|hint|coordinates)\b\W{0,4}[:=]",
+    re.IGNORECASE,
+)
+_AROUND_HINT = " \t:;,.|*_`'\"=>\u2013\u2014\u201c\u201d-"
 _PLAN_KEYS = ("image_size", "version")
 PROMPT_KEYS = ("global_prompt", "gen_image", "global_edit", "global")
 REASON_KEYS = ("reasoning", "think", "thinking")
@@ -53,7 +61,7 @@ def usable(values: Sequence[Any], depth: int = 0) -> bool:
     for value in values[:64]:
         if isinstance(value, dict):
             listed = list_in(value)
-            if has_box(value) or isinstance(listed, (dict, list)):
+            if has_box(value) or isinstance(listed, (dict, list)) or isinstance(listed, str) and has_box_text(listed):
                 return True
             inner = list(value.values())
             if (
@@ -80,14 +88,17 @@ def usable(values: Sequence[Any], depth: int = 0) -> bool:
                 return True
             if usable(value, depth + 1):
                 return True
-        elif isinstance(value, str) and "{" in value and has_box_text(value):
+        elif isinstance(value, str) and has_box_text(value):
             return True
     return False
 
 
 def has_box_text(text: str) -> bool:
     """Whether a text holds JSON with a box in it; the first of its regions says so."""
-    return any(isinstance(value, dict) and has_box(value) for value in find_values(text[:_LONGEST_REGION]).values)
+    if "{" not in text:
+        return False
+    values = find_values(text[:_LONGEST_REGION]).values
+    return any(isinstance(one, dict) and has_box(one) for value in values for one in (value if isinstance(value, list) else [value]))
 
 
 def json_body(text: str) -> str | None:
@@ -120,6 +131,23 @@ def begins_a_plan(body: str) -> bool:
     except (ValueError, RecursionError):
         return any(f'"{key}"' in body for key in _PLAN_KEYS)
     return any(key in value for key in _PLAN_KEYS)
+
+
+def lines_with_boxes(block: str) -> list[dict[str, Any]]:
+    """Items of a block whose lines are each a box and its hint, as in a numbered list or a table.
+
+    A line counts with one box of four numbers and words on one side of it only; words on both sides may be prose.
+    """
+    items = []
+    for line in block.splitlines():
+        boxes = list(_LINE_BOX.finditer(line))
+        if len(boxes) != 1:
+            continue
+        before = _LINE_LABEL.sub("", line[: boxes[0].start()]).strip(_AROUND_HINT)
+        after = _LINE_LABEL.sub("", line[boxes[0].end() :]).strip(_AROUND_HINT)
+        if bool(before) != bool(after):
+            items.append({"bbox_2d": boxes[0][1], "hint": before or after})
+    return items
 
 
 def unquoted(block: str) -> str:

@@ -63,5 +63,5 @@ def clean_prompt(block: str, own: bool, warnings: list[str], where: str = "<gen_
             f"the global prompt {shown(text)} is copied from the planner's instructions; it is {KEEP_UNCHANGED!r} instead"
         )
         return KEEP_UNCHANGED
-    quoted = len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
+    quoted = len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
     return text[1:-1].strip() if quoted and text[0] not in text[1:-1] else text

@@ -14,6 +14,11 @@ CORPUS = load_corpus()
 # What is read otherwise than a person would, and why that is borne.
 EXCEPTIONS = {
     "commas: commas in the place of colons": "a comma after a text ends a member of a list far more often than a key; the item is dropped and told",
+    "hints: an object with the words in it": "no model was seen to write it; the item is dropped and told",
+    "items: YAML": "no reader of YAML for a form that no template asks for; refused and told",
+    "lines: a list without tags": "outside of tags a line with a box is as often reasoning; refused and told",
+    "nesting: a call of a tool whose arguments are a text": "nodes give a model's text, not its calls; refused and told",
+    "tags: the corners as attributes of the region tag": "no model was seen to write it; told",
 }
 
 

@@ -1,4 +1,4 @@
-"""What counts as a region list or as a plan among values, and whether a whole text is one."""
+"""What counts as a region list or as a plan among values, whether a whole text is one, and lists written as lines."""
 
 from __future__ import annotations
 

@@ -27,8 +27,10 @@ def load_planner(
 
     dtype, device, reader: of DTYPES, DEVICES, READERS. Raises PlanError for whatever is wrong with it or with the choices.
     """
+    from .memory import told_when_full
+
     key = (str(path), stamp(path), dtype, device, reader)
-    with _lock:
+    with _lock, told_when_full(f"loading '{path.name}'"):
         model = _loaded.get(key)
         if model is None:
             model = _loaded[key] = _load(path, dtype, device, reader)

@@ -7,8 +7,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from ..plan import PlanError, shown
 
 WEIGHTS = (".safetensors", ".sft")
@@ -123,6 +121,8 @@ def _shard_names(folder: Path) -> list[str]:
 
 def _check_whole(file: Path) -> None:
     """PlanError for a file that ends before its header says (a download that broke off), or that cannot be opened."""
+    from safetensors import SafetensorError, safe_open
+
     again = f"the weights file '{file.name}' is not complete or not a .safetensors file"
     try:
         size = file.stat().st_size

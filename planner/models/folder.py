@@ -19,7 +19,8 @@ import torch
 from ..plan import PlanError, shown
 from .files import read_config, weight_files
 from .folder_model import FolderModel
-from .interface import Family, family_of, too_little_memory
+from .interface import Family, family_of
+from .memory import memory_is_full
 from .spread import need_accelerate
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,9 @@ def _reading(path: Path):
     """Say in our words, with the library's first line, what it could not read."""
     try:
         yield
-    except management.OOM_EXCEPTION as error:
-        raise too_little_memory(f"loading '{path.name}'", error) from error
     except Exception as error:  # files of a folder may be wrong in any way, and each part of the library has errors of its own
+        if memory_is_full(error):
+            raise
         raise PlanError(
             f"transformers cannot read '{path.name}': {type(error).__name__}: {shown(str(error).strip(), 300)}; check that the folder is "
             "complete, that it is a vision-language model, and that transformers is new enough for it"

@@ -16,7 +16,8 @@ import torch
 
 from ..plan import PlanError, shown
 from ..templates import Message, Part
-from .interface import Answer, Family, Sampling, too_little_memory, without_control_words
+from .interface import Answer, Family, Sampling, without_control_words
+from .memory import told_when_full
 from .spread import spread_out
 
 
@@ -42,17 +43,12 @@ class FolderModel:
                 "processor's settings are broken or of another model, download them again"
             ) from error
         asked = given["input_ids"].shape[1]
-        try:
-            with self._in_place(asked + sampling.max_tokens) as device, torch.no_grad():
-                given = {
-                    key: value.to(device) if isinstance(value, torch.Tensor) else value
-                    for key, value in given.items()
-                }
-                written = self.network.generate(**given, **self._settings(sampling, asked))[
-                    0, asked:
-                ].tolist()
-        except management.OOM_EXCEPTION as error:
-            raise too_little_memory(self.label, error) from error
+        length = asked + sampling.max_tokens
+        with told_when_full(self.label), self._in_place(length) as device, torch.no_grad():
+            given = {
+                key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in given.items()
+            }
+            written = self.network.generate(**given, **self._settings(sampling, asked))[0, asked:].tolist()
         finished = bool(written) and written[-1] in self._ends
         text = self.processor.tokenizer.decode(
             written, skip_special_tokens=True, clean_up_tokenization_spaces=False

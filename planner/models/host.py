@@ -23,7 +23,8 @@ import torch
 from ..plan import PlanError
 from ..templates import Message, Part
 from .host_weights import check_complete, read_state
-from .interface import QWEN3_VL, QWEN25_VL, Answer, Family, Sampling, too_little_memory, without_control_words
+from .interface import QWEN3_VL, QWEN25_VL, Answer, Family, Sampling, without_control_words
+from .memory import told_when_full
 
 # The end of a text and of a turn, and the place of a picture, in the tokenizer of both families.
 _STOP = (151643, 151645)
@@ -55,7 +56,7 @@ class HostModel:
         """See `interface.PlannerModel.answer`."""
         device = self.clip.patcher.load_device
         tokens = self.tokens(messages, picture)
-        try:
+        with told_when_full(self.label):
             management.load_models_gpu(
                 self.patchers, memory_required=self._estimate(tokens, picture, sampling)
             )
@@ -67,8 +68,6 @@ class HostModel:
                     temperature=max(sampling.temperature, 1e-3), top_k=0, top_p=sampling.top_p, min_p=0.0,
                     repetition_penalty=1.0, seed=sampling.seed, stop_tokens=list(_STOP), **places,
                 )  # fmt: skip
-        except management.OOM_EXCEPTION as error:
-            raise too_little_memory(self.label, error) from error
         finished = bool(written) and written[-1] in _STOP
         text = self._tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(text.strip(), finished, embeds.shape[1], len(written))

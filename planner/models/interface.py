@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 import torch
 
 from ..coordinates import smart_resize
-from ..plan import PlanError
 from ..resize import Size
 from ..templates import Message
 
@@ -105,11 +104,3 @@ def without_control_words(text: str, words: Sequence[str]) -> str:
         if len(word) > 1:
             text = text.replace(word, f"{word[0]} {word[1:]}")
     return text
-
-
-def too_little_memory(what: str, error: Exception) -> PlanError:
-    """The error for a device that is full, with the settings that help."""
-    return PlanError(
-        f"{what} ran out of memory ({str(error).splitlines()[0][:160]}); lower max_megapixels or max_tokens, take a smaller or "
-        "quantised model, or set device to 'cpu' on RePlan Load Planner"
-    )

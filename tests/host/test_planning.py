@@ -166,6 +166,24 @@ def test_the_host_counts_and_unloads_it(planner):
     assert make_plan(planner, square(LEFT), wish()).plan.regions
 
 
+def no_room(*_, **__):
+    torch.empty(10**15)  # what main memory says when it is full
+
+
+def test_full_memory_says_which_settings_help_and_is_given_back(planner, learned_planner, monkeypatch):
+    make_plan(planner, square(LEFT), wish())
+    with monkeypatch.context() as full:
+        full.setattr(planner.network, "generate", no_room)
+        with pytest.raises(PlanError, match="Qwen2.5-VL 'learned' .* ran out of memory .*; lower max_megapixels or max_tokens"):
+            make_plan(planner, square(LEFT), wish())
+    assert planner.patcher not in management.loaded_models()
+    with monkeypatch.context() as full:
+        full.setattr("transformers.AutoModelForImageTextToText.from_pretrained", no_room)
+        with pytest.raises(PlanError, match="loading 'learned' ran out of memory"):
+            choose.load_planner(learned_planner, "bf16")
+    assert make_plan(planner, square(LEFT), wish()).plan.regions
+
+
 def test_it_stops_when_the_user_interrupts(planner):
     management.interrupt_current_processing(True)
     try:

@@ -22,7 +22,7 @@ DIFFUSION_FILES = {"attention/patch.py", "attention/families.py"}
 # The one file that knows where a user's files lie.
 FOLDER_FILES = {"nodes/folders.py"}
 # The readers of planning models, and what of the host they may use: its language models and its memory.
-MODEL_FILES = {f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "spread")}
+MODEL_FILES = {f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "memory", "spread")}
 LANGUAGE = (*COMMON, *TEXT, "comfy.model_patcher", "comfy.ops")
 TEXT_FILES = {"attention/hints.py", "attention/hint_recipes.py", "attention/qwen_hints.py"}
 

@@ -20,11 +20,11 @@ import comfy.text_encoders.qwen_vl as qwen_vl
 import comfy.utils
 import torch
 
-from ..plan import PlanError
+from ..plan import PlanError, shown
 from ..templates import Message, Part
 from .host_weights import check_complete, read_state
 from .interface import QWEN3_VL, QWEN25_VL, Answer, Family, Sampling, without_control_words
-from .memory import told_when_full
+from .memory import memory_is_full, told_when_full
 
 # The end of a text and of a turn, and the place of a picture, in the tokenizer of both families.
 _STOP = (151643, 151645)
@@ -148,7 +148,8 @@ class _Generator(llama.BaseGenerate):
 def load(path: Path, dtype: str, device: str) -> HostModel:
     """The model of a .safetensors file or a folder of shards, held by the host.
 
-    dtype: see `host_weights.read_state`. device: `default` (the host decides and may offload) or `cpu`.
+    dtype: see `host_weights.read_state`. device: `default` (the host decides and may offload) or `cpu`. Raises PlanError for
+    weights that are missing, of another shape or of another model.
     """
     state, family = read_state(path, dtype)
     options: dict[str, Any] = {"qwen25_7b_model_config": {"lm_head": True}}
@@ -158,9 +159,17 @@ def load(path: Path, dtype: str, device: str) -> HostModel:
         key.replace("model.language_model.", "model.").replace("model.visual.", "visual.") for key in state
     }
     given = {f"model.{key}" if key.startswith("lm_head.") else key for key in given}
-    clip = comfy.sd.load_text_encoder_state_dicts(
-        [state], clip_type=comfy.sd.CLIPType.QWEN_IMAGE, model_options=options
-    )
+    try:
+        clip = comfy.sd.load_text_encoder_state_dicts(
+            [state], clip_type=comfy.sd.CLIPType.QWEN_IMAGE, model_options=options
+        )
+    except RuntimeError as error:  # torch's for a tensor of another shape
+        if memory_is_full(error):
+            raise
+        raise PlanError(
+            f"ComfyUI cannot load '{path.name}' as a {family.name}: {shown(' '.join(str(error).split()), 300)}; the file is broken or of "
+            "another version of the model"
+        ) from error
     encoder, _ = _vision_encoder(clip, path.name)
     check_complete(set(encoder.transformer.state_dict()), given, path.name)
     return HostModel(clip, encoder, family, f"{family.name} '{path.name}' by ComfyUI")

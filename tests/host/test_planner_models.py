@@ -385,6 +385,20 @@ def test_a_size_that_the_host_has_no_class_for_is_refused_by_its_width(tmp_path)
         host.load(file, "default", "default")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", ["layers.1.mlp.up_proj", "visual.blocks.0.attn.proj"])
+def test_weights_of_another_shape_are_refused(kind, part, tmp_path):
+    from safetensors.torch import save_file
+
+    state = dict(tiny.make(kind, words=FEW).state_dict())
+    name = next(name for name in state if f"{part}.weight" in name)
+    state[name] = state[name][: len(state[name]) // 2]
+    file = tmp_path / "broken.safetensors"
+    save_file({key: value.clone().contiguous() for key, value in state.items()}, file)
+    with tiny.tiny_host(kind, FEW), pytest.raises(PlanError, match="'broken.safetensors' .*size mismatch"):
+        host.load(file, "default", "default")
+
+
 def test_a_quantised_file_keeps_its_numbers(tmp_path):
     from safetensors.torch import save_file
 

@@ -195,8 +195,8 @@ class _Session:
             words = self._in_words(cut.size, seen)
             messages = second_look_messages(template, region.hint, self.wish.instruction, words)
             answer = self._ask(messages, piece, self.wish.sampling)
-            kept, change = merge_look(region, read_look(answer.text, cut, self.coordinates, seen), cut)
-            regions.append(kept or region)
+            merged, change = merge_look(region, read_look(answer.text, cut, self.coordinates, seen), cut)
+            regions.append(merged)
             changes.append(change)
         return plan.with_regions(regions).with_warnings(*filter(None, changes))
 

@@ -126,18 +126,15 @@ def _on_the_image(spelled: Spelled, cut: Cut, coordinates: str, seen_size: Size)
     return cut.to_image(box)
 
 
-def merge_look(region: Region, look: Look, cut: Cut, drop: bool = False) -> tuple[Region | None, str]:
+def merge_look(region: Region, look: Look, cut: Cut) -> tuple[Region, str]:
     """The region after a second look, and what happened in words ("" if nothing did).
 
-    yes and a fitting box: the region with that box. yes without one, or no clear answer: as it was. no: as it was with a
-    warning, or None with `drop`. A box that hardly meets the first, or is the whole cut-out again, is not taken.
+    yes and a fitting box: the region with that box. yes without one, no, or no clear answer: as it was, and told. A box that
+    hardly meets the first, or is the whole cut-out again, is not taken.
     """
     name = f"region '{region.id}'"
     if look.meant is False:
-        done = "it was dropped" if drop else "look at it, and move or delete it"
-        return (
-            None if drop else region
-        ), f"{name}: a second look does not find what its hint is meant for; {done}"
+        return region, f"{name}: a second look does not find what its hint is meant for; look at it, and move or delete it"
     if look.box is None:
         return (
             region,

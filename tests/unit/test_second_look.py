@@ -120,11 +120,6 @@ def test_a_tighter_box_is_taken_only_where_it_fits(look, box, says):
     assert says in done and bool(says) == bool(done)
 
 
-def test_a_region_that_is_not_meant_can_be_dropped():
-    region, done = merge_look(REGION, Look(False, None), CUT, drop=True)
-    assert region is None and "'r1'" in done and "dropped" in done
-
-
 # ---- votes --------------------------------------------------------------------------------------------------
 
 HAT, DOG, CUP = (10, 10, 110, 90), (300, 100, 500, 400), (600, 500, 700, 600)

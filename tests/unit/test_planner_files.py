@@ -84,6 +84,17 @@ def test_what_is_no_weights_file_is_refused_by_its_name(tmp_path, content):
         weight_files(file)
 
 
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    file = weights(tmp_path / "mine.safetensors")
+
+    def denied(*_, **__):  # who runs the tests may be allowed to read everything
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(file), "open", denied)
+    with pytest.raises(PlanError, match=r"'mine.safetensors' cannot be opened \(Permission denied\)"):
+        weight_files(file)
+
+
 def test_other_kinds_of_files_are_refused(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(PlanError, match="'model.pt' is no .safetensors file"):

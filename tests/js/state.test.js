@@ -149,6 +149,19 @@ test("boxes drawn before an image was seen move onto it with their undo", () => 
   assert.deepEqual(state.plan.image_size, [600, 400], "only a size that was assumed gives way");
 });
 
+test("without boxes the size of another image is taken over, and boxes keep theirs until someone says how they move", () => {
+  const state = fresh();
+  state.seeImage([600, 400]);
+  state.seeImage([400, 400]);
+  assert.deepEqual(state.plan.image_size, [400, 400]);
+  state.add([0, 0, 50, 50]);
+  state.clear();
+  state.seeImage([300, 200]);
+  assert.deepEqual(state.plan.image_size, [300, 200]);
+  state.undo();
+  assert.deepEqual([state.plan.image_size, state.plan.regions[0].bbox_2d], [[400, 400], [0, 0, 50, 50]]);
+});
+
 test("deleting a region in the middle leaves the others' ids alone, and selection follows", () => {
   const state = new EditorState({ plan: planWith(region("a", [0, 0, 9, 9]), region("b", [0, 0, 8, 8]), region("c", [0, 0, 7, 7])), about: FRESH, view: VIEW });
   state.select(["a", "b"]);

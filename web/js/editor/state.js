@@ -235,10 +235,13 @@ export class EditorState {
     if (!about.edited && !this.readOnly) this.put(plan, { ...about, edited: true, base: about.base ?? plan });
   }
 
-  /** A run told the size of the image: a plan whose size was only assumed takes it over. @param {Size} size */
+  /** A run told the size of the image: a plan whose size was only assumed, or that has no boxes, takes it over. @param {Size} size */
   seeImage(size) {
-    if (!this.history.value.about.assumed_size) return;
-    this.history.map((step) => (step.about.assumed_size ? { plan: stretched(step.plan, ...size), about: { ...step.about, assumed_size: false } } : step));
+    this.history.map((step) => {
+      const { plan, about } = step;
+      const takes = about.assumed_size || (!plan.regions.length && plan.image_size.join() !== size.join());
+      return takes ? { plan: stretched(plan, ...size), about: { ...about, assumed_size: false } } : step;
+    });
     this.tell("plan");
   }
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { History } from "../../web/js/common/history.js";
+import { nudge } from "../../web/js/editor/commands.js";
 import { EditorState } from "../../web/js/editor/state.js";
 import { FRESH, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
 import { planWith, region } from "./plans.js";
@@ -59,6 +60,17 @@ test("locked regions stay where they are and cannot be deleted", () => {
   state.remove([id]);
   state.clear();
   assert.deepEqual(state.plan.regions.map((one) => one.bbox_2d), [[0, 0, 50, 50]]);
+});
+
+test("arrows move several boxes as a drag does: they stop together, and with snap they keep their sizes", () => {
+  const state = new EditorState({ plan: planWith(region("a", [20, 20, 70, 60]), region("b", [103, 50, 595, 90])), about: FRESH, view: VIEW });
+  const boxes = () => state.plan.regions.map((one) => one.bbox_2d);
+  state.select(["a", "b"]);
+  nudge(1, 0, { shiftKey: true }, state);
+  assert.deepEqual(boxes(), [[25, 20, 75, 60], [108, 50, 600, 90]]);
+  state.setView({ snap: true });
+  nudge(-1, 0, {}, state);
+  assert.deepEqual(boxes(), [[16, 16, 66, 56], [99, 46, 591, 86]]);
 });
 
 test("a plan upstream is shown until the first edit, then it is offered and never applied", () => {

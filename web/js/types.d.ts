@@ -109,6 +109,7 @@ type ChangeRegion = (region: Region) => Region;
 type EditPlan = (change: ChangePlan, key?: string | null) => void;
 type EditRegions = (ids: string[], change: ChangeRegion, key?: string | null) => void;
 type SetBoxes = (ids: string[], boxOf: (region: Region) => Box, key?: string | null) => void;
+type MoveBoxes = (boxes: Map<string, Box>, dx: number, dy: number, key: string) => void;
 type DrawBox = (ctx: Context, box: Box, width: number, style: string) => void;
 type DrawLabel = (ctx: Context, shown: ShownRegion, scene: Scene, hints: boolean) => void;
 type DrawRegion = (ctx: Context, shown: ShownRegion, scene: Scene) => void;

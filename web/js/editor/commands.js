@@ -1,7 +1,7 @@
 /** What a key or a button of the editor does: the toolbar, the keys and the `?` sheet come from this one table. */
 import { runKey } from "../common/commands.js";
 import { element } from "../common/dom.js";
-import { moved, resized, snapped } from "./geometry.js";
+import { resized, snapped } from "./geometry.js";
 
 /** @param {Editor} editor @returns {Command[]} in the order of the toolbar and the sheet */
 export function commandsOf(editor) {
@@ -58,15 +58,16 @@ export function onKey(event, { commands, state, view, gestures }) {
   event.preventDefault();
 }
 
-/** Move or stretch the selected regions. @param {number} x @param {number} y @param {KeyboardEvent} event @param {EditorState} state */
-function nudge(x, y, { shiftKey, altKey }, state) {
-  const { snap, patch } = state.view;
-  const size = state.plan.image_size;
+/** Move the selected regions together, or stretch each. @param {number} x @param {number} y @param {KeyboardEvent} event @param {EditorState} state */
+export function nudge(x, y, { shiftKey, altKey }, state) {
+  const { selection, plan: { image_size }, view: { snap, patch } } = state;
   const step = snap ? patch : shiftKey ? 10 : 1;
-  state.setBoxes(state.selection, ({ bbox_2d }) => {
-    const box = altKey ? resized(bbox_2d, "se", x * step, y * step, size) : moved(bbox_2d, x * step, y * step, size);
-    return snap ? snapped(box, patch, size) : box;
-  }, `nudge ${state.selection.join()} ${altKey}`);
+  const key = `nudge ${selection.join()} ${altKey}`;
+  if (!altKey) return state.shift(state.movable, x * step, y * step, key);
+  state.setBoxes(selection, ({ bbox_2d }) => {
+    const box = resized(bbox_2d, "se", x * step, y * step, image_size);
+    return snap ? snapped(box, patch, image_size) : box;
+  }, key);
 }
 
 /** @param {EditorState} state */

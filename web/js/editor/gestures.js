@@ -5,7 +5,7 @@
  * - press on an edge or a corner of the selected box: resize; on nothing: draw a box; Ctrl or Cmd: draw over boxes
  * - Shift: add to the selection; middle button, or Space held: pan; wheel while the canvas has the focus: zoom
  */
-import { boxBetween, boxesAt, handleAt, resized, sharedMove, SMALLEST_DRAG, snapped, toScreen } from "./geometry.js";
+import { boxBetween, boxesAt, handleAt, resized, SMALLEST_DRAG, snapped, toScreen } from "./geometry.js";
 
 /** Reach of an edge in screen pixels: a finger is wider than a mouse pointer. @type {Record<string, number>} */
 const REACH = { mouse: 6, pen: 9, touch: 16 };
@@ -70,8 +70,7 @@ export class Gestures {
     }
     const again = under.some((id) => state.selection.includes(id));
     if (!again) state.select([under[0]]);
-    const boxes = new Map(state.selected.filter((region) => !region.locked && !region.hidden).map((region) => [region.id, region.bbox_2d]));
-    return { kind: "move", from, boxes, key, moved: false, under, again };
+    return { kind: "move", from, boxes: state.movable, key, moved: false, under, again };
   }
 
   /** @param {Point} point @param {PointerEvent} event */
@@ -115,24 +114,8 @@ export class Gestures {
       state.setBoxes([gesture.id], () => (snap ? snapped(box, patch, size) : box), gesture.key);
     } else if (gesture.moved || Math.hypot(dx, dy) >= 3 / view.port.scale) {
       gesture.moved = true;
-      this.shift(gesture.boxes, dx, dy, gesture.key);
+      state.shift(gesture.boxes, dx, dy, gesture.key);
     }
-  }
-
-  /** Move boxes together; with snap the first one's left top corner goes to a grid line. @param {Map<string, Box>} boxes @param {number} dx @param {number} dy @param {string} key */
-  shift(boxes, dx, dy, key) {
-    const { state } = this;
-    const { snap, patch } = state.view;
-    const [first] = boxes.values();
-    if (snap && first) {
-      dx = Math.round((first[0] + dx) / patch) * patch - first[0];
-      dy = Math.round((first[1] + dy) / patch) * patch - first[1];
-    }
-    const [x, y] = sharedMove([...boxes.values()], dx, dy, state.plan.image_size);
-    state.setBoxes([...boxes.keys()], ({ id, bbox_2d }) => {
-      const [x1, y1, x2, y2] = boxes.get(id) ?? bbox_2d;
-      return [x1 + x, y1 + y, x2 + x, y2 + y];
-    }, key);
   }
 
   /** @param {PointerEvent} event */

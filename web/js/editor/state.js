@@ -1,7 +1,7 @@
 /** What the editor knows: the plan with its undo, the selection, the plan upstream, the view. Whoever shows it sets `onChange`. */
 import { History } from "../common/history.js";
 import { added, changed, duplicated, removed, reordered } from "./edits.js";
-import { snapped } from "./geometry.js";
+import { sharedMove, snapped } from "./geometry.js";
 import { differences, emptyPlan, keptPixels, samePlan, stretched } from "./plan.js";
 import { FRESH, markOf } from "./stored.js";
 
@@ -133,6 +133,23 @@ export class EditorState {
     this.editRegions(ids, (region) => {
       const bbox_2d = region.locked ? region.bbox_2d : boxOf(region);
       return bbox_2d.join() === region.bbox_2d.join() ? region : { ...region, bbox_2d };
+    }, key);
+  }
+
+  /** The boxes of the selected regions that can be moved. @returns {Map<string, Box>} */
+  get movable() {
+    return new Map(this.selected.filter(({ locked, hidden }) => !locked && !hidden).map(({ id, bbox_2d }) => [id, bbox_2d]));
+  }
+
+  /** Move boxes together; with snap the first one's left top corner goes to a grid line. @type {MoveBoxes} */
+  shift(boxes, dx, dy, key) {
+    const { snap, patch } = this.view;
+    const [first] = boxes.values();
+    if (snap && first) [dx, dy] = [dx, dy].map((by, axis) => Math.round((first[axis] + by) / patch) * patch - first[axis]);
+    const [x, y] = sharedMove([...boxes.values()], dx, dy, this.plan.image_size);
+    this.setBoxes([...boxes.keys()], ({ id, bbox_2d }) => {
+      const [x1, y1, x2, y2] = boxes.get(id) ?? bbox_2d;
+      return [x1 + x, y1 + y, x2 + x, y2 + y];
     }, key);
   }
 

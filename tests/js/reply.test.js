@@ -43,5 +43,10 @@ test("a global prompt alone is a plan", () => {
   assert.deepEqual(readPasted("<global>At night.</global>", SIZE).regions, []);
 });
 
-for (const text of ["", "hello", "<region>[{]</region>", '[{"hint": "no box"}]', '[{"bbox_2d": [1, 2, 3, "x"], "hint": "a"}]', "[1, 2]", '{"version": 9, "image_size": [1, 1]}'])
+test("an object without an image size keeps its global prompt and reasoning", () => {
+  const { global_prompt, reasoning, regions } = readPasted('{"global_prompt": "At night.", "reasoning": "Lamps.", "regions": [{"bbox_2d": [0, 0, 60, 40], "hint": "a lamp"}]}', SIZE, "pixels");
+  assert.deepEqual([global_prompt, reasoning, regions.length], ["At night.", "Lamps.", 1]);
+});
+
+for (const text of ["", "hello", '{"regions": {"hint": "no box"}}', '{"regions": [], "global_prompt": 7}', "<region>[{]</region>", '[{"hint": "no box"}]', '[{"bbox_2d": [1, 2, 3, "x"], "hint": "a"}]', "[1, 2]", '{"version": 9, "image_size": [1, 1]}'])
   test(`${JSON.stringify(text).slice(0, 40)} is refused with what to do`, () => assert.throws(() => readPasted(text, SIZE), Problem));

@@ -18,7 +18,7 @@ export function readPasted(text, size, coordinates = "auto") {
     const { editor, ...plan } = data;
     return onImage(readPlan(plan), size);
   }
-  if (data) return fromItems(Array.isArray(data) ? data : data.regions ?? [data], "", "", size, coordinates);
+  if (data) return fromItems([data.regions ?? data].flat(), data.global_prompt ?? "", data.reasoning ?? "", size, coordinates);
   const regions = inside(body, "region");
   const global = inside(body, "gen_image") ?? inside(body, "global");
   need(regions !== null || global !== null, `this is neither JSON nor tags (<gen_image>, <global>, <region>): ${shown(body)}. ${REPAIR}`);

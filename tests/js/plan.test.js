@@ -81,6 +81,8 @@ test("the four modes", () => {
   const plan = planWith(region("r1", [0, 0, 9, 9]));
   const upstream = { ...FRESH, origin: "upstream" };
   assert.equal(modeOf(emptyPlan(9, 9), FRESH).name, "baseline");
+  assert.match(modeOf(emptyPlan(9, 9), FRESH).text, /say in the global prompt what to change/, "as it is, the run would change nothing");
+  assert.match(modeOf(planWith(), FRESH).text, /only the global prompt acts/);
   assert.equal(modeOf(plan, FRESH).name, "manual");
   assert.equal(modeOf(plan, upstream).name, "planned");
   assert.equal(modeOf(plan, { ...upstream, edited: true, base: plan }).name, "planned", "kept");

@@ -1,6 +1,6 @@
 /** The stored value of the widget: the plan's JSON with one more key, "editor" (see planner/editor.py). */
 import { isObject, parseJson } from "../common/problem.js";
-import { readPlan, samePlan, withoutMarks } from "./plan.js";
+import { KEEP_UNCHANGED, readPlan, samePlan, withoutMarks } from "./plan.js";
 
 /** @type {About} */
 export const FRESH = { edited: false, origin: "drawn", base: null, declined: "", assumed_size: false };
@@ -41,7 +41,7 @@ export function forPrompt({ plan, about: { edited, assumed_size } }, followsUpst
 
 /** Which of the four modes this is, with what it means. @param {Plan} plan @param {About} about */
 export function modeOf(plan, about) {
-  if (plan.regions.length === 0) return { name: "baseline", text: "Baseline: no regions, only the global prompt acts" };
+  if (plan.regions.length === 0) return { name: "baseline", text: `Baseline: no regions${plan.global_prompt === KEEP_UNCHANGED ? ": say in the global prompt what to change" : ", only the global prompt acts"}` };
   if (about.origin === "drawn") return { name: "manual", text: "Manual: you drew this plan" };
   if (about.edited && about.base && !samePlan(plan, about.base)) return { name: "corrected", text: "Corrected: the planner's plan with your changes" };
   return { name: "planned", text: about.edited ? "Planned: the planner's plan, kept" : "Planned: the planner's plan as it came" };

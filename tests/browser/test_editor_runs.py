@@ -139,6 +139,28 @@ def test_an_error_upstream_is_said_in_the_editor(comfy):
     comfy.until("() => document.querySelector('.replan-notes').textContent.includes('RePlan Plan from Text')")
 
 
+def test_what_the_host_tells_reaches_editors_in_subgraphs_and_none_of_a_closed_workflow(comfy):
+    """Listeners of its own kept every editor of a subgraph alive, and at work, after its workflow was closed."""
+    node = comfy.build(picture=None)
+    comfy.js(
+        "(id) => { const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])); app.canvas.setGraph(made.subgraph); }",
+        node,
+    )
+    comfy.look()
+    comfy.shown()
+    status = "() => [window.old, document].map((part) => part.querySelector('.replan-status').textContent)"
+    tell = "(name) => { app.api.dispatchEvent(new CustomEvent(name, { detail: null })); }"
+    comfy.js("() => { window.old = document.querySelector('.replan-editor'); }")
+    comfy.js(tell, "execution_start")
+    assert comfy.js(status) == ["Starting", "Starting"]
+    comfy.js(tell, "execution_success")
+    comfy.empty()
+    comfy.build(picture=None)
+    comfy.js(tell, "execution_start")
+    assert comfy.js(status) == ["1024 x 1024 px", "Starting"]
+    comfy.js(tell, "execution_success")
+
+
 def test_a_missing_picture_file_is_said_and_no_box_is_lost(comfy):
     comfy.build()
     comfy.draw([200, 200, 500, 500])
@@ -325,3 +347,23 @@ def test_two_hundred_regions_open_and_drag(comfy, work_is_timed, record_property
     assert comfy.near(comfy.box(0), [549, 349, 575, 379], 4)
     assert 5 < drawings <= 65, "one drawing for each of 60 moves, and a few around them"
     assert changes < 10, "dragging one region leaves the list of all alone"
+
+
+def test_an_image_that_comes_in_the_middle_of_a_drag_takes_the_drag_back(comfy):
+    """The box went on in pixels of the image before: past the border of the new one, where no reader takes it."""
+    comfy.build()
+    comfy.draw([600, 600, 900, 900])
+    edge, away = comfy.at(900, 750), comfy.at(800, 700)
+    comfy.tab.mouse.move(*edge)
+    comfy.tab.mouse.down()
+    comfy.tab.mouse.move(*away, steps=3)
+    comfy.js("async (id) => { await app.queuePrompt(0, 1); }")
+    comfy.until("() => document.querySelector('.replan-status').textContent.includes('600 x 400')")
+    comfy.tab.mouse.move(away[0] + 30, away[1] + 10, steps=3)
+    comfy.tab.mouse.up()
+    assert comfy.near(comfy.box(), [351.6, 234.4, 527.3, 351.6], 3)
+    saved = comfy.workflow()
+    comfy.load(saved)
+    comfy.shown()
+    comfy.wait_regions(1)
+    assert "cannot be read" not in text_of(comfy)

@@ -42,16 +42,13 @@ export function after(target, name, call) {
 }
 
 /**
- * Listen to the host as long as the node is in a graph. It may be taken out and put in again, as into a subgraph.
- * @param {ComfyNode} node @param {EventTarget} api @param {Record<string, (event: any) => void>} listeners
+ * What `known` has for the nodes of the workflow as it is now, subgraphs included. Asked at each event of the host: of a
+ * node in a subgraph it does not tell that its workflow was closed, so a listener of the node's own would stay.
+ * @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
  */
-export function listenTo(node, api, listeners) {
-  const each = (/** @type {"addEventListener" | "removeEventListener"} */ what) => {
-    for (const [name, listener] of Object.entries(listeners)) api[what](name, listener);
-  };
-  each("addEventListener");
-  after(node, "onRemoved", () => each("removeEventListener"));
-  after(node, "onAdded", () => each("addEventListener")); // a listener that is there already is not added twice
+export function ofAllNodes(app, known) {
+  const root = app.rootGraph ?? app.graph;
+  return [root, ...(root?.subgraphs?.values() ?? [])].flatMap((one) => one?.nodes ?? []).flatMap((node) => known.get(node) ?? []);
 }
 
 /**

@@ -5,7 +5,7 @@
  * its own undo and a change of workflow, and the page remembers the last one of each node over a reload.
  */
 import { element } from "../common/dom.js";
-import { addValueWidget, after, executionId, listenTo, noteChange, widgetOf } from "../common/host_widget.js";
+import { addValueWidget, after, executionId, noteChange, ofAllNodes, widgetOf } from "../common/host_widget.js";
 import { mount } from "./mount.js";
 
 const WIDGET = "REPLAN_REGIONS";
@@ -16,7 +16,7 @@ const START_SIZE = [720, 620];
 const editors = new WeakMap();
 
 /** @param {ComfyNode} node @param {string} name @param {Host} host */
-function addEditor(node, name, { app, api }) {
+function addEditor(node, name, { app }) {
   const container = element("div", { class: "replan-host" });
   const queue = async (/** @type {string[]} */ ...only) => {
     await app.queuePrompt(0, 1, only.length ? only : undefined);
@@ -32,7 +32,6 @@ function addEditor(node, name, { app, api }) {
     onRun: () => queue(),
   });
   editors.set(node, editor);
-  listenTo(node, api, runListeners(editor, app));
   const widget = addValueWidget(app, node, name, WIDGET, container, editor, () => MIN_HEIGHT);
   widget.serializeValue = () => editor.promptValue(upstreamConnected(node));
   return widget;
@@ -45,8 +44,8 @@ function upstreamConnected(node) {
   return slot >= 0 && (!origin || origin.mode === 0); // no origin: the link comes in from around a subgraph
 }
 
-/** Progress and errors of the runs. @param {Editor} editor @param {any} app @returns {Record<string, (event: CustomEvent) => void>} */
-function runListeners(editor, app) {
+/** Tell the editors how the runs go on. @param {Host} host */
+function start({ app, api }) {
   const title = (/** @type {string | number} */ id) => {
     let graph = app.rootGraph ?? app.graph;
     let found = null;
@@ -56,23 +55,29 @@ function runListeners(editor, app) {
     }
     return found?.title ?? `node ${id}`;
   };
+  const tell = (/** @type {(editor: Editor) => void} */ call) => ofAllNodes(app, editors).forEach(call);
   let running = "";
   const progress = (/** @type {string} */ text) => {
     running = text;
-    editor.setProgress(text);
+    tell((editor) => editor.setProgress(text));
   };
   const end = (/** @type {string} */ problem) => {
     progress("");
-    if (problem) editor.setRunProblem(problem);
+    if (problem) tell((editor) => editor.setRunProblem(problem));
   };
-  return {
-    execution_start: () => { editor.setRunProblem(""); progress("Starting"); },
+  /** @type {Record<string, (event: CustomEvent) => void>} */
+  const listeners = {
+    execution_start: () => { tell((editor) => editor.setRunProblem("")); progress("Starting"); },
     executing: ({ detail }) => progress(detail === null ? "" : title(detail.display_node ?? detail.node ?? detail)),
-    progress: ({ detail: { node, value, max } }) => editor.setProgress(`${node == null ? running : title(node)}: ${value} / ${max}`, max ? value / max : null),
+    progress: ({ detail: { node, value, max } }) => {
+      const text = `${node == null ? running : title(node)}: ${value} / ${max}`;
+      tell((editor) => editor.setProgress(text, max ? value / max : null));
+    },
     execution_success: () => end(""),
     execution_interrupted: () => end("The run was interrupted."),
     execution_error: ({ detail }) => end(`${title(detail.node_id)}: ${String(detail.exception_message ?? "").trim()}`),
   };
+  for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
 }
 
 /** Show what a run of the node left. @param {ComfyNode} node @param {any} output @param {any} api */
@@ -120,4 +125,4 @@ function extend(nodeType, nodeData, { app, api }) {
   });
 }
 
-export const editorPage = { widgets: { [WIDGET]: addEditor }, extend };
+export const editorPage = { widgets: { [WIDGET]: addEditor }, start, extend };

@@ -3,7 +3,7 @@
  * from what the node's last run said (`replan_regions`).
  */
 import { element } from "../common/dom.js";
-import { addValueWidget, after, listenTo, noteChange, widgetOf } from "../common/host_widget.js";
+import { addValueWidget, after, noteChange, ofAllNodes, widgetOf } from "../common/host_widget.js";
 import { mount } from "./mount.js";
 
 const WIDGET = "REPLAN_MATRIX";
@@ -15,7 +15,7 @@ const PASSING = ["RePlanExpandRegions", "RePlanResize", "Reroute"];
 const refreshes = new WeakMap();
 
 /** @param {ComfyNode} node @param {string} name @param {Host} host */
-function addMatrix(node, name, { app, api }) {
+function addMatrix(node, name, { app }) {
   const container = element("div", { class: "replan-matrix-host" });
   /** @type {RuleData} */
   const data = node.constructor.nodeData.input.optional[name][1].replan_rules;
@@ -41,7 +41,6 @@ function addMatrix(node, name, { app, api }) {
   refreshes.set(node, refresh);
   for (const other of node.widgets ?? []) after(other, "callback", () => setTimeout(refresh));
   container.addEventListener("pointerenter", refresh);
-  listenTo(node, api, { graphChanged: refresh });
   return widget;
 }
 
@@ -95,4 +94,9 @@ function extend(nodeType, nodeData) {
   }
 }
 
-export const rulesPage = { widgets: { [WIDGET]: addMatrix }, extend };
+/** @param {Host} host */
+function start({ app, api }) {
+  api.addEventListener("graphChanged", () => ofAllNodes(app, refreshes).forEach((refresh) => refresh()));
+}
+
+export const rulesPage = { widgets: { [WIDGET]: addMatrix }, start, extend };

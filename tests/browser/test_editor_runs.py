@@ -231,6 +231,9 @@ def test_a_result_brings_back_the_plan_that_made_it(comfy):
     assert len(json.loads(stored["widgets_values"][1])["regions"]) == 2, (
         "the picture holds the plan that made it"
     )
+    change_upstream(comfy, SECOND)
+    comfy.run_branch()
+    comfy.wait_regions(1)
     comfy.empty()
     comfy.js(
         """async (address) => {
@@ -244,7 +247,8 @@ def test_a_result_brings_back_the_plan_that_made_it(comfy):
     comfy.look()
     comfy.shown()
     comfy.wait_regions(2)
-    assert [region["hint"] for region in comfy.regions()] == ["the cup", "the table"]
+    comfy.drawn()
+    assert [region["hint"] for region in comfy.regions()] == ["the cup", "the table"], "not the later run's"
 
 
 def test_an_edit_runs_to_an_image_with_the_tiny_model(comfy):
@@ -357,7 +361,7 @@ def test_an_image_that_comes_in_the_middle_of_a_drag_takes_the_drag_back(comfy):
     comfy.tab.mouse.move(*edge)
     comfy.tab.mouse.down()
     comfy.tab.mouse.move(*away, steps=3)
-    comfy.js("async (id) => { await app.queuePrompt(0, 1); }")
+    comfy.js("async () => { await app.queuePrompt(0, 1); }")
     comfy.until("() => document.querySelector('.replan-status').textContent.includes('600 x 400')")
     comfy.tab.mouse.move(away[0] + 30, away[1] + 10, steps=3)
     comfy.tab.mouse.up()

@@ -1,5 +1,5 @@
 /** Puts the editor into an element. It knows nothing of the host, which calls its methods. */
-import { button, element, fill, useStyleSheet } from "../common/dom.js";
+import { button, element, fill, shortened, useStyleSheet } from "../common/dom.js";
 import { runKey } from "../common/commands.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
 import { Notes } from "../common/notes.js";
@@ -88,6 +88,7 @@ export class Editor {
     if (value === this.value) return;
     const stored = this.read(value);
     this.state.blocked = this.unreadable !== null;
+    this.gestures.cancel();
     this.state.adopt(stored);
     if (this.report) this.state.seeImage(this.report.image_size);
     this.written = this.value;
@@ -133,8 +134,10 @@ export class Editor {
     } catch (error) {
       this.runProblem = `The plan upstream cannot be shown: ${/** @type {Error} */ (error).message}`;
     }
+    const { plan } = this.state;
     this.state.seeImage(report.image_size);
     this.state.receive(upstream);
+    if (this.state.plan !== plan) this.gestures.cancel(); // its boxes are those of the plan before, on another image
     this.update();
   }
 
@@ -190,7 +193,7 @@ export class Editor {
     const { current, selection, plan } = this.state;
     const box = current?.bbox_2d.map((edge) => Math.round(edge)).join(", ");
     this.live.textContent = !current ? "No region selected" : selection.length > 1 ? `${selection.length} regions selected`
-      : `Region ${plan.regions.indexOf(current) + 1} of ${plan.regions.length}, ${current.id}, ${current.hint || "no hint"}, box ${box}${current.locked ? ", locked" : ""}`;
+      : `Region ${plan.regions.indexOf(current) + 1} of ${plan.regions.length}, ${current.id}, ${shortened(current.hint, 200) || "no hint"}, box ${box}${current.locked ? ", locked" : ""}`;
   }
 
   focus() {

@@ -2,7 +2,8 @@
  * The editor as the widget `regions` of RePlanRegionEditor: what the host tells it, and what it asks of the host.
  *
  * A run's report comes in the node's output (`replan_editor`, `replan_background`); the host keeps such outputs through
- * its own undo and a change of workflow, and the page remembers the last one of each node over a reload.
+ * its own undo and a change of workflow, and the page remembers the last one of each node over a reload, with the value
+ * it belongs to: a workflow that comes with another value, as out of an older result, must not take over that run's plan.
  */
 import { element } from "../common/dom.js";
 import { addValueWidget, after, executionId, noteChange, ofAllNodes, widgetOf } from "../common/host_widget.js";
@@ -14,6 +15,21 @@ const START_SIZE = [720, 620];
 
 /** Node -> its editor, for what happens to the node. @type {WeakMap<ComfyNode, Editor>} */
 const editors = new WeakMap();
+/** Node -> what its last run left. @type {WeakMap<ComfyNode, any>} */
+const outputs = new WeakMap();
+
+/** Where the page remembers it. @param {ComfyNode} node @param {any} app */
+const memoryKey = (node, app) => `replan.editor.${(app.rootGraph ?? app.graph)?.id ?? ""}.${executionId(app, node)}`;
+
+/** @param {ComfyNode} node @param {any} app */
+function remember(node, app) {
+  if (!outputs.has(node)) return;
+  try {
+    sessionStorage.setItem(memoryKey(node, app), JSON.stringify({ ...outputs.get(node), value: editors.get(node)?.value }));
+  } catch {
+    // A full store: the picture then comes back with the next run.
+  }
+}
 
 /** @param {ComfyNode} node @param {string} name @param {Host} host */
 function addEditor(node, name, { app }) {
@@ -27,7 +43,7 @@ function addEditor(node, name, { app }) {
   };
   const editor = mount(container, {
     value: "",
-    onChange: () => noteChange(app, node),
+    onChange: () => { noteChange(app, node); remember(node, app); },
     onPlan: () => queue(executionId(app, node)),
     onRun: () => queue(),
   });
@@ -80,21 +96,21 @@ function start({ app, api }) {
   for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
 }
 
-/** Show what a run of the node left. @param {ComfyNode} node @param {any} output @param {any} api */
-function showOutput(node, output, api) {
+/** Show what a run of the node left. @param {ComfyNode} node @param {any} output @param {Host} host */
+function showOutput(node, { replan_editor, replan_background }, { app, api }) {
   const editor = editors.get(node);
-  const said = output?.replan_editor?.[0];
+  const said = replan_editor?.[0];
   if (!editor || typeof said !== "string") return;
+  outputs.set(node, { replan_editor, replan_background });
   editor.setReport(JSON.parse(said));
-  const picture = output.replan_background?.[0];
+  const picture = replan_background?.[0];
   editor.setBackground(picture ? api.apiURL(`/view?${new URLSearchParams(picture)}`) : null);
+  remember(node, app);
 }
 
 /** @param {any} nodeType @param {any} nodeData @param {Host} host */
-function extend(nodeType, nodeData, { app, api }) {
+function extend(nodeType, nodeData, host) {
   if (nodeData.name !== "RePlanRegionEditor") return;
-  /** Where a node's last output is remembered over a reload of the page. @param {ComfyNode} node */
-  const memoryKey = (node) => `replan.editor.${(app.rootGraph ?? app.graph)?.id ?? ""}.${executionId(app, node)}`;
   const type = nodeType.prototype;
   after(type, "onNodeCreated", function () {
     this.setSize?.([Math.max(this.size[0], START_SIZE[0]), Math.max(this.size[1], START_SIZE[1])]);
@@ -110,18 +126,13 @@ function extend(nodeType, nodeData, { app, api }) {
     // The graph and its outputs are complete only after every node is configured.
     setTimeout(() => {
       if (!this.graph || editors.get(this)?.report) return;
-      const kept = app.nodeOutputs?.[this.id];
-      showOutput(this, kept?.replan_editor ? kept : JSON.parse(sessionStorage.getItem(memoryKey(this)) ?? "null"), api);
+      const kept = host.app.nodeOutputs?.[this.id];
+      const memory = kept?.replan_editor ? kept : JSON.parse(sessionStorage.getItem(memoryKey(this, host.app)) ?? "{}");
+      if (memory === kept || memory.value === editors.get(this)?.value) showOutput(this, memory, host);
     });
   });
   after(type, "onExecuted", function (output) {
-    showOutput(this, output, api);
-    try {
-      const { replan_editor, replan_background } = output ?? {};
-      sessionStorage.setItem(memoryKey(this), JSON.stringify({ replan_editor, replan_background }));
-    } catch {
-      // A full store: the picture then comes back with the next run.
-    }
+    showOutput(this, output ?? {}, host);
   });
 }
 

@@ -52,7 +52,8 @@ def test_a_number_that_makes_no_box_is_put_right(comfy):
     comfy.click(500, 200)
     comfy.editor().get_by_label("left", exact=True).fill("9999")
     comfy.key("Enter")
-    assert comfy.box(2) == [579, 100, 580, 300]
+    assert comfy.box(2) == [578, 100, 580, 300]
+    assert comfy.editor().get_by_label("left", exact=True).input_value() == "578", "the field says so"
 
 
 def test_delete_undo_and_redo_by_keys_and_buttons_without_the_graphs_own(comfy):
@@ -122,6 +123,27 @@ def test_the_keyboard_alone_does_everything(comfy):
     comfy.wait_regions(2)
 
 
+def test_the_hosts_keys_to_run_and_save_go_through_and_no_others(comfy):
+    with_plan(comfy)
+    comfy.js(
+        "() => { window.keys = []; window.noteKey = (e) => { window.keys.push(e.key); e.preventDefault(); e.stopImmediatePropagation(); }; document.addEventListener('keydown', window.noteKey); }"
+    )
+    comfy.click(500, 200)
+    for part in (comfy.editor(".replan-canvas"), comfy.hint(), comfy.editor('[role="listbox"]')):
+        part.focus()
+        comfy.key("Control+Enter", "Control+s", "r", "Control+a", "Control+c")
+    comfy.js("() => document.removeEventListener('keydown', window.noteKey)")
+    pressed = comfy.js("() => window.keys.filter((key) => key !== 'Control')")
+    assert pressed == ["Enter", "s"] * 3
+    comfy.js(
+        "() => { window.queued = 0; window.queue = app.queuePrompt; app.queuePrompt = async () => { window.queued += 1; }; }"
+    )
+    comfy.hint().focus()
+    comfy.key("Control+Enter")
+    comfy.until("() => window.queued === 1")
+    comfy.js("() => { app.queuePrompt = window.queue; }")
+
+
 def test_a_second_press_goes_to_the_box_below_and_control_draws_over(comfy):
     with_plan(comfy)
     comfy.click(250, 200)
@@ -164,6 +186,17 @@ def test_lock_and_hide_from_the_list(comfy):
     comfy.chosen("big")
     region = comfy.regions()[1]
     assert region["locked"] and region["hidden"]
+    row.locator("button").nth(0).focus()
+    comfy.key("Enter")
+    assert not comfy.regions()[1]["locked"], "a button in the list is pressed by Enter"
+    comfy.editor('[data-region="right"] .replan-name').click()
+    comfy.key("l", "Backspace")
+    assert comfy.regions()[2]["locked"] and len(comfy.regions()) == 3, "the list has the canvas's keys"
+    comfy.key("l", "Backspace")
+    assert ids(comfy) == ["big", "small"]
+    comfy.editor().get_by_label("Dim the image").focus()
+    comfy.key("Control+z")
+    comfy.wait_regions(3)
 
 
 def test_snap_and_the_view_of_patches(comfy):

@@ -41,9 +41,9 @@ type EditorOptions = {
   value: string; onChange: (value: string) => void; background?: string | null; follow?: Follow;
   onPlan?: () => void; onRun?: () => void;
 };
-/** text: on the button, for those that have one; keys: as event names say them, "Ctrl+Shift+Z". */
+/** text: on the button, for those that have one; keys: as event names say them, "Ctrl+Shift+Z"; anywhere: not in the canvas and the list alone. */
 type Command = {
-  title: string; text?: string; keys?: string[]; main?: boolean; can?: () => boolean; pressed?: () => boolean; shown?: () => boolean;
+  title: string; text?: string; keys?: string[]; anywhere?: boolean; main?: boolean; can?: () => boolean; pressed?: () => boolean; shown?: () => boolean;
   /** false: not handled, the key does what it does elsewhere. */
   run: () => unknown;
 };

@@ -52,14 +52,18 @@ export function ofAllNodes(app, known) {
 }
 
 /**
- * Keep events of the page from the graph behind it: the graph would drag a node, delete it, or paste over it.
+ * Keep events of the page from the graph behind it: the graph would drag a node, delete it, or paste over it. Only the
+ * host's keys to run, save and open a workflow go through, as they do from its own text fields.
  * Undo needs more: the host listens on the window before anyone else and leaves alone only text fields, which older
  * versions know by `type` and newer ones by `isContentEditable`. So whatever has the focus in here says it is one.
  * @param {HTMLElement} root
  */
 export function keepEventsInside(root) {
   for (const name of ["pointerdown", "mousedown", "dblclick", "keydown", "keyup", "copy", "cut", "paste", "contextmenu"]) {
-    root.addEventListener(name, (event) => event.stopPropagation());
+    root.addEventListener(name, (event) => {
+      const { ctrlKey, metaKey, key = "" } = /** @type {KeyboardEvent} */ (event);
+      if (!(ctrlKey || metaKey) || !["enter", "s", "o"].includes(key.toLowerCase())) event.stopPropagation();
+    });
   }
   root.addEventListener("focusin", ({ target }) => {
     if (!target || isTextField(target) || Object.hasOwn(target, "isContentEditable")) return;
@@ -71,7 +75,7 @@ export function keepEventsInside(root) {
 
 /** Whether an element is a field with an undo of its own in the browser. @param {EventTarget | null} target */
 export function isTextField(target) {
-  return target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && target.type !== "range");
+  return target instanceof Element && target.matches("textarea, input:not([type=range])"); // its property may say otherwise, see above
 }
 
 /**

@@ -16,8 +16,8 @@ export function commandsOf(editor) {
   return [
     ...(onPlan ? [{ text: "Plan", title: "Run only what leads to this node: the planner, or just the image", run: onPlan, main: true }] : []),
     ...(onRun ? [{ text: "Run", title: "Run the whole workflow", run: onRun }] : []),
-    { keys: ["Ctrl+Z"], text: "\u21B6", title: "Undo", run: () => state.undo(), can: () => free() && state.history.canUndo },
-    { keys: ["Ctrl+Shift+Z", "Ctrl+Y"], text: "\u21B7", title: "Redo", run: () => state.redo(), can: () => free() && state.history.canRedo },
+    { keys: ["Ctrl+Z"], text: "\u21B6", title: "Undo", anywhere: true, run: () => state.undo(), can: () => free() && state.history.canUndo },
+    { keys: ["Ctrl+Shift+Z", "Ctrl+Y"], text: "\u21B7", title: "Redo", anywhere: true, run: () => state.redo(), can: () => free() && state.history.canRedo },
     { keys: ["N"], title: "New region in the middle", run: () => addInMiddle(state) },
     { keys: ["Enter"], title: "Write the hint; Escape comes back", run: () => editor.writeHint() },
     { keys: ["Ctrl+D"], text: "\u29C9", title: "Duplicate", run: () => state.duplicate(state.selection), can: some },

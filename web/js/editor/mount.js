@@ -208,10 +208,12 @@ export class Editor {
 
   // ---- keys, clipboard, dialogs
 
-  /** Keys that hold everywhere in the editor. @param {KeyboardEvent} event */
+  /** Keys outside the canvas: in the list those of the canvas, elsewhere undo and redo. @param {KeyboardEvent} event */
   key(event) {
-    if (event.key === "Escape") this.close();
-    else if (event.target !== this.view.canvas && !isTextField(event.target)) runKey(this.commands.filter(({ title }) => title === "Undo" || title === "Redo"), event);
+    const { key, target } = event;
+    if (key === "Escape") this.close();
+    else if (target === this.panel.list && key !== "Tab") runKey(this.commands, event);
+    else if (target !== this.view.canvas && !isTextField(target)) runKey(this.commands.filter(({ anywhere }) => anywhere), event);
   }
 
   listen() {

@@ -1,6 +1,7 @@
 /** Beside the canvas: the list of regions, the fields of the selected one, and the global prompt. */
 import { button, element, fill, setAttribute, shortened } from "../common/dom.js";
 import { colour } from "./colours.js";
+import { resized } from "./geometry.js";
 
 export class Panel {
   /** @param {EditorState} state @param {() => void} focusCanvas */
@@ -28,15 +29,17 @@ export class Panel {
         type: "number", title, "aria-label": label, ...props, ...typed,
         onchange: () => {
           if (Number.isFinite(made.valueAsNumber)) take(made.valueAsNumber);
-          this.update(); // what was typed and not taken gives way
+          if (state.current) made.value = String(shows(state.current)); // what was typed and not taken gives way
         },
       });
       this.inputs.set(made, (region) => String(shows(region)));
       return made;
     };
     this.hint = words("hint", "Hint", "What to do inside this region");
-    this.edges = ["left", "top", "right", "bottom"].map((name, place) =>
-      number(name, `${name}, in pixels of the image`, { step: "any" }, ({ bbox_2d }) => Math.round(bbox_2d[place] * 100) / 100, (value) => this.setEdge(place, value)));
+    /** @type {[string, Handle][]} */
+    const edges = [["left", "w"], ["top", "n"], ["right", "e"], ["bottom", "s"]];
+    this.edges = edges.map(([name, edge], place) =>
+      number(name, `${name}, in pixels of the image`, { step: "any" }, ({ bbox_2d }) => Math.round(bbox_2d[place] * 100) / 100, (value) => this.setEdge(edge, place, value)));
     const share = { min: 0, max: 1, step: 0.05 };
     const start = number("start", "Share of the sampling at which this region begins to act; before it, it is background", share, (region) => region.start, (value) => this.setTimes({ start: value }));
     const end = number("end", "Share of the sampling at which it ends", share, (region) => region.end, (value) => this.setTimes({ end: value }));
@@ -62,14 +65,12 @@ export class Panel {
     if (this.state.current) this.state.setFields(this.state.current.id, values);
   }
 
-  /** The box must stay a box on the image, so an edge stops before its opposite. @param {number} place @param {number} value */
-  setEdge(place, value) {
+  /** @param {Handle} edge @param {number} place of the edge in a box @param {number} value */
+  setEdge(edge, place, value) {
     const { plan, selection } = this.state;
     this.state.setBoxes(selection.slice(-1), ({ bbox_2d }) => {
-      /** @type {Box} */
-      const box = [...bbox_2d];
-      box[place] = place < 2 ? Math.min(Math.max(value, 0), box[place + 2] - 1) : Math.max(Math.min(value, plan.image_size[place % 2]), box[place - 2] + 1);
-      return box;
+      const by = value - bbox_2d[place];
+      return resized(bbox_2d, edge, by, by, plan.image_size);
     });
   }
 
@@ -79,14 +80,11 @@ export class Panel {
     if (start >= 0 && start < end && end <= 1) this.set(times);
   }
 
-  /** @param {KeyboardEvent} event */
+  /** The arrows; the other keys are the editor's. @param {KeyboardEvent} event */
   listKey(event) {
-    const { state } = this;
-    if (event.key === "ArrowDown") state.selectNext(1, event.shiftKey);
-    else if (event.key === "ArrowUp") state.selectNext(-1, event.shiftKey);
-    else if (event.key === "Delete") state.remove(state.selection);
-    else if (event.key === "Enter" && state.current) this.hint.focus();
-    else return;
+    const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (!by) return;
+    this.state.selectNext(by, event.shiftKey);
     event.preventDefault();
   }
 
@@ -165,5 +163,6 @@ function setText(target, text) {
 
 /** Put a value into a field unless it is there: writing it again would move the cursor. @param {Input} field @param {string} value */
 function setValue(field, value) {
+  value = value.replace(/\r\n?/g, "\n"); // as a field holds it
   if (field.value !== value && !(field === document.activeElement && field.type === "number")) field.value = value;
 }

@@ -45,6 +45,17 @@ def test_a_drag_gives_the_same_to_all_on_its_way_and_is_one_step_to_undo(comfy):
     assert comfy.js("(id) => app.graph.getNodeById(id)?.type", matrix.id) == "RePlanRules", (
         "the graph's undo stayed out of it"
     )
+    comfy.tab.mouse.move(*matrix.centre("Main", "ImgP"))
+    comfy.tab.mouse.down()
+    comfy.tab.mouse.move(*matrix.centre("Main", "I all"), steps=1)  # fast: it is seen at the two ends alone
+    comfy.tab.mouse.up()
+    matrix.waits(drawn)
+    said = matrix.root(".replan-said").inner_text()
+    comfy.tab.mouse.move(*matrix.centre("I.BG", "I all"))
+    assert matrix.root(".replan-said").inner_text() != said
+    comfy.tab.mouse.move(*matrix.centre("Main", "I all"))
+    assert matrix.root(".replan-said").inner_text() == said, "what the pointer is on, the current cell too"
+    comfy.key("Control+z")
     matrix.button("Redo (Ctrl+Shift+Z)").click()
     matrix.waits(drawn)
     matrix.button("Clear").click()
@@ -89,16 +100,23 @@ def test_regions_come_from_the_editor_and_deleting_a_box_moves_no_cell(comfy):
     assert matrix.state("N cup", "N r2") == "- changed set", "they wait, and are shown"
     matrix.button("r2: the table is of stone").click()
     assert "H r2" not in matrix.headings() and matrix.widget("matrix") == cells, "only out of sight"
+    comfy.key("Enter")
+    assert "H r2" in matrix.headings(), "the button keeps the focus"
 
 
 def test_two_phases(comfy):
     matrix = Matrix(comfy)
+    matrix.press("ImgP", "H all")
     matrix.button("Two phases").click()
+    one = {"image_prompt|hint:*": False}
+    matrix.waits(text(before=one, after=one))  # nothing changes before someone changes it
     matrix.press("N.BG", "N all")
-    matrix.waits(text(before={"noise_background|noise:*": False}))
+    matrix.waits(text(before={**one, "noise_background|noise:*": False}, after=one))
     matrix.button("After the switch").click()
     assert matrix.state("N.BG", "N all") == "x"
     matrix.button("One phase").click()
+    matrix.waits(text(after=one))
+    matrix.button("Clear").click()
     matrix.waits("")
     comfy.js(
         "(id) => { const n = app.graph.getNodeById(id); for (const [name, value] of [['preset', 'local_first'], ['switch', 0.3]]) { const w = n.widgets.find((one) => one.name === name); w.value = value; w.callback?.(value); } }",
@@ -254,3 +272,32 @@ def test_a_finger_draws_too(comfy):
         )
     matrix.waits(text(after={"image_prompt|hint:*": False, "image_prompt|noise:*": False}))
     session.detach()
+
+
+def test_a_loop_of_plans_does_not_stop_the_page(comfy):
+    """A run refuses a loop, but it can be drawn: the page looked for its beginning for ever."""
+    matrix = Matrix(comfy, with_editor=True)
+    comfy.js(
+        """(id) => {
+          const add = (x) => { const n = LiteGraph.createNode('RePlanExpandRegions'); n.pos = [x, 900]; app.graph.add(n); return n; };
+          const [one, other] = [add(0), add(300)], rules = app.graph.getNodeById(id);
+          for (const [from, to] of [[one, other], [other, one], [one, rules]]) from.connect(0, to, to.inputs.findIndex((i) => i.name === 'plan'));
+        }""",
+        matrix.id,
+    )
+    matrix.root().get_by_text("Connect a plan").wait_for()
+    matrix.press("ImgP", "H all")
+    matrix.waits(text(after={"image_prompt|hint:*": False}))
+
+
+def test_a_region_that_no_rule_can_name_has_no_row(comfy):
+    """Of an editor's value that cannot be read: a cell of such a row made the matrix one that cannot be read too."""
+    matrix = Matrix(comfy, with_editor=True)
+    odd = [{"id": name, "bbox_2d": [0, 0, 9, 9], "hint": ""} for name in ("a|b", "*", "", "good")]
+    comfy.js(
+        """(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value = value; }""",
+        json.dumps({"version": 1, "image_size": [600, 400], "regions": odd}),
+    )
+    matrix.root().hover()
+    matrix.root().get_by_role("button", name="good: no hint").wait_for()
+    assert [name for name in matrix.headings() if name not in PLAIN] == ["H good", "N good", "I good"]

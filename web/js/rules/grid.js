@@ -161,12 +161,16 @@ export class Grid {
   /** @param {PointerEvent} event */
   onMove(event) {
     if (event.pointerType === "mouse" && !(event.buttons & 1)) this.brush = null;
-    const [i, j] = this.placeAt(event) ?? [this.row, this.column];
-    if (i === this.row && j === this.column) return;
+    const { row, column, brush } = this;
+    const [i, j] = this.placeAt(event) ?? [row, column];
     this.said.textContent = this.describe(i, j);
-    if (!this.brush) return;
-    this.point(i, j, true);
-    this.give(this.brush.value);
+    if (!brush) return;
+    // A fast pointer leaves cells out: all on the line to where it is now are on its way.
+    const steps = Math.max(Math.abs(i - row), Math.abs(j - column));
+    for (let step = 1; step <= steps; step += 1) {
+      this.point(Math.round(row + ((i - row) * step) / steps), Math.round(column + ((j - column) * step) / steps), true);
+      this.give(brush.value);
+    }
   }
 
   /** Change the current cell, and begin a stroke with what it became. */

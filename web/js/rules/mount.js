@@ -50,7 +50,7 @@ export class RuleMatrix {
     this.phases = makeButtons([
       { text: "Before the switch", title: "The cells until the switch", run: then(() => this.show("before")), pressed: () => this.phase === "before", shown: two },
       { text: "After the switch", title: "The cells from the switch on", run: then(() => this.show("after")), pressed: () => this.phase === "after", shown: two },
-      { text: "Two phases", title: "Give the first steps rules of their own, until the switch", run: then(() => { this.edit({ before: new Map() }); this.show("before"); }), shown: () => !two() },
+      { text: "Two phases", title: "Give the first steps rules of their own, until the switch; they begin as the ones there are", run: then(() => { this.edit({ before: this.matrix.after }); this.show("before"); }), shown: () => !two() },
       { text: "One phase", title: "Remove the before-phase that was added, and its cells", run: then(() => this.edit({ before: null })), shown: () => two() && this.preset.before === null },
     ]);
     this.toggle = button("Rule matrix", "Show or hide the table", () => { this.setOpen(!this.open); options.onOpen(this.open); });
@@ -208,9 +208,14 @@ export class RuleMatrix {
 
   /** @param {RuleRegion[]} regions */
   showChips(regions) {
-    fill(this.chips, ["Regions:", ...regions.map(({ id, hint, shown }) => {
+    fill(this.chips, ["Regions:", ...regions.map(({ id, hint, shown }, index) => {
       const title = `${id}: ${shortened(hint, 200) || "no hint"}`;
-      return button(shortened(id, 16), title, () => { this.wanted.set(id, !shown); this.update(); }, { "aria-pressed": shown, "aria-label": title, dir: "auto" });
+      const press = () => {
+        this.wanted.set(id, !shown);
+        this.update();
+        /** @type {HTMLElement} */ (this.chips.children[index]).focus(); // the button was made anew
+      };
+      return button(shortened(id, 16), title, press, { "aria-pressed": shown, "aria-label": title, dir: "auto" });
     }), this.context.regions === null && element("span", { class: "replan-when" }, "Connect a plan (an editor's, or run once) to see its regions.")]);
   }
 

@@ -53,6 +53,12 @@ function addEditor(node, name, { app }) {
   return widget;
 }
 
+/** The regions that a node's editor shows; null where it holds no plan, or the node no editor. @param {ComfyNode} node */
+export function shownRegions(node) {
+  const state = editors.get(node)?.state;
+  return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions : null;
+}
+
 /** Whether a plan will come in: a link, from a node that is not switched off. @param {ComfyNode} node */
 function upstreamConnected(node) {
   const slot = node.inputs?.findIndex((input) => input.name === "plan" && input.link != null) ?? -1;

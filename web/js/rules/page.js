@@ -4,6 +4,7 @@
  */
 import { element } from "../common/dom.js";
 import { addValueWidget, after, noteChange, ofAllNodes, widgetOf } from "../common/host_widget.js";
+import { shownRegions } from "../editor/page.js";
 import { mount } from "./mount.js";
 
 const WIDGET = "REPLAN_MATRIX";
@@ -65,15 +66,14 @@ function regionsOf(node) {
     if (slot < 0) return null;
     origin = origin.getInputNode?.(slot);
   } while (origin && PASSING.includes(origin.type));
-  const drawn = origin?.type === "RePlanRegionEditor" ? widgetOf(origin, "regions")?.value : null;
-  return readRegions(drawn) ?? readRegions(node.properties?.replan_regions);
+  const shown = origin && shownRegions(origin);
+  return shown ? shown.map(({ id, hint }) => ({ id, hint })) : readRegions(node.properties?.replan_regions);
 }
 
-/** @param {any} text a plan, or the list of its regions @returns {RuleContext["regions"]} */
+/** @param {any} text the list of regions that a run told @returns {RuleContext["regions"]} */
 function readRegions(text) {
   try {
-    const data = JSON.parse(text);
-    return (data.regions ?? data).map((/** @type {any} */ { id, hint }) => ({ id: String(id), hint: String(hint ?? "") }));
+    return JSON.parse(text).map((/** @type {any} */ { id, hint }) => ({ id: String(id), hint: String(hint ?? "") }));
   } catch {
     return null;
   }

@@ -27,6 +27,7 @@ _HUGE, _SMALL_TO_ADD = 0.9, 0.01
 _PATCHES_A_SIDE = 64
 _LONG_HINT = 40
 _MOST_COMPARED = 64
+_MOST_NAMED = 6  # regions in one sentence
 
 _KEEP = re.compile(
     r"^\W*(?:please )?(?:keep|leave|preserve|maintain|retain|do not (?:change|touch|alter)|don'?t (?:change|touch|alter)|no change)\b"
@@ -195,26 +196,38 @@ def _of_each(plan: RegionPlan) -> Iterable[Finding]:
 
 
 def _of_pairs(plan: RegionPlan) -> Iterable[Finding]:
+    """Regions that share a place: one finding for each place, however many share it (a model in a loop writes dozens)."""
     regions = plan.regions[:_MOST_COMPARED]
+    groups: list[list[Region]] = []
+    within: dict[str, list[Region]] = {}
     for place, second in enumerate(regions):
+        group = next((group for group in groups if iou(group[0].box, second.box) >= _SAME), None)
+        if group is None:
+            groups.append([second])
+        else:
+            group.append(second)
         for first in regions[:place]:
-            both, pair = f"regions '{first.id}' and '{second.id}'", (first.id, second.id)
-            if iou(first.box, second.box) >= _SAME:
-                same = _plain(first.hint) == _plain(second.hint)
-                yield Finding(
-                    "same_box", pair, f"{both} have the same box" + (" and hint" if same else " for two hints"),
-                    "delete one" if same else "draw one of them where its own change belongs, or join the two hints in one region",
-                    f"{_quoted([first, second])} have the same box. "
-                    + ("Write it once." if same else "Measure each of them again: each change has a box of its own."),
-                )  # fmt: skip
-                continue
             inner, outer = (first, second) if area(first.box) <= area(second.box) else (second, first)
-            if share_inside(inner.box, outer.box) >= _INSIDE:
-                yield Finding(
-                    "contained", (inner.id, outer.id),
-                    f"region '{inner.id}' lies inside region '{outer.id}': what it covers follows both hints",
-                    "keep it so if both are meant there; otherwise draw the outer box smaller",
-                )  # fmt: skip
+            if iou(first.box, second.box) < _SAME and share_inside(inner.box, outer.box) >= _INSIDE:
+                within.setdefault(outer.id, []).append(inner)
+    for group in groups:
+        if len(group) == 1:
+            continue
+        hints = len({_plain(region.hint) for region in group})
+        same = hints == 1
+        yield Finding(
+            "same_box", tuple(region.id for region in group),
+            f"{_named(group)} have the same box" + (" and hint" if same else f" for {hints} hints"),
+            "keep one of them" if same else "draw each where its own change belongs, or join the hints in one region",
+            f"{_quoted(group)} have the same box. "
+            + ("Write it once." if same else "Measure each of them again: each change has a box of its own."),
+        )  # fmt: skip
+    for outer, inside in within.items():
+        yield Finding(
+            "contained", (*(region.id for region in inside), outer),
+            f"{_named(inside)} lie{'s' * (len(inside) == 1)} inside region '{outer}': what is covered follows both hints",
+            "keep it so if both are meant there; otherwise draw the outer box smaller",
+        )  # fmt: skip
 
 
 def _of_adding(plan: RegionPlan, instruction: str) -> Iterable[Finding]:
@@ -277,15 +290,19 @@ def _words(text: str) -> set[str]:
 
 
 def _named(regions: Sequence[Region]) -> str:
-    return ("region " if len(regions) == 1 else "regions ") + ", ".join(
-        f"'{region.id}'" for region in regions
-    )
+    names = [f"'{region.id}'" for region in regions]
+    rest = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    return ("region " if len(names) == 1 else "regions ") + _listed([*names[:_MOST_NAMED], *rest])
 
 
 def _quoted(regions: Sequence[Region]) -> str:
     """Regions as the model knows them: by their hints."""
-    hints = " and ".join(f'"{region.hint.strip()[:120]}"' for region in regions)
-    return f"The region {hints}" if len(regions) == 1 else f"The regions {hints}"
+    hints = list(dict.fromkeys(f'"{region.hint.strip()[:120]}"' for region in regions))[:_MOST_NAMED]
+    return f"The region {hints[0]}" if len(regions) == 1 else f"The regions {_listed(hints)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _percent(share: float) -> str:

@@ -133,6 +133,23 @@ def test_twelve_regions_are_not_too_many():
     assert MOST_REGIONS == 12
 
 
+def test_a_model_in_a_loop_is_told_once_of_the_box_that_it_repeats():
+    drifting = plan(*[((10 + n / 10, 20, 300, 400), f"lamp number {n % 3}") for n in range(30)])
+    found = [finding for finding in lint(drifting) if finding.rule == "same_box"]
+    assert len(found) == 1
+    assert found[0].regions == drifting.ids
+    assert "'r6' and 24 more have the same box for 3 hints" in str(found[0])
+    assert len(ask_again(found)) < 300
+    assert len(lint(drifting)) < 5
+
+
+def test_all_that_lies_inside_a_box_is_one_finding():
+    inside = [((20 + 60 * n, 20, 60 + 60 * n, 80), f"lamp {n}") for n in range(5)]
+    found = [one for one in lint(plan(((10, 10, 400, 300), "a wall"), *inside)) if one.rule == "contained"]
+    assert [one.regions for one in found] == [("r2", "r3", "r4", "r5", "r6", "r1")]
+    assert "lie inside region 'r1'" in str(found[0])
+
+
 def test_serious_findings_come_first():
     made = plan(((10, 10, 14, 300), "a red line"), (HAT, ""))
     assert [finding.serious for finding in lint(made)] == [True, False]

@@ -60,12 +60,14 @@ function contextOf(node, data) {
 function regionsOf(node) {
   /** @type {ComfyNode | null | undefined} */
   let origin = node;
+  const seen = new Set(); // a loop is refused when it is run, but it can be drawn
   do {
+    seen.add(origin);
     /** @type {number} */
     const slot = origin.inputs?.findIndex((input) => input.link != null && ["REGION_PLAN", "*"].includes(input.type)) ?? -1;
     if (slot < 0) return null;
     origin = origin.getInputNode?.(slot);
-  } while (origin && PASSING.includes(origin.type));
+  } while (origin && PASSING.includes(origin.type) && !seen.has(origin));
   const shown = origin && shownRegions(origin);
   return shown ? shown.map(({ id, hint }) => ({ id, hint })) : readRegions(node.properties?.replan_regions);
 }

@@ -288,16 +288,3 @@ def test_a_loop_of_plans_does_not_stop_the_page(comfy):
     matrix.root().get_by_text("Connect a plan").wait_for()
     matrix.press("ImgP", "H all")
     matrix.waits(text(after={"image_prompt|hint:*": False}))
-
-
-def test_a_region_that_no_rule_can_name_has_no_row(comfy):
-    """Of an editor's value that cannot be read: a cell of such a row made the matrix one that cannot be read too."""
-    matrix = Matrix(comfy, with_editor=True)
-    odd = [{"id": name, "bbox_2d": [0, 0, 9, 9], "hint": ""} for name in ("a|b", "*", "", "good")]
-    comfy.js(
-        """(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value = value; }""",
-        json.dumps({"version": 1, "image_size": [600, 400], "regions": odd}),
-    )
-    matrix.root().hover()
-    matrix.root().get_by_role("button", name="good: no hint").wait_for()
-    assert [name for name in matrix.headings() if name not in PLAIN] == ["H good", "N good", "I good"]

@@ -13,12 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .coordinates import choose_frame
+from .item_boxes import BOX_2D
 from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
 from .plan_json import decode_json, plan_from_json
 from .regions import to_regions
 from .reply import read_reply
 from .reply_lists import begins_a_plan, json_body
 from .resize import Size, fit_plan
+
+_TURNED = (
+    "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000; if yours are not, "
+    "choose the coordinates 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d"
+)
 
 # ---- from a text --------------------------------------------------------------------------------------------
 
@@ -64,8 +70,9 @@ def read_plan(
         reply.thousandths,
     )
     regions, dropped = to_regions(reply.items, frame)
+    turned = frame.box_2d_y_first and not frame.y_first and any(item.spelled.order == BOX_2D for item in reply.items)
     plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning, extra=reply.said)
-    plan = plan.with_warnings(*reply.warnings, *([frame.doubt] if frame.doubt else ()), *dropped)
+    plan = plan.with_warnings(*reply.warnings, *([frame.doubt] if frame.doubt else ()), *([_TURNED] if turned else ()), *dropped)
     if not regions and plan.global_prompt == KEEP_UNCHANGED:
         plan = plan.with_warnings("nothing is left to edit: the plan has no region and its global prompt keeps the image")
     if own_size:

@@ -29,6 +29,7 @@ _EDGES = (
     ("left", "top", "right", "bottom"),
 )
 _CORNER_AND_SIZE = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_EDGE_NAMES = {name for names in (*_EDGES, *_CORNER_AND_SIZE) for name in names}
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?\s{0,2}%?")
 _LONGEST = 400
 
@@ -66,7 +67,10 @@ def has_box(value: Mapping[str, Any]) -> bool:
 
 
 def _holds_objects(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+    """Whether there are objects in a list that say more than where something is."""
+    return isinstance(value, list) and any(
+        isinstance(entry, dict) and not {plain_key(key) for key in entry} <= _EDGE_NAMES for entry in value
+    )
 
 
 def boxes_of(item: Mapping[str, Any]) -> tuple[list[Spelled], str]:
@@ -115,6 +119,10 @@ def _from_value(value: Any, name: str, key: str) -> tuple[list[Spelled], str]:
         )
     if not isinstance(value, (list, str)):
         return [], f"a box is four numbers, found no list: {shown(value)}"
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        several = [_from_value(entry, name, key) for entry in value]
+        problem = next((problem for _, problem in several if problem), "")
+        return ([], problem) if problem else ([box for found, _ in several for box in found], "")
     if isinstance(value, list) and not _all_numbers(value):
         return [], f"its box holds what is not a finite number: {shown(value)}"
     numbers, share = _numbers(value)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .item_boxes import BOX_2D, Spelled, boxes_of, has_box, numbers_in, plain_key
+from .item_boxes import Spelled, boxes_of, has_box, numbers_in, plain_key
 from .loose_json import read_values
 from .plan import shown
 
@@ -27,6 +27,7 @@ LIST_KEYS = (
     "result",
     "region_list",
     "local_edits",
+    "local_regions",
     "detections",
     # What a model's call of a tool holds.
     "arguments",
@@ -56,6 +57,9 @@ _LABEL_KEYS = (
 _EXAMPLE_BOXES = ((10.0, 150.0, 150.0, 210.0), (150.0, 50.0, 200.0, 150.0))
 _EXAMPLE_WORD = "apple"
 ECHOED_HINTS = ("the hint of this region", "the name of this thing", "what this region is within the scene")
+
+# What models write for a hint or a label that they have not. ("empty" and "nothing" may be what is seen afterwards.)
+_NO_WORDS = ("none", "null", "nil", "n/a", "\u65e0")
 
 _DEEPEST = 6
 _MOST_ITEMS = 1000
@@ -90,21 +94,18 @@ def items_of(values: Sequence[Any], warnings: list[str]) -> tuple[Item, ...]:
         labels_only = labels_only and (not items or not _said(items[0].keys, _HINT_KEYS)[0])
         found += items
     kept = _with_hints(found, labels_only, warnings)
-    kept = [item for item in kept if not _is_echo(item, warnings)]
-    if any(item.spelled.order == BOX_2D for item in kept):
-        warnings.append(
-            "the boxes are called box_2d, which Gemini and Gemma write as [top, left, bottom, right] in 0..1000; choose other "
-            "coordinates than 'auto' if yours does not"
-        )
-    return tuple(kept)
+    return tuple(item for item in kept if not _is_echo(item, warnings))
 
 
 def without_repeats(items: Sequence[Item], warnings: list[str]) -> tuple[Item, ...]:
     """Each item once: a model that runs in a loop writes the same one until it is stopped."""
-    seen: set[str] = set()
+    seen: set[tuple] = set()
+    written: dict[int, str] = {}  # each object once: it may hold hundreds of boxes, each of them an item
     kept, repeats = [], 0
     for item in items:
-        text = json.dumps([item.box, item.keys], sort_keys=True, default=repr)
+        if id(item.keys) not in written:
+            written[id(item.keys)] = json.dumps(item.keys, sort_keys=True, default=repr)
+        text = (item.box, written[id(item.keys)])
         repeats += text in seen
         if text not in seen:
             kept.append(item)
@@ -227,14 +228,14 @@ def _items(value: Any, number: int) -> tuple[str, list[Item]]:
 
 
 def _said(value: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
-    """The first text under one of the names that is not empty, and its key."""
+    """The first text under one of the names that says something, and its key."""
     keys = {plain_key(key): key for key in value}
     for name in names:
         if name in keys:
             said = value[keys[name]]
             if isinstance(said, list) and said and all(isinstance(entry, str) for entry in said):
                 said = ", ".join(entry.strip() for entry in said if entry.strip())
-            if isinstance(said, str) and said.strip():
+            if isinstance(said, str) and said.strip() and said.casefold().strip(" .") not in _NO_WORDS:
                 return said.strip(), keys[name]
     return "", ""
 

@@ -28,6 +28,7 @@ from .reply_lists import (
     said,
     unquoted,
     usable,
+    wrapped_text,
 )
 from .reply_texts import clean_prompt, clean_text, says_nothing
 from .tags import begins_with_odd_tag, looks_tagged, with_plain_tags
@@ -35,8 +36,10 @@ from .tags import begins_with_odd_tag, looks_tagged, with_plain_tags
 # What else a reply may say and a plan keeps under that name.
 SAID = ("answer", "family", "outcome", "scene")
 
+# The global prompt behind its heading, or on the line below.
 _HEADING = re.compile(
-    r"^[ \t*#_>-]{0,8}(?:gen[_ ]image|global(?:[_ ](?:edit|prompt))?)[ \t*_]{0,4}[:\uff1a][ \t*_]{0,4}(\S[^\n]{0,2000})$",
+    r"^[ \t*#_>-]{0,8}(?:gen[_ ]image|global(?:[_ ](?:edit|prompt))?)[ \t*_]{0,4}"
+    r"(?:[:\uff1a][ \t*_]{0,4}|[:\uff1a]?[ \t*_]{0,4}\n\s{0,4}(?![#*\[{<`]|regions?\b))([^\s*][^\n]{0,2000})$",
     re.IGNORECASE | re.MULTILINE,
 )
 _XML = re.compile(r"<\s{0,4}(\w{1,20})\s{0,4}>([^<]{0,2000})<\s{0,4}/\s{0,4}\1\s{0,4}>")
@@ -45,6 +48,10 @@ _MARKS = re.compile(
     r"<\|?(?:object_ref_start|ref)\|?>(?P<name>[^<]{1,400})<\|?/?(?:object_ref_end|ref)\|?>\s{0,8}"
     r"(?P<boxes>(?:<\|?(?:box_start|box|det)\|?>[^<]{1,4000}<\|?/?(?:box_end|box|det)\|?>\s{0,8}){1,64})"
 )
+
+
+# A program's answer that holds a reply may stand in another's.
+_MOST_WRAPPED = 3
 
 
 class Reply(NamedTuple):
@@ -67,6 +74,11 @@ def read_reply(text: str) -> Reply:
     """Take apart a text that is no plan's JSON. Raises PlanError if there is neither a global prompt nor a region in it."""
     text = with_plain_tags(text) if begins_with_odd_tag(text) else text
     body = json_body(text)
+    for _ in range(_MOST_WRAPPED):
+        inner = "" if body is None or not looks_tagged(body) else wrapped_text(read_values(body).values)
+        if not inner:
+            break
+        text, body = inner, json_body(inner)
     reply = None if body is None else read_list(body if looks_tagged(text) else text)
     if reply is None:
         text = with_plain_tags(text)
@@ -119,7 +131,7 @@ def read_tags(text: str) -> Reply:
         for name in ("think", *SAID)
     }
     return Reply(
-        clean_prompt(blocks.texts.get("gen_image", ""), own, warnings),
+        clean_prompt(blocks.texts.get("gen_image") or said(plan_object(values or ()), PROMPT_KEYS), own, warnings),
         texts.pop("think"),
         items if own else without_repeats(items, warnings),
         image_size,
@@ -192,7 +204,7 @@ def read_list(text: str) -> Reply | None:
     warnings: list[str] = []
     loose = find_values(unquoted(text))
     whole = plan_object(loose.values)
-    if not usable(loose.values) and not said(whole, PROMPT_KEYS[:3]):
+    if not usable(loose.values) and not said(whole, PROMPT_KEYS[:-1]):
         return None
     if loose.repairs:
         warnings.append(f"the region list is not proper JSON and was repaired: {', '.join(loose.repairs)}")

@@ -26,8 +26,10 @@ _LINE_LABEL = re.compile(
 )
 _AROUND_HINT = " \t:;,.|*_`'\"=>\u2013\u2014\u201c\u201d-"
 _PLAN_KEYS = ("image_size", "version")
-PROMPT_KEYS = ("global_prompt", "gen_image", "global_edit", "global")
+# The last alone may mean anything; beside a list it means the global prompt.
+PROMPT_KEYS = ("global_prompt", "gen_image", "global_edit", "global_instruction", "global_hint", "overall_edit", "global")
 REASON_KEYS = ("reasoning", "think", "thinking")
+_WORD_KEYS = ("prompt", "text", "hint", "instruction", "edit", "description")
 
 
 def plan_object(values: Sequence[Any]) -> Mapping[str, Any]:
@@ -48,10 +50,33 @@ def plan_object(values: Sequence[Any]) -> Mapping[str, Any]:
 
 
 def said(value: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first text under one of the names; of a list of texts all of them, of an object its words."""
     keys = {plain_key(key): entry for key, entry in value.items()}
-    return next(
-        (keys[name].strip() for name in names if isinstance(keys.get(name), str) and keys[name].strip()), ""
-    )
+    return next((text for name in names if (text := _words_of(keys.get(name)))), "")
+
+
+def _words_of(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return ", ".join(entry.strip() for entry in value if entry.strip())
+    if isinstance(value, dict):
+        value = next((entry for key, entry in value.items() if plain_key(key) in _WORD_KEYS), "")
+    return value.strip() if isinstance(value, str) else ""
+
+
+def wrapped_text(values: Sequence[Any]) -> str:
+    """The tagged text that a list or an object holds in the place of a plan, as programs hand replies on; else ""."""
+    value: Any = list(values)
+    for _ in range(8):
+        if isinstance(value, list) and value and (len(value) == 1 or all(isinstance(entry, str) for entry in value)):
+            value = value[0]
+        elif isinstance(value, dict) and not has_box(value) and not said(value, PROMPT_KEYS):
+            held = [entry for entry in value.values() if isinstance(entry, (dict, list)) or isinstance(entry, str) and looks_tagged(entry)]
+            if len(held) != 1:
+                return ""
+            value = held[0]
+        else:
+            break
+    return value if isinstance(value, str) and looks_tagged(value) else ""
 
 
 def usable(values: Sequence[Any], depth: int = 0) -> bool:

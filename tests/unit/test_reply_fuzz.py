@@ -105,6 +105,13 @@ def test_texts_of_pieces_are_read_for_any_image(text, size):
     read_look(text, cut_around((1, 2, 3, 4), (64, 48)))
 
 
+def test_hundreds_of_boxes_under_one_hint_are_read_in_time():
+    boxes = ",".join(f"[{edge % 290}, {edge // 3}, 300, 400]" for edge in range(900))
+    reply = f'[{{"bbox_2d": [{boxes}], "hint": "a"}}]'
+    assert len(read_plan(reply, IMAGE, "pixels")[0].regions) == 900
+    assert seconds(reply, "pixels") <= SLOWEST
+
+
 @pytest.mark.parametrize("depth", [30, 300, 900, 5000])
 @pytest.mark.parametrize("key", ["bbox_2d", "hint", "point_2d", "other", "mask", "id", "regions"])
 def test_deep_nesting_is_refused_or_dropped(key, depth):

@@ -49,7 +49,7 @@ function sides([x1, y1, x2, y2]) {
   return [x1, y1, x2 - x1, y2 - y1];
 }
 
-/** @param {Context} ctx @param {Box} box @param {string} style */
+/** @type {FillBox} */
 function fillBox(ctx, box, style) {
   ctx.fillStyle = style;
   ctx.fillRect(...sides(box));
@@ -84,7 +84,8 @@ function drawBox(ctx, { region: { locked }, index, box, chosen }) {
 /** The label stands above its box, or inside when there is no room above; it never leaves the canvas. @type {DrawLabel} */
 function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, hints) {
   if (x2 < 0 || x1 > scene.width) return;
-  const room = Math.max(60, Math.min(chosen ? 320 : x2 - x1 + 40, scene.width - 8));
+  // A chosen one may be wider than its box, but must not cover its neighbours on a narrow canvas.
+  const room = clamp(x2 - x1 + 40, chosen ? Math.min(320, scene.width / 3) : 60, scene.width - 8);
   const { text, width } = labelOf(ctx, region, chosen || hints, room);
   const x = clamp(x1 - 1, 2, Math.max(2, scene.width - width - 10));
   const y = y1 - LINE - 1 < 2 ? Math.max(y1 + 2, 2) : y1 - LINE - 1;
@@ -96,7 +97,7 @@ function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, hin
   if (!chosen) fillBox(ctx, [x, y, x + 3, y + LINE], colour(index));
 }
 
-/** The words of a label cut to `room` pixels; measured once for each text. @param {Context} ctx @param {Region} region @param {boolean} withHint @param {number} room */
+/** The words of a label cut to `room` pixels; measured once for each text. @type {LabelOf} */
 function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   const time = start > 0 || end < 1 ? ` ${Math.round(start * 100)}-${Math.round(end * 100)}%` : "";
   const full = withHint ? `${id}${locked ? " \u{1F512}" : ""}${time}: ${shortened(hint, 120) || "(no hint)"}` : id;
@@ -121,7 +122,7 @@ function drawPatches(ctx, { region, index }, { port, size, view: { expand, patch
   fillBox(ctx, toScreen(port, [left, top, Math.min(right, size[0]), Math.min(bottom, size[1])]), colour(index, 0.3));
 }
 
-/** @param {Context} ctx @param {Scene} scene @param {Box} frame */
+/** @type {DrawGrid} */
 function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]) {
   const step = view.patch * port.scale;
   if (step < 4) return; // the lines alone would cover the picture

@@ -1,0 +1,24 @@
+/** What is drawn, as calls of a canvas' context that are written down. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { draw } from "../../web/js/editor/draw.js";
+import { VIEW } from "../../web/js/editor/stored.js";
+import { region } from "./plans.js";
+
+/** The labels of a drawing, in its order: their text and where they lie, [left, right]. */
+function labelsOf(scene) {
+  const labels = [];
+  const calls = {
+    measureText: (text) => ({ width: text.length * 6 }),
+    fillText: (text, x) => labels.push({ text, place: [x - 4, x + text.length * 6 + 4] }),
+  };
+  draw(new Proxy(calls, { get: (target, name) => target[name] ?? (() => {}), set: () => true }), { view: VIEW, image: null, band: null, ...scene });
+  return labels;
+}
+
+test("on a narrow canvas the selected region's label leaves its neighbour's to be read", () => {
+  const regions = [region("a", [0, 50, 90, 90], "a hint that is much longer than its box is wide, and goes on"), region("b", [150, 50, 240, 90])];
+  const [other, chosen] = labelsOf({ regions, size: [300, 200], selection: ["a"], port: { scale: 1, x: 0, y: 0 }, width: 300, height: 200 });
+  assert.deepEqual([other.text.slice(0, 2), chosen.text.slice(0, 2)], ["b:", "a:"]);
+  assert.ok(chosen.place[1] <= other.place[0], JSON.stringify([chosen, other]));
+});

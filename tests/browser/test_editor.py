@@ -192,7 +192,9 @@ def test_lock_and_hide_from_the_list(comfy):
     comfy.editor('[data-region="right"] .replan-name').click()
     comfy.key("l", "Backspace")
     assert comfy.regions()[2]["locked"] and len(comfy.regions()) == 3, "the list has the canvas's keys"
-    comfy.key("l", "Backspace")
+    comfy.key("Tab")
+    assert comfy.js("() => document.activeElement.ariaLabel") == "Hint", "two buttons a row are not on the way"
+    comfy.key("Shift+Tab", "l", "Backspace")
     assert ids(comfy) == ["big", "small"]
     comfy.editor().get_by_label("Dim the image").focus()
     comfy.key("Control+z")

@@ -100,6 +100,48 @@ type MatrixOptions = {
 
 // ---- signatures: what several functions take, or a long list of it
 
+/** The value, or the nearest of the two. */
+type Clamp = (value: number, low: number, high: number) => number;
+type SharedMove = (boxes: Box[], dx: number, dy: number, size: Size) => [dx: number, dy: number];
+type BoxResized = (box: Box, handle: Handle, dx: number, dy: number, size: Size) => Box;
+type BoxBetween = (from: Point, to: Point, size: Size) => Box;
+/** Of one axis: two places, and the side of the image. */
+type Span = (low: number, high: number, side: number) => number[];
+/** width and height of the canvas in CSS pixels */
+type Fitted = (size: Size, width: number, height: number) => ViewPort;
+type Zoomed = (view: ViewPort, factor: number, about: Point) => ViewPort;
+type HandleAt = (box: Box, at: Point, reach: number) => Handle | null;
+type ReadPasted = (text: string, size: Size, coordinates?: Coordinates) => Plan;
+type PlanOfItems = (items: any[], global: string, reasoning: string, size: Size, coordinates: Coordinates) => Plan;
+type SpanOfNumbers = (numbers: number[], size: Size, coordinates: Coordinates) => number[];
+type LabelOf = (ctx: Context, region: Region, withHint: boolean, room: number) => { text: string; width: number };
+type FillBox = (ctx: Context, box: Box, style: string) => void;
+type DrawGrid = (ctx: Context, scene: Scene, frame: Box) => void;
+type ReadRegion = (item: any, number: number, taken: Set<string>, size: Size) => Region;
+type WithBoxes = (plan: Plan, image_size: Size, change: (region: Region) => Partial<Region>) => Plan;
+type Compare = (name: string, was: unknown, is: unknown) => unknown;
+type ChangeRegions = (plan: Plan, ids: string[], change: ChangeRegion) => Plan;
+type PlanOfIds = (plan: Plan, ids: string[]) => Plan;
+type PlanOfRegions = (plan: Plan, regions: Region[]) => Plan;
+type Put = (plan: Plan, about: About, key?: string | null) => void;
+type Nudge = (x: number, y: number, event: KeyboardEvent, state: EditorState) => void;
+type Say = (kind: Note["kind"], text: string, ...actions: NoteAction[]) => unknown;
+type WordsField = (key: "hint" | "negative_hint", label: string, title: string) => HTMLTextAreaElement;
+type MarkButton = (name: "locked" | "hidden", title: string) => HTMLElement;
+type UpdateRow = (parts: Row, region: Region, index: number) => void;
+type SetEdge = (edge: Handle, place: number, value: number) => void;
+type NamedOwners = (matrix: Matrix, kinds: Kind[], owner: "region" | "reference") => string[];
+type ComponentNames = (kinds: Kind[], regions: string[], references: string[]) => string[];
+type WithCell = (cells: Cells, cell: string, value: boolean | null) => Cells;
+type Heading = (scope: "row" | "col", name: string) => HTMLElement;
+type Covers = (name: string, one: string) => boolean;
+type NamesOf = (owner: Kind["owner"], ids: string[]) => string[];
+type AddWidget = (node: ComfyNode, name: string, host: Host) => ComfyWidget;
+type AddValueWidget = (
+  app: any, node: ComfyNode, name: string, type: string, root: HTMLElement, page: ValueHolder, getMinHeight: () => number,
+) => ComfyWidget;
+type MakeButton = (text: string, tooltip: string, onclick: (event: MouseEvent) => void, props?: Props) => HTMLButtonElement;
+type SetAttribute = (target: Element, name: string, value: any) => void;
 type BoxMoved = (box: Box, dx: number, dy: number, size: Size) => Box;
 type BoxChanged = (box: Box, by: number, size: Size) => Box;
 type PlanAtSize = (plan: Plan, ...size: Size) => Plan;
@@ -109,6 +151,7 @@ type ChangeRegion = (region: Region) => Region;
 type EditPlan = (change: ChangePlan, key?: string | null) => void;
 type EditRegions = (ids: string[], change: ChangeRegion, key?: string | null) => void;
 type SetBoxes = (ids: string[], boxOf: (region: Region) => Box, key?: string | null) => void;
+type Drag = (gesture: Exclude<Gesture, { kind: "pan" | "pinch" }>, at: Point, point: Point) => void;
 type MoveBoxes = (boxes: Map<string, Box>, dx: number, dy: number, key: string) => void;
 type DrawBox = (ctx: Context, box: Box, width: number, style: string) => void;
 type DrawLabel = (ctx: Context, shown: ShownRegion, scene: Scene, hints: boolean) => void;

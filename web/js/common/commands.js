@@ -19,7 +19,7 @@ export function makeButtons(commands) {
 }
 
 /** A key as commands name it: "N", "Ctrl+Shift+Z". @param {KeyboardEvent} event */
-export function keyName({ key, ctrlKey, metaKey, shiftKey }) {
+function keyName({ key, ctrlKey, metaKey, shiftKey }) {
   const ctrl = ctrlKey || metaKey;
   const shift = shiftKey && (ctrl || key.length > 1); // "?" is the key, whatever it takes to type it
   return `${ctrl ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key.length > 1 ? key : key.toUpperCase()}`;

@@ -20,7 +20,7 @@ export function element(tag, props = {}, ...children) {
   return made;
 }
 
-/** Set an attribute; true and false switch it, but aria-... says them. @param {Element} target @param {string} name @param {any} value */
+/** Set an attribute; true and false switch it, but aria-... says them. @type {SetAttribute} */
 export function setAttribute(target, name, value) {
   if (typeof value === "boolean" && !name.startsWith("aria-")) target.toggleAttribute(name, value);
   else if (target.getAttribute(name) !== String(value)) target.setAttribute(name, String(value));
@@ -31,10 +31,7 @@ export function fill(target, children) {
   target.replaceChildren(...children.filter((child) => typeof child === "string" || child instanceof Node));
 }
 
-/**
- * A button; its tooltip is also its name for screen readers when the text is only a sign.
- * @param {string} text @param {string} tooltip @param {(event: MouseEvent) => void} onclick @param {Props} [props]
- */
+/** A button; its tooltip is also its name for screen readers when the text is only a sign. @type {MakeButton} */
 export function button(text, tooltip, onclick, props = {}) {
   const label = text.length > 2 ? {} : { "aria-label": tooltip };
   return element("button", { type: "button", class: "replan-button", title: tooltip, ...label, onclick, ...props }, text);

@@ -3,10 +3,7 @@
  * host's own shortcuts away from it.
  */
 
-/**
- * Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt.
- * @param {any} app @param {ComfyNode} node @param {string} name @param {string} type @param {HTMLElement} root @param {ValueHolder} page @param {() => number} getMinHeight
- */
+/** Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt. @type {AddValueWidget} */
 export function addValueWidget(app, node, name, type, root, page, getMinHeight) {
   // After an undo of the graph's own Nodes 2.0 goes on to show the element of the node that was there under the same id:
   // what is changed in it would be lost. The element of this node takes its place.
@@ -42,8 +39,8 @@ export function after(target, name, call) {
 }
 
 /**
- * What `known` has for the nodes of the workflow as it is now, subgraphs included. Asked at each event of the host: of a
- * node in a subgraph it does not tell that its workflow was closed, so a listener of the node's own would stay.
+ * What `known` has for the nodes of the workflow as it is now. Nodes do not listen themselves: the host does not tell one
+ * in a subgraph that its workflow was closed.
  * @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
  */
 export function ofAllNodes(app, known) {
@@ -73,9 +70,9 @@ export function keepEventsInside(root) {
   root.addEventListener("wheel", (event) => root.contains(document.activeElement) && event.stopPropagation(), { passive: true });
 }
 
-/** Whether an element is a field with an undo of its own in the browser. @param {EventTarget | null} target */
+/** Whether an element, whatever it says of itself, is a field with an undo of its own in the browser. @param {EventTarget | null} target */
 export function isTextField(target) {
-  return target instanceof Element && target.matches("textarea, input:not([type=range])"); // its property may say otherwise, see above
+  return target instanceof Element && target.matches("textarea, input:not([type=range])");
 }
 
 /**

@@ -9,7 +9,7 @@ export class CanvasView {
     this.state = state;
     this.canvas = element("canvas", { class: "replan-canvas", tabindex: "0", role: "application", "aria-roledescription": "region editor", "aria-label": "Image with regions. Press question mark for the keys." });
     this.root = element("div", { class: "replan-stage" }, this.canvas);
-    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    this.context = /** @type {Context} */ (this.canvas.getContext("2d"));
     /** @type {ViewPort} */
     this.port = { scale: 1, x: 0, y: 0 };
     /** Whether the view follows the size of the node; zooming and panning end that. */

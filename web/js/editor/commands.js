@@ -58,7 +58,7 @@ export function onKey(event, { commands, state, view, gestures }) {
   event.preventDefault();
 }
 
-/** Move the selected regions together, or stretch each. @param {number} x @param {number} y @param {KeyboardEvent} event @param {EditorState} state */
+/** Move the selected regions together, or stretch each. @type {Nudge} */
 export function nudge(x, y, { shiftKey, altKey }, state) {
   const { selection, plan: { image_size }, view: { snap, patch } } = state;
   const step = snap ? patch : shiftKey ? 10 : 1;

@@ -2,30 +2,30 @@
 import { moved } from "./geometry.js";
 import { freshId } from "./plan.js";
 
-/** @param {Plan} plan @param {Region[]} regions @returns {Plan} */
+/** @type {PlanOfRegions} */
 function withRegions(plan, regions) {
   const same = regions.length === plan.regions.length && regions.every((region, place) => region === plan.regions[place]);
   return same ? plan : { ...plan, regions };
 }
 
-/** @param {Plan} plan @param {string[]} ids @param {ChangeRegion} change */
+/** @type {ChangeRegions} */
 export function changed(plan, ids, change) {
   return withRegions(plan, plan.regions.map((region) => (ids.includes(region.id) ? change(region) : region)));
 }
 
-/** Without these regions; locked ones stay. @param {Plan} plan @param {string[]} ids */
+/** Without these regions; locked ones stay. @type {PlanOfIds} */
 export function removed(plan, ids) {
   return withRegions(plan, plan.regions.filter((region) => region.locked || !ids.includes(region.id)));
 }
 
-/** With regions added, under ids of their own. @param {Plan} plan @param {Region[]} regions */
+/** With regions added, under ids of their own. @type {PlanOfRegions} */
 export function added(plan, regions) {
   const all = [...plan.regions];
   for (const region of regions) all.push({ ...region, id: freshId(all.map((one) => one.id)) });
   return withRegions(plan, all);
 }
 
-/** With a copy of each of these regions, a little to the right and down. @param {Plan} plan @param {string[]} ids */
+/** With a copy of each of these regions, a little to the right and down. @type {PlanOfIds} */
 export function duplicated(plan, ids) {
   const step = Math.max(8, plan.image_size[0] / 50);
   const copies = plan.regions.filter((region) => ids.includes(region.id));

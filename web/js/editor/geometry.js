@@ -5,7 +5,7 @@ export const SMALLEST = 2;
 /** A drag shorter than this, in screen pixels, draws nothing. */
 export const SMALLEST_DRAG = 5;
 
-/** @param {number} value @param {number} low @param {number} high */
+/** @type {Clamp} */
 export function clamp(value, low, high) {
   return Math.min(Math.max(value, low), Math.max(low, high));
 }
@@ -22,7 +22,7 @@ export function moved([x1, y1, x2, y2], dx, dy, [width, height]) {
   return [x1 + across, y1 + down, x2 + across, y2 + down];
 }
 
-/** How far several boxes can move together, at most (dx, dy). @param {Box[]} boxes @param {number} dx @param {number} dy @param {Size} size */
+/** How far several boxes can move together, at most (dx, dy). @type {SharedMove} */
 export function sharedMove(boxes, dx, dy, size) {
   for (const box of boxes) {
     const [x1, y1] = moved(box, dx, dy, size);
@@ -31,10 +31,7 @@ export function sharedMove(boxes, dx, dy, size) {
   return [dx, dy];
 }
 
-/**
- * The box with the edges of one handle moved. An edge stops before its opposite and at the border.
- * @param {Box} box @param {Handle} handle @param {number} dx @param {number} dy @param {Size} size @returns {Box}
- */
+/** The box with the edges of one handle moved. An edge stops before its opposite and at the border. @type {BoxResized} */
 export function resized([x1, y1, x2, y2], handle, dx, dy, [width, height]) {
   return [
     handle.includes("w") ? clamp(x1 + dx, 0, x2 - SMALLEST) : x1,
@@ -44,7 +41,7 @@ export function resized([x1, y1, x2, y2], handle, dx, dy, [width, height]) {
   ];
 }
 
-/** @param {Point} from @param {Point} to @param {Size} size @returns {Box} */
+/** @type {BoxBetween} */
 export function boxBetween([ax, ay], [bx, by], [width, height]) {
   const x = [clamp(ax, 0, width), clamp(bx, 0, width)].sort((a, b) => a - b);
   const y = [clamp(ay, 0, height), clamp(by, 0, height)].sort((a, b) => a - b);
@@ -53,7 +50,8 @@ export function boxBetween([ax, ay], [bx, by], [width, height]) {
 
 /** Edges on the nearest lines of a grid of `step` pixels, at least one cell apart; the image's border is a line too. @type {BoxChanged} */
 export function snapped([x1, y1, x2, y2], step, [width, height]) {
-  const axis = (/** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ end) => {
+  /** @type {Span} */
+  const axis = (low, high, end) => {
     const line = (/** @type {number} */ at) => {
       const nearest = Math.round(at / step) * step;
       return end - at < Math.abs(at - nearest) ? end : Math.min(nearest, end);
@@ -74,7 +72,8 @@ export function expanded([x1, y1, x2, y2], ratio, [width, height]) {
 
 /** The patches a box touches, as columns [left, right) and rows [top, bottom) of the grid (planner/geometry.py). @type {BoxChanged} */
 export function patchesOf([x1, y1, x2, y2], patch, [width, height]) {
-  const span = (/** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ side) => {
+  /** @type {Span} */
+  const span = (low, high, side) => {
     const count = Math.ceil(side / patch);
     const first = Math.floor(low / patch + 1e-6);
     const last = Math.max(first + 1, Math.ceil(high / patch - 1e-6));
@@ -87,14 +86,14 @@ export function patchesOf([x1, y1, x2, y2], patch, [width, height]) {
 
 // ---- the view
 
-/** The view that shows the whole image in the middle. @param {Size} size @param {number} width of the canvas, in CSS pixels @param {number} height @returns {ViewPort} */
+/** The view that shows the whole image in the middle. @type {Fitted} */
 export function fitted([imageWidth, imageHeight], width, height) {
   const margin = 8;
   const scale = Math.max(0.001, Math.min((width - 2 * margin) / imageWidth, (height - 2 * margin) / imageHeight));
   return { scale, x: (width - imageWidth * scale) / 2, y: (height - imageHeight * scale) / 2 };
 }
 
-/** The view enlarged about a point of the screen. @param {ViewPort} view @param {number} factor @param {Point} point @returns {ViewPort} */
+/** The view enlarged about a point of the screen. @type {Zoomed} */
 export function zoomed(view, factor, [px, py]) {
   const scale = clamp(view.scale * factor, 0.005, 64);
   const by = scale / view.scale;
@@ -113,8 +112,7 @@ export function toScreen({ scale, x, y }, [x1, y1, x2, y2]) {
 
 /**
  * The handle of a box at a point: within `reach` of a corner or an edge, all in screen pixels. On a small box the
- * handles lie outside it, so that its middle still moves it.
- * @param {Box} box @param {Point} point @param {number} reach
+ * handles lie outside it, so that its middle still moves it. @type {HandleAt}
  */
 export function handleAt([x1, y1, x2, y2], [px, py], reach) {
   if (px < x1 - reach || px > x2 + reach || py < y1 - reach || py > y2 + reach) return null;

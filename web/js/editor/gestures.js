@@ -100,7 +100,7 @@ export class Gestures {
     }
   }
 
-  /** @param {Exclude<Gesture, {kind: "pan" | "pinch"}>} gesture @param {Point} at in pixels of the image @param {Point} point on the screen */
+  /** To `at` in the image, `point` on the screen. @type {Drag} */
   drag(gesture, at, point) {
     const { state, view } = this;
     const size = state.plan.image_size;
@@ -168,13 +168,13 @@ export class Gestures {
   hover(event) {
     const { state, view } = this;
     const at = view.imagePointOf(event);
-    const handle = this.handleAt(view.pointOf(event), event);
+    const over = event.ctrlKey || event.metaKey;
+    const handle = !over && this.handleAt(view.pointOf(event), event);
     let cursor = "crosshair";
     if (this.spaceHeld) cursor = "grab";
     else if (state.readOnly) cursor = "default";
-    else if (event.ctrlKey || event.metaKey) cursor = "crosshair";
     else if (handle) cursor = `${handle}-resize`;
-    else if (boxesAt(state.plan.regions, at).length) cursor = "move";
+    else if (!over && boxesAt(state.plan.regions, at).length) cursor = "move";
     view.canvas.style.cursor = cursor;
   }
 

@@ -6,7 +6,8 @@ export function notesOf(editor) {
   const { plan, about, offer, upstream } = state;
   /** @type {Note[]} */
   const notes = [];
-  const say = (/** @type {Note["kind"]} */ kind, /** @type {string} */ text, /** @type {NoteAction[]} */ ...actions) => notes.push({ kind, text, actions });
+  /** @type {Say} */
+  const say = (kind, text, ...actions) => notes.push({ kind, text, actions });
   if (editor.unreadable !== null) {
     say("problem", `What is stored cannot be read and is kept as it is: ${editor.problem}.`,
       ["Copy it", "Copy the stored text", () => editor.toClipboard(editor.unreadable ?? "")],

@@ -31,7 +31,7 @@ function remember(node, app) {
   }
 }
 
-/** @param {ComfyNode} node @param {string} name @param {Host} host */
+/** @type {AddWidget} */
 function addEditor(node, name, { app }) {
   const container = element("div", { class: "replan-host" });
   const queue = async (/** @type {string[]} */ ...only) => {
@@ -62,8 +62,7 @@ export function shownRegions(node) {
 /** Whether a plan will come in: a link, from a node that is not switched off. @param {ComfyNode} node */
 function upstreamConnected(node) {
   const slot = node.inputs?.findIndex((input) => input.name === "plan" && input.link != null) ?? -1;
-  const origin = slot < 0 ? null : node.getInputNode?.(slot);
-  return slot >= 0 && (!origin || origin.mode === 0); // no origin: the link comes in from around a subgraph
+  return slot >= 0 && (node.getInputNode?.(slot)?.mode ?? 0) === 0; // no such node: the link comes in from around a subgraph
 }
 
 /** Tell the editors how the runs go on. @param {Host} host */

@@ -18,7 +18,8 @@ export class Panel {
       const made = element("textarea", { rows: 2, title, dir: "auto", "aria-label": label, oninput: () => take(made.value.toWellFormed()), ...typed });
       return made;
     };
-    const words = (/** @type {"hint" | "negative_hint"} */ key, /** @type {string} */ label, /** @type {string} */ title) => {
+    /** @type {WordsField} */
+    const words = (key, label, title) => {
       const made = area(label, title, (text) => this.set({ [key]: text }));
       this.inputs.set(made, (region) => region[key]);
       return made;
@@ -65,7 +66,7 @@ export class Panel {
     if (this.state.current) this.state.setFields(this.state.current.id, values);
   }
 
-  /** @param {Handle} edge @param {number} place of the edge in a box @param {number} value */
+  /** `place`: of the edge in a box. @type {SetEdge} */
   setEdge(edge, place, value) {
     const { plan, selection } = this.state;
     this.state.setBoxes(selection.slice(-1), ({ bbox_2d }) => {
@@ -106,7 +107,7 @@ export class Panel {
     this.dropMask.hidden = !current.mask;
   }
 
-  /** Rows are made once for each region and changed only where something differs: there may be hundreds. */
+  /** Rows are made once and changed only where something differs: there may be hundreds. */
   updateList() {
     const { regions } = this.state.plan;
     const order = regions.map((region) => region.id).join("\n");
@@ -127,10 +128,11 @@ export class Panel {
   /** @param {string} id @returns {Row} */
   makeRow(id) {
     const { state } = this;
-    const mark = (/** @type {"locked" | "hidden"} */ name, /** @type {string} */ title) => button("", title, (event) => {
+    /** @type {MarkButton} */
+    const mark = (name, title) => button("", title, (event) => {
       event.stopPropagation(); // it selects nothing
       state.toggle([id], name);
-    });
+    }, { tabindex: -1 });
     const dot = element("span", { class: "replan-dot" });
     const name = element("span", { class: "replan-name", dir: "auto" });
     const lock = mark("locked", "Lock (L): a locked region cannot be moved or deleted");
@@ -139,7 +141,7 @@ export class Panel {
     return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, hide), name, dot, lock, hide };
   }
 
-  /** @param {Row} parts @param {Region} region @param {number} index */
+  /** @type {UpdateRow} */
   updateRow({ row, name, dot, lock, hide }, { id, hint, locked = false, hidden = false }, index) {
     const { selection } = this.state;
     setText(name, `${id}  ${shortened(hint, 80) || "(no hint)"}`);

@@ -1,7 +1,7 @@
 /** The plan as the page holds it: reading, comparing, moving it to another size. */
 import { isObject, need } from "../common/problem.js";
 
-export const VERSION = 1;
+const VERSION = 1;
 /** What the published planner writes when nothing changes globally (KEEP_UNCHANGED in planner/plan.py). */
 export const KEEP_UNCHANGED = "keep remaining part of image unchanged.";
 
@@ -40,7 +40,7 @@ export function readPlan(data) {
   };
 }
 
-/** @param {any} item @param {number} number @param {Set<string>} taken @param {Size} size @returns {Region} */
+/** @type {ReadRegion} */
 function readRegion(item, number, taken, [width, height]) {
   need(isObject(item), `region ${number}: a region is an object with "bbox_2d" and "hint", found ${shown(item)}`);
   const id = item.id ?? freshId(taken);
@@ -70,8 +70,9 @@ function readRegion(item, number, taken, [width, height]) {
 function readMask(mask, name) {
   if (mask === null) return null;
   const [height, width] = Array.isArray(mask.size) ? mask.size : [];
-  const runs = Array.isArray(mask.rle) && mask.rle.every((/** @type {any} */ run) => Number.isInteger(run) && run >= 0) ? mask.rle : [];
-  const covered = runs.reduce((/** @type {number} */ sum, /** @type {number} */ run) => sum + run, 0);
+  /** @type {number[]} */
+  const rle = Array.isArray(mask.rle) ? mask.rle : [];
+  const covered = rle.reduce((sum, run) => (Number.isInteger(run) && run >= 0 ? sum + run : NaN), 0);
   need(height >= 1 && width >= 1 && covered === height * width, `${name}: a mask is null or {"size": [h, w], "rle": [...]} whose runs fill it, found ${shown(mask)}`);
   return mask;
 }
@@ -129,7 +130,7 @@ export function keptPixels(plan, ...[width, height]) {
   });
 }
 
-/** @param {Plan} plan @param {Size} image_size @param {(region: Region) => Partial<Region>} change @returns {Plan} */
+/** @type {WithBoxes} */
 function withBoxes(plan, image_size, change) {
   return { ...plan, image_size, regions: plan.regions.map((region) => ({ ...region, ...change(region) })) };
 }
@@ -138,7 +139,8 @@ function withBoxes(plan, image_size, change) {
 export function differences(before, after) {
   /** @type {string[]} */
   const lines = [];
-  const compare = (/** @type {string} */ name, /** @type {unknown} */ was, /** @type {unknown} */ is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
+  /** @type {Compare} */
+  const compare = (name, was, is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
   compare("image size", before.image_size.join("x"), after.image_size.join("x"));
   compare("global prompt:", `"${before.global_prompt}"`, `"${after.global_prompt}"`);
   const old = new Map(before.regions.map((region) => [region.id, region]));
@@ -158,9 +160,8 @@ export function differences(before, after) {
     if (JSON.stringify(was.mask) !== JSON.stringify(region.mask)) lines.push(`${id} mask ${region.mask ? "changed" : "removed"}`);
   }
   for (const region of old.values()) lines.push(`${region.id} deleted: ${region.hint || "(no hint)"}`);
-  const ids = (/** @type {Plan} */ plan) => plan.regions.map((region) => region.id);
-  const order = (/** @type {string[]} */ one, /** @type {Set<string>} */ other) => one.filter((id) => other.has(id)).join();
-  if (order(ids(before), new Set(ids(after))) !== order(ids(after), new Set(ids(before)))) lines.push("regions are in another order");
+  const [was, is] = [before, after].map((plan) => new Set(plan.regions.map((region) => region.id)));
+  if ([...was].filter((id) => is.has(id)).join() !== [...is].filter((id) => was.has(id)).join()) lines.push("regions are in another order");
   return lines;
 }
 

@@ -9,7 +9,7 @@ import { emptyPlan, freshId, isBox, KEEP_UNCHANGED, readPlan, shown, stretched, 
 export const COORDINATES = ["auto", "pixels", "seen_pixels", "relative_1000", "relative_1"];
 const REPAIR = "RePlan Plan from Text repairs such texts: connect it to 'plan'";
 
-/** @param {string} text @param {Size} size of the image, for texts that do not name their own @param {Coordinates} [coordinates] @returns {Plan} */
+/** For an image of `size`, where the text does not name its own. @type {ReadPasted} */
 export function readPasted(text, size, coordinates = "auto") {
   const body = withoutFence(text.replace(/^\uFEFF/, ""));
   need(body, "there is nothing to read; paste a plan as JSON, as tags (<gen_image>, <region>), or a list of regions");
@@ -56,7 +56,7 @@ function onImage(plan, [width, height]) {
   return w === width && h === height ? plan : stretched(plan, width, height);
 }
 
-/** @param {any[]} items @param {string} global @param {string} reasoning @param {Size} size @param {Coordinates} coordinates */
+/** @type {PlanOfItems} */
 function fromItems(items, global, reasoning, size, coordinates) {
   /** @type {Set<string>} */
   const taken = new Set();
@@ -77,7 +77,7 @@ function fromItems(items, global, reasoning, size, coordinates) {
   return readPlan({ ...emptyPlan(width, height), global_prompt: global || KEEP_UNCHANGED, reasoning, regions });
 }
 
-/** The width and height that the numbers count in (choose_frame in planner/coordinates.py). @param {number[]} numbers @param {Size} size @param {Coordinates} coordinates */
+/** The width and height that the numbers count in (choose_frame in planner/coordinates.py). @type {SpanOfNumbers} */
 function span(numbers, size, coordinates) {
   if (coordinates === "relative_1000") return [1000, 1000];
   if (coordinates === "relative_1" || (coordinates === "auto" && numbers.length && Math.max(...numbers.map(Math.abs)) <= 1)) return [1, 1];

@@ -106,7 +106,7 @@ export class EditorState {
     if (next !== plan) this.put(next, { ...about, edited: true, base }, key);
   }
 
-  /** @param {Plan} plan @param {About} about @param {string | null} [key] */
+  /** @type {Put} */
   put(plan, about, key = null) {
     this.hasPlan = true;
     this.history.push({ plan, about }, key);
@@ -125,7 +125,7 @@ export class EditorState {
 
   /** @param {string} global_prompt */
   setGlobalPrompt(global_prompt) {
-    this.edit((plan) => (plan.global_prompt === global_prompt ? plan : { ...plan, global_prompt }), "global_prompt");
+    this.edit((plan) => ({ ...plan, global_prompt }), "global_prompt");
   }
 
   /** Move or resize regions; locked ones stay. @type {SetBoxes} */

@@ -68,7 +68,8 @@ export class Grid {
   }
 
   build() {
-    const heading = (/** @type {"row" | "col"} */ scope, /** @type {string} */ name) =>
+    /** @type {Heading} */
+    const heading = (scope, name) =>
       element("th", { scope, role: scope === "row" ? "rowheader" : "columnheader", title: this.words(name) }, this.label(name));
     const { names } = this;
     this.cells = names.map((_, i) => names.map((_, j) => element("td", { role: "gridcell", id: `${this.prefix}-${i}-${j}` })));

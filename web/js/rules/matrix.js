@@ -60,7 +60,8 @@ export function writeMatrix({ versioned, before, after }) {
 /** What a row sees of a column. @type {CellNow<Sign>} */
 export function signOf({ kinds, table, cells }, query, key) {
   const place = (/** @type {string} */ name) => kinds.findIndex((kind) => kind.name === kindName(name));
-  const covers = (/** @type {string} */ name, /** @type {string} */ one) => name === one || name === `${kindName(one)}:*`;
+  /** @type {Covers} */
+  const covers = (name, one) => name === one || name === `${kindName(one)}:*`;
   const either = isAll(query) || isAll(key);
   let sign = table[place(query)][place(key)];
   if (sign === "o" && !either) sign = ownerOf(query) === ownerOf(key) ? "x" : "-";
@@ -95,7 +96,7 @@ function signWith(rules, query, key, value) {
   return signOf({ ...rules, cells: withCell(rules.cells, `${query}|${key}`, value) }, query, key);
 }
 
-/** @param {Cells} cells @param {string} cell @param {boolean | null} value null: without this cell */
+/** With null: without this cell. @type {WithCell} */
 function withCell(cells, cell, value) {
   const next = new Map(cells);
   next.delete(cell);
@@ -109,16 +110,17 @@ export function setCell(rules, query, key, value) {
   return withCell(rules.cells, `${query}|${key}`, idle ? null : value);
 }
 
-/** The owners that cells name: regions (never "*"), or the numbers of references. @param {Matrix} matrix @param {Kind[]} kinds @param {"region" | "reference"} owner */
+/** The owners that cells name: regions (never "*"), or the numbers of references. @type {NamedOwners} */
 export function namedOwners({ before, after }, kinds, owner) {
   const names = [...(before?.keys() ?? []), ...after.keys()].flatMap(namesOf);
   const found = names.filter((name) => kinds.find((kind) => kind.name === kindName(name))?.owner === owner && !isAll(name));
   return [...new Set(found.map(ownerOf))];
 }
 
-/** Rows and columns: text, all regions, each region, background, references. @param {Kind[]} kinds @param {string[]} regions @param {string[]} references */
+/** Rows and columns: text, all regions, each region, background, references. @type {ComponentNames} */
 export function componentNames(kinds, regions, references) {
-  const of = (/** @type {Kind["owner"]} */ owner, /** @type {string[]} */ ids) => ids.flatMap((id) => kinds.filter((kind) => kind.owner === owner).map((kind) => `${kind.name}:${id}`));
+  /** @type {NamesOf} */
+  const of = (owner, ids) => ids.flatMap((id) => kinds.filter((kind) => kind.owner === owner).map((kind) => `${kind.name}:${id}`));
   const first = kinds.findIndex((kind) => kind.owner === "region");
   const single = (/** @type {Kind[]} */ some) => some.filter((kind) => !kind.owner).map((kind) => kind.name);
   return [...single(kinds.slice(0, first)), ...of("region", ["*", ...regions]), ...single(kinds.slice(first)), ...of("reference", ["*", ...references])];

@@ -18,7 +18,7 @@ export function mount(container, options) {
   return new RuleMatrix(container, options);
 }
 
-export class RuleMatrix {
+class RuleMatrix {
   /** @type {Phase} */
   phase = "after";
   /** Regions that a person wants to see, or not. @type {Map<string, boolean>} */
@@ -50,7 +50,7 @@ export class RuleMatrix {
     this.phases = makeButtons([
       { text: "Before the switch", title: "The cells until the switch", run: then(() => this.show("before")), pressed: () => this.phase === "before", shown: two },
       { text: "After the switch", title: "The cells from the switch on", run: then(() => this.show("after")), pressed: () => this.phase === "after", shown: two },
-      { text: "Two phases", title: "Give the first steps rules of their own, until the switch; they begin as the ones there are", run: then(() => { this.edit({ before: this.matrix.after }); this.show("before"); }), shown: () => !two() },
+      { text: "Two phases", title: "Give the first steps rules of their own, until the switch: at first those there are", run: then(() => { this.edit({ before: this.matrix.after }); this.show("before"); }), shown: () => !two() },
       { text: "One phase", title: "Remove the before-phase that was added, and its cells", run: then(() => this.edit({ before: null })), shown: () => two() && this.preset.before === null },
     ]);
     this.toggle = button("Rule matrix", "Show or hide the table", () => { this.setOpen(!this.open); options.onOpen(this.open); });

@@ -15,7 +15,7 @@ const PASSING = ["RePlanExpandRegions", "RePlanResize", "Reroute"];
 /** Node -> look again at the nodes around it. @type {WeakMap<ComfyNode, () => void>} */
 const refreshes = new WeakMap();
 
-/** @param {ComfyNode} node @param {string} name @param {Host} host */
+/** @type {AddWidget} */
 function addMatrix(node, name, { app }) {
   const container = element("div", { class: "replan-matrix-host" });
   /** @type {RuleData} */

@@ -168,6 +168,20 @@ def test_what_the_host_tells_reaches_editors_in_subgraphs_and_none_of_a_closed_w
     comfy.js(tell, "execution_success")
 
 
+def test_a_run_whose_connection_is_lost_does_not_stay_on_the_screen(comfy):
+    comfy.build(plan=json.dumps(FIRST))
+    comfy.js(
+        """() => { window.back = false; app.api.addEventListener('reconnected', () => { window.back = true; }, { once: true });
+          app.api.addEventListener('execution_start', () => app.api.socket.close(), { once: true }); }"""
+    )
+    comfy.button("Plan").click()
+    comfy.until("() => window.back")
+    comfy.until("() => document.querySelector('.replan-progress').hidden", timeout=15_000)
+    comfy.run_branch()
+    comfy.wait_regions(2)
+    assert "lost" not in text_of(comfy)
+
+
 def test_a_missing_picture_file_is_said_and_no_box_is_lost(comfy):
     comfy.build()
     comfy.draw([200, 200, 500, 500])

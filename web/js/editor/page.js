@@ -95,6 +95,8 @@ function start({ app, api }) {
       tell((editor) => editor.setProgress(text, max ? value / max : null));
     },
     execution_success: () => end(""),
+    // Nobody tells how it ends; if it goes on after all, its next step shows it again.
+    reconnecting: () => running && end("The connection to the server was lost while it ran."),
     execution_interrupted: () => end("The run was interrupted."),
     execution_error: ({ detail }) => end(`${title(detail.node_id)}: ${String(detail.exception_message ?? "").trim()}`),
   };

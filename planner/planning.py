@@ -101,7 +101,7 @@ class _Session:
         self.answers: list[Answer] = []
         self.notes: list[str] = []
         sampling = wish.sampling
-        if wish.votes > 1 and sampling.temperature <= 0:
+        if wish.votes > 1 and wish.template.plans and sampling.temperature <= 0:
             sampling = sampling._replace(temperature=_VOTING_TEMPERATURE)
             self.notes.append(
                 f"The vote drew its replies at temperature {_VOTING_TEMPERATURE}: without chance they would all be equal"
@@ -207,7 +207,11 @@ class _Session:
             raise PlanError(
                 f"{self.model.label} gave an empty reply; try another seed with a temperature above 0, or another model"
             )
-        plan = RegionPlan(self.size, answer.text, extra={})
+        plan = RegionPlan(self.size, answer.text)
+        choices = {"ask_again": self.wish.ask_again, "second_look": self.wish.second_look, "votes": self.wish.votes > 1}
+        unused = [name for name, chosen in choices.items() if chosen]
+        if unused:
+            plan = plan.with_warnings(f"the template '{self.wish.template.name}' asks for a text, not for regions; not used: {', '.join(unused)}")
         if not answer.finished:
             plan = plan.with_warnings(f"the reply was cut off at max_tokens {self.sampling.max_tokens}")
         note = f"The template '{self.wish.template.name}' asks for a text, which is the global prompt here; the plan has no regions"

@@ -180,7 +180,7 @@ def ask_again_messages(
 ) -> tuple[Message, ...]:
     """The conversation `asked`, the model's `reply`, and the turn that asks for the plan once more.
 
-    findings: what was wrong, a line each (`lint.ask_again`).
+    findings: what was wrong, a line each (`mending.ask_again`).
     """
     return (
         *asked,

@@ -126,6 +126,14 @@ def test_a_template_that_asks_for_words_gives_a_global_prompt(planner):
     assert "saw the image" not in make_plan(planner, square(LEFT), wish(template=blind)).report
 
 
+def test_settings_that_need_regions_are_told_when_a_template_asks_for_words(planner):
+    words = wish("err", template=ASK._replace(name="scene", plans=False), votes=3, second_look=True)
+    plan, text, report = make_plan(planner, square(LEFT), words)
+    assert text == "no" and "Cost: 1 reply" in report
+    assert "temperature" not in report
+    assert plan.warnings == ("the template 'scene' asks for a text, not for regions; not used: second_look, votes",)
+
+
 def test_a_reply_that_was_cut_off_says_what_to_raise(planner):
     with pytest.raises(
         PlanError, match="holds no plan.* It stopped at max_tokens 10: raise it. It wrote 10 tokens"

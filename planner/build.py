@@ -29,13 +29,6 @@ _TURNED = (
 # ---- from a text --------------------------------------------------------------------------------------------
 
 
-def plan_from_text(
-    text: str, image_size: Size | None = None, coordinates: str = "auto", seen_size: Size = (0, 0)
-) -> RegionPlan:
-    """`read_plan` without the note: the plan in `text`, in pixels of the image of `image_size` (width, height)."""
-    return read_plan(text, image_size, coordinates, seen_size)[0]
-
-
 def read_plan(
     text: str, image_size: Size | None = None, coordinates: str = "auto", seen_size: Size = (0, 0), by_model: bool = False
 ) -> tuple[RegionPlan, str]:
@@ -106,16 +99,6 @@ class _Drawn(NamedTuple):
 
     box: Any
     description: str
-
-
-def plan_from_boxes(
-    boxes: Any, image_size: Size, hints: str = "", global_prompt: str = KEEP_UNCHANGED
-) -> RegionPlan:
-    """One plan from the boxes of one image; see `plans_from_boxes`. Several frames are a PlanError."""
-    plans = plans_from_boxes(boxes, image_size, hints, global_prompt)
-    if len(plans) > 1:
-        raise PlanError(f"the boxes are for {len(plans)} images, but one plan is wanted; give the boxes of one")
-    return plans[0]
 
 
 def plans_from_boxes(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner import lint as linter
-from replan.planner.build import plan_from_text
+from replan.planner.build import read_plan
 from replan.planner.lint import MOST_REGIONS, lint
 from replan.planner.mending import ask_again
 from replan.planner.overlap import iou, share_inside
@@ -164,14 +164,14 @@ def test_what_the_model_is_told_speaks_of_hints_and_not_of_ids():
 
 def test_what_was_lost_in_reading_is_asked_for_again_once():
     reply = '<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 2, 3], "hint": "a"}, {"bbox_2d": [1, 2, 3], "hint": "b"}, {"hint": "c"}, {"bbox_2d": [10, 20, 300, 400], "hint": "a red h'
-    made = plan_from_text(reply, SIZE)
+    made = read_plan(reply, SIZE)[0]
     told = ask_again(lint(made, "make the hat red"), made.warnings).splitlines()
     assert len(told) == len(set(told))
     assert any("broke off" in line for line in told)
     assert any("four numbers" in line for line in told)
     assert any("no box" in line for line in told)
     with pytest.raises(PlanError) as caught:
-        plan_from_text("I cannot do that.", SIZE)
+        read_plan("I cannot do that.", SIZE)[0]
     assert "holds no plan" in ask_again((), [str(caught.value)])
     assert "Plan from Boxes" not in ask_again((), [str(caught.value)])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replan.planner.build import plan_from_boxes, plan_from_masks, plans_from_boxes
+from replan.planner.build import plan_from_masks, plans_from_boxes
 from replan.planner.plan import KEEP_UNCHANGED, PlanError
 from replan.planner.report import describe_plan
 
@@ -23,27 +23,27 @@ CORNERS = [64, 48, 320, 240]
     ids=str,
 )
 def test_every_form_of_a_box_is_the_same_region(boxes, as_text):
-    plan = plan_from_boxes(json.dumps(boxes) if as_text else boxes, SIZE, "make it red")
+    plan = plans_from_boxes(json.dumps(boxes) if as_text else boxes, SIZE, "make it red")[0]
     assert [(r.id, r.box, r.hint) for r in plan.regions] == [("r1", (64, 48, 320, 240), "make it red")]
     assert (plan.image_size, plan.global_prompt, plan.warnings) == (SIZE, KEEP_UNCHANGED, ())
 
 
 def test_lines_are_hints_in_order_and_win_over_descriptions():
-    plan = plan_from_boxes([ELEMENT, BOUNDING], SIZE, " one \ntwo\n\n", "dusk")
+    plan = plans_from_boxes([ELEMENT, BOUNDING], SIZE, " one \ntwo\n\n", "dusk")[0]
     assert [region.hint for region in plan.regions] == ["one", "two"]
     assert plan.global_prompt == "dusk"
 
 
 def test_an_elements_box_is_top_left_bottom_right_in_thousandths():
-    plan = plan_from_boxes([{"bbox": [100, 200, 300, 400], "desc": "a"}], SIZE)
+    plan = plans_from_boxes([{"bbox": [100, 200, 300, 400], "desc": "a"}], SIZE)[0]
     assert plan.regions[0].box == (128, 48, 256, 144)
 
 
 def test_without_lines_descriptions_are_the_hints():
     writing = {"type": "text", "bbox": [0, 0, 500, 500], "text": "OPEN", "desc": "in neon"}
     described = {**BOUNDING, "metadata": {"type": "obj", "desc": "a blue door"}}
-    assert [r.hint for r in plan_from_boxes([ELEMENT, writing], SIZE).regions] == ["a red hat", 'the text "OPEN", in neon']
-    assert plan_from_boxes([described], SIZE).regions[0].hint == "a blue door"
+    assert [r.hint for r in plans_from_boxes([ELEMENT, writing], SIZE)[0].regions] == ["a red hat", 'the text "OPEN", in neon']
+    assert plans_from_boxes([described], SIZE)[0].regions[0].hint == "a blue door"
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_without_lines_descriptions_are_the_hints():
 )
 def test_a_wrong_box_or_count_is_refused_by_name(boxes, hints, names):
     with pytest.raises(PlanError) as caught:
-        plan_from_boxes(boxes, SIZE, hints)
+        plans_from_boxes(boxes, SIZE, hints)[0]
     assert all(name in str(caught.value) for name in names), str(caught.value)
 
 
 def test_a_box_over_the_border_is_clamped_with_a_warning():
-    plan = plan_from_boxes([{"x": -3, "y": 400, "width": 20, "height": 100}], SIZE, "a")
+    plan = plans_from_boxes([{"x": -3, "y": 400, "width": 20, "height": 100}], SIZE, "a")[0]
     assert plan.regions[0].box == (0, 400, 17, 480)
     assert "clamped" in plan.warnings[0]
 
@@ -98,14 +98,14 @@ def test_boxes_for_each_image_of_a_batch_are_a_plan_each():
     with pytest.raises(PlanError, match="3 images and 2 images"):
         plans_from_boxes([[BOUNDING]] * 3, SIZE, "red", images=2)
     with pytest.raises(PlanError, match="2 images"):
-        plan_from_boxes([[BOUNDING]] * 2, SIZE, "red")
+        plans_from_boxes([[BOUNDING]] * 2, SIZE, "red")[0]
     with pytest.raises(PlanError, match="2 boxes and 1 hint for image 2"):
         plans_from_boxes([[BOUNDING], [BOUNDING, BOUNDING]], SIZE, "red", images=2)
 
 
 @pytest.mark.parametrize("boxes", [[], [[]], "[]"], ids=str)
 def test_no_boxes_are_a_plan_without_regions_that_says_so(boxes):
-    plan = plan_from_boxes(boxes, SIZE, "", "dusk")
+    plan = plans_from_boxes(boxes, SIZE, "", "dusk")[0]
     assert (plan.regions, plan.global_prompt) == ((), "dusk")
     assert "no boxes" in plan.warnings[0]
 
@@ -146,13 +146,13 @@ def test_wrong_masks_are_refused_by_number():
 
 
 def test_a_report_names_everything_a_person_should_check():
-    plan = plan_from_boxes([{"x": -3, "y": 400, "width": 20, "height": 100.5}, BOUNDING], SIZE, "red hat\nblue door", "dusk")
+    plan = plans_from_boxes([{"x": -3, "y": 400, "width": 20, "height": 100.5}, BOUNDING], SIZE, "red hat\nblue door", "dusk")[0]
     text = describe_plan(plan, "Boxes as drawn")
     for part in ("640x480", "2 regions", "Boxes as drawn", "dusk", "1. r1 [0, 400, 17, 480] red hat", "2. r2", "Warning: box 1"):
         assert part in text, text
 
 
 def test_a_byte_order_mark_before_boxes_is_skipped_and_one_mask_is_counted_as_one():
-    assert plan_from_boxes("\ufeff" + json.dumps([CORNERS]), SIZE, "a").regions[0].box == (64, 48, 320, 240)
+    assert plans_from_boxes("\ufeff" + json.dumps([CORNERS]), SIZE, "a")[0].regions[0].box == (64, 48, 320, 240)
     with pytest.raises(PlanError, match="there is 1 mask and 2 hints"):
         plan_from_masks(np.ones((1, 4, 4)), "a\nb")

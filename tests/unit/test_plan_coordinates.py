@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from published_boxes import patch_range, reference_expand
-from replan.planner.build import plan_from_text, read_plan
+from replan.planner.build import read_plan
 from replan.planner.change import expand_regions
 from replan.planner.coordinates import choose_frame, smart_resize
 from replan.planner.plan import PlanError, Region, RegionPlan
@@ -59,7 +59,7 @@ def test_reference_compatible_mode_gives_the_published_patches(row):
     assert patch_range(expanded, image, grid(flux)) == flux_patches
     assert patch_range(reference_expand(box, image, 0.0), image, grid(qwen)) == qwen_patches
     # The pack's own nodes come to the same patches with the planner's numbers left unmapped.
-    plan = plan_from_text(reply(box), image, "pixels")
+    plan = read_plan(reply(box), image, "pixels")[0]
     assert patches(expand_regions(plan, 0.0), grid(qwen)) == qwen_patches
 
 
@@ -75,7 +75,7 @@ def test_by_default_the_patches_are_those_of_exact_arithmetic(row, value, size):
         first, last = max(first, Fraction(0)), min(last, Fraction(image[axis]))
         patch = Fraction(image[axis], working[axis] // 16)
         expected.append((math.floor(first / patch), math.ceil(last / patch)))
-    plan = expand_regions(plan_from_text(reply(box), image), value)
+    plan = expand_regions(read_plan(reply(box), image)[0], value)
     (col0, col1), (row0, row1) = expected
     assert patches(plan, grid(working)) == (col0, row0, col1, row1)
 
@@ -84,7 +84,7 @@ def test_mapping_changes_the_patches_of_published_boxes():
     """Otherwise the tests above could not tell the two modes apart."""
     differ = 0
     for image, _, box, _, _, _, _, qwen, qwen_patches in PUBLISHED.values():
-        plan = plan_from_text(reply(box), image)
+        plan = read_plan(reply(box), image)[0]
         differ += patches(plan, grid(qwen)) != qwen_patches
     assert differ >= 4
 
@@ -111,7 +111,7 @@ def test_smart_resize_stays_within_its_bounds(width, height):
 def test_an_image_above_the_limit_is_seen_smaller():
     seen = smart_resize(8000, 6000)
     assert seen == (4116, 3080)
-    assert plan_from_text(reply((0, 0, 4116, 3080)), (8000, 6000)).regions[0].box == (0, 0, 8000, 6000)
+    assert read_plan(reply((0, 0, 4116, 3080)), (8000, 6000))[0].regions[0].box == (0, 0, 8000, 6000)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_image_above_the_limit_is_seen_smaller():
     ],
 )
 def test_every_convention_lands_on_the_same_pixels(coordinates, seen, box):
-    plan = plan_from_text(reply(box), (640, 480), coordinates, seen)
+    plan = read_plan(reply(box), (640, 480), coordinates, seen)[0]
     assert plan.regions[0].box == pytest.approx((64, 48, 320, 240))
 
 
@@ -141,19 +141,19 @@ def test_auto_looks_at_all_boxes_before_it_decides():
 
 def test_one_side_of_the_seen_size_and_an_unknown_choice_are_refused():
     with pytest.raises(PlanError, match="both sides"):
-        plan_from_text(reply((1, 2, 3, 4)), (640, 480), "auto", (640, 0))
+        read_plan(reply((1, 2, 3, 4)), (640, 480), "auto", (640, 0))[0]
     with pytest.raises(PlanError, match="found 'percent'"):
-        plan_from_text(reply((1, 2, 3, 4)), (640, 480), "percent")
+        read_plan(reply((1, 2, 3, 4)), (640, 480), "percent")[0]
 
 
 @pytest.mark.parametrize(("coordinates", "seen"), [("auto", (0, 0)), ("pixels", (0, 0)), ("auto", (640, 480)), ("relative_1000", (640, 480))])
 def test_tags_without_an_image_ask_for_the_image(coordinates, seen):
     with pytest.raises(PlanError, match="connect the image"):
-        plan_from_text(reply((1, 2, 3, 4)), None, coordinates, seen)
+        read_plan(reply((1, 2, 3, 4)), None, coordinates, seen)[0]
 
 
 def test_tags_without_an_image_take_the_size_given_with_pixels():
-    plan = plan_from_text(reply((1, 2, 3, 4)), None, "pixels", (640, 480))
+    plan = read_plan(reply((1, 2, 3, 4)), None, "pixels", (640, 480))[0]
     assert (plan.image_size, plan.regions[0].box) == ((640, 480), (1, 2, 3, 4))
 
 
@@ -163,7 +163,7 @@ PLAN = RegionPlan((640, 480), "dusk", (Region("hat", (64, 48, 320, 240), "red"),
 @pytest.mark.parametrize("write", [plan_to_json, write_tags])
 @pytest.mark.parametrize("image", [None, (640, 480), (1280, 960), (320, 240)])
 def test_a_text_that_names_its_image_size_goes_to_the_connected_image(write, image):
-    plan = plan_from_text(write(PLAN), image)
+    plan = read_plan(write(PLAN), image)[0]
     scale = 1 if image is None else image[0] / 640
     assert plan.image_size == (image or (640, 480))
     assert plan.regions[0].box == tuple(scale * value for value in (64, 48, 320, 240))
@@ -173,19 +173,19 @@ def test_a_text_that_names_its_image_size_goes_to_the_connected_image(write, ima
 @pytest.mark.parametrize("write", [plan_to_json, write_tags])
 def test_a_text_for_an_image_of_another_shape_is_refused_naming_both(write):
     with pytest.raises(PlanError, match="640x480.*512x512.*RePlan Resize"):
-        plan_from_text(write(PLAN), (512, 512))
+        read_plan(write(PLAN), (512, 512))[0]
 
 
 @pytest.mark.parametrize("write", [plan_to_json, write_tags])
 def test_a_small_difference_in_shape_is_a_warning(write):
-    plan = plan_from_text(write(PLAN), (1184, 880))
+    plan = read_plan(write(PLAN), (1184, 880))[0]
     assert plan.regions[0].box == pytest.approx((118.4, 88, 592, 440))
     assert any("640x480" in w and "1184x880" in w for w in plan.warnings)
 
 
 @pytest.mark.parametrize("write", [plan_to_json, write_tags])
 def test_a_choice_that_a_text_with_its_own_size_overrules_is_told(write):
-    plan = plan_from_text(write(PLAN), None, "relative_1000")
+    plan = read_plan(write(PLAN), None, "relative_1000")[0]
     assert plan.regions == PLAN.regions
     assert any("relative_1000" in warning for warning in plan.warnings)
 
@@ -239,13 +239,13 @@ def test_a_large_image_leaves_thousandths_to_be_chosen_unless_their_spelling_sho
     ],
 )
 def test_the_order_of_the_edges_follows_the_choice_and_the_key(key, coordinates, box):
-    plan = plan_from_text(f'[{{"{key}": [100, 200, 300, 400], "hint": "a"}}]', (640, 480), coordinates)
+    plan = read_plan(f'[{{"{key}": [100, 200, 300, 400], "hint": "a"}}]', (640, 480), coordinates)[0]
     assert plan.regions[0].box == pytest.approx(box)
 
 
 def test_edges_that_have_names_are_never_turned_and_shares_are_shares_everywhere():
     named = '[{"box": {"top": 100, "left": 200, "bottom": 300, "right": 400}, "hint": "a"}]'
-    assert plan_from_text(named, (1000, 1000), "relative_1000_y_first").regions[0].box == (200, 100, 400, 300)
+    assert read_plan(named, (1000, 1000), "relative_1000_y_first")[0].regions[0].box == (200, 100, 400, 300)
     shares = '[{"bbox_2d": ["10%", "20%", "30%", "40%"], "hint": "a"}]'
     for coordinates in ("auto", "pixels", "relative_1000", "relative_1"):
-        assert plan_from_text(shares, (640, 480), coordinates).regions[0].box == pytest.approx((64, 96, 192, 192))
+        assert read_plan(shares, (640, 480), coordinates)[0].regions[0].box == pytest.approx((64, 96, 192, 192))

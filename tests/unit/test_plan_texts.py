@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.build import plan_from_text, read_plan
+from replan.planner.build import read_plan
 from replan.planner.change import expand_regions
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
 from replan.planner.plan_json import plan_from_json, plan_to_json
@@ -72,8 +72,8 @@ def test_every_text_that_is_written_is_read_back_whatever_tags_its_words_look_li
     regions = tuple(replace(region, hint=words["hint"] + region.hint, negative_hint=words["negative_hint"]) for region in plan.regions)
     plan = replace(plan, regions=regions, global_prompt=f"a <global> sign {plan.global_prompt}", reasoning=f"<think>{plan.reasoning}")
     text = plan_to_json(plan)
-    assert plan_from_text(before + (f"Here:\n```json\n{text}\n```\nDone." if fenced else text)) == plan
-    back = plan_from_text(before + write_tags(plan))
+    assert read_plan(before + (f"Here:\n```json\n{text}\n```\nDone." if fenced else text))[0] == plan
+    back = read_plan(before + write_tags(plan))[0]
     assert back.global_prompt == plan.global_prompt.strip()
     assert back.reasoning == plan.reasoning.strip()
     assert [r.hint for r in back.regions] == [r.hint.strip() for r in plan.regions]
@@ -83,7 +83,7 @@ def test_every_text_that_is_written_is_read_back_whatever_tags_its_words_look_li
 def test_a_region_list_whose_words_look_like_tags_is_a_list(words):
     item = f'{{"bbox_2d": [1, 2, 30, 40], "hint": "{words}"}}'
     for text in (f"[{item}]", item, f"[{item},]", f"```json\n[{item}]\n```", f'{{"regions": [{item}], "global_prompt": "{words}"}}'):
-        plan = plan_from_text(text, (640, 427), "pixels")
+        plan = read_plan(text, (640, 427), "pixels")[0]
         assert [region.hint for region in plan.regions] == [words]
         assert plan.global_prompt == (words if "global_prompt" in text else KEEP_UNCHANGED)
 
@@ -95,10 +95,10 @@ def test_tags_around_json_are_tags_and_a_slip_in_a_plan_with_tag_words_is_told_w
         f"[<gen_image>dusk</gen_image><region>[{GOOD}]</region>",
         f"[1] <gen_image>dusk</gen_image><region>[{GOOD}]</region>",
     ):
-        plan = plan_from_text(text, (640, 427), "pixels")
+        plan = read_plan(text, (640, 427), "pixels")[0]
         assert (plan.global_prompt, [region.hint for region in plan.regions]) == ("dusk", ["red hat"])
     with pytest.raises(PlanError, match="line 2, column"):
-        plan_from_text('{"image_size": [10, 10], "global_prompt": "a <global> sign",\n "regions": [,]}')
+        read_plan('{"image_size": [10, 10], "global_prompt": "a <global> sign",\n "regions": [,]}')[0]
 
 
 def test_a_box_over_the_border_is_clamped_with_a_warning_and_one_inside_stays_exact():
@@ -112,10 +112,10 @@ def test_a_box_over_the_border_is_clamped_with_a_warning_and_one_inside_stays_ex
 
 def test_half_a_character_costs_a_list_only_that_character_and_an_unknown_key_nothing():
     half = "\ud83d"
-    plan = plan_from_text('[{"bbox_2d": [1, 2, 30, 40], "hint": "bad \\ud83d half"}]', (640, 427), "pixels")
+    plan = read_plan('[{"bbox_2d": [1, 2, 30, 40], "hint": "bad \\ud83d half"}]', (640, 427), "pixels")[0]
     assert plan.regions[0].hint == "bad \ufffd half"
     assert any("half a character" in warning for warning in plan.warnings)
-    assert plan_from_text(f"<gen_image>a {half}</gen_image><region>[]</region>", (64, 48)).global_prompt == "a \ufffd"
+    assert read_plan(f"<gen_image>a {half}</gen_image><region>[]</region>", (64, 48))[0].global_prompt == "a \ufffd"
     plan = plan_from_json('{"image_size": [10, 10], "x": "\\ud83d", "y": "\\ud83d\\ude00"}')
     text = plan_to_json(plan)
     assert text.encode("utf-8")
@@ -207,11 +207,11 @@ def test_json_with_a_key_that_is_missing_or_an_id_twice_is_refused():
 
 def test_text_that_stops_being_json_is_refused_with_the_place():
     with pytest.raises(PlanError, match="line 2, column"):
-        plan_from_text('{"version": 1,\n "image_size": [10 10]}')
+        read_plan('{"version": 1,\n "image_size": [10 10]}')[0]
     with pytest.raises(PlanError):
         plan_from_json("[" * 100_000)
     with pytest.raises(PlanError, match="too many digits; give pixels"):
-        plan_from_text('{"image_size": [10, %s]}' % ("9" * 5000))
+        read_plan('{"image_size": [10, %s]}' % ("9" * 5000))[0]
 
 
 @settings(max_examples=30, deadline=None)
@@ -238,7 +238,7 @@ def test_a_plan_cannot_be_changed_and_can_be_hashed_copied_and_pickled(plan):
 @settings(max_examples=120, deadline=None)
 @given(plans())
 def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
-    back = plan_from_text(write_tags(plan))
+    back = read_plan(write_tags(plan))[0]
     assert back.image_size == plan.image_size
     assert back.reasoning == plan.reasoning.strip()
     assert back.global_prompt == (plan.global_prompt.strip() or KEEP_UNCHANGED)
@@ -247,7 +247,7 @@ def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
         assert all(abs(a - b) <= 1 for a, b in zip(region.box, was.box, strict=True))
         assert region == replace(was, box=region.box, hint=was.hint.strip())
     # what is whole already stays as it is
-    assert replace(plan_from_text(write_tags(back)), warnings=()) == replace(back, warnings=())
+    assert replace(read_plan(write_tags(back))[0], warnings=()) == replace(back, warnings=())
 
 
 def test_tags_are_written_as_the_published_page_writes_them():
@@ -262,7 +262,7 @@ def test_a_box_thinner_than_a_pixel_is_written_one_pixel_wide():
 
 
 def read(region_block, image_size=(640, 427), coordinates="pixels"):
-    return plan_from_text(f"<gen_image>dusk</gen_image><region>{region_block}</region>", image_size, coordinates)
+    return read_plan(f"<gen_image>dusk</gen_image><region>{region_block}</region>", image_size, coordinates)[0]
 
 
 GOOD = '{"bbox_2d": [1, 2, 30, 40], "hint": "red hat"}'
@@ -302,12 +302,12 @@ def test_quotes_and_apostrophes_inside_single_quoted_hints_survive():
 
 
 def test_a_reply_cut_off_keeps_its_whole_items_and_says_so():
-    plan = plan_from_text(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"bbox_2d": [5, 6, 70, 80], "hint": "make it bl', (640, 427), "pixels")
+    plan = read_plan(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"bbox_2d": [5, 6, 70, 80], "hint": "make it bl', (640, 427), "pixels")[0]
     assert len(plan.regions) == 1
     assert any("cut off" in warning for warning in plan.warnings)
     assert any("item 2 was dropped" in warning for warning in plan.warnings)
     # A box that was cut may have lost digits.
-    plan = plan_from_text(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"hint": "x", "bbox_2d": [5, 6, 70, 8', (640, 427), "pixels")
+    plan = read_plan(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"hint": "x", "bbox_2d": [5, 6, 70, 8', (640, 427), "pixels")[0]
     assert len(plan.regions) == 1
 
 
@@ -350,10 +350,10 @@ def test_boxes_copied_from_the_planners_instructions_are_dropped_and_similar_one
 
 
 def test_the_first_of_several_blocks_counts_and_the_others_are_reported():
-    plan = plan_from_text(
+    plan = read_plan(
         f'<think>I will write <region>[] here</think><gen_image>dusk</gen_image><region>[{GOOD}]</region>'
         '<region>[{"bbox_2d": [5, 6, 7, 8], "hint": "no"}]</region><answer>done</answer>', (640, 427), "pixels"
-    )
+    )[0]
     assert [region.hint for region in plan.regions] == ["red hat"]
     assert any("2 <region> blocks" in warning for warning in plan.warnings)
     assert plan.reasoning.startswith("I will write")
@@ -366,40 +366,40 @@ def test_a_closing_tag_inside_a_hint_does_not_end_the_block():
 
 @pytest.mark.parametrize("tag", ["gen_image", "global", "GEN_IMAGE", " gen_image "])
 def test_both_names_of_the_global_tag_are_read(tag):
-    plan = plan_from_text(f"<{tag}> at dusk </{tag}><region>[]</region>", (640, 427))
+    plan = read_plan(f"<{tag}> at dusk </{tag}><region>[]</region>", (640, 427))[0]
     assert (plan.global_prompt, plan.regions, plan.warnings) == ("at dusk", (), ())
 
 
 @pytest.mark.parametrize("quotes", ["''", "\u2018\u2019", '""'])
 def test_the_quoted_placeholder_is_the_placeholder(quotes):
-    plan = plan_from_text(f"<gen_image>{quotes[0]}Keep remaining part of image unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>", (640, 427))
+    plan = read_plan(f"<gen_image>{quotes[0]}Keep remaining part of image unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>", (640, 427))[0]
     assert plan.global_prompt == KEEP_UNCHANGED
 
 
 @pytest.mark.parametrize("block", ["", "<gen_image>  </gen_image>"])
 def test_without_a_global_text_the_placeholder_stands_and_is_reported(block):
-    plan = plan_from_text(f"{block}<region>[{GOOD}]</region>", (640, 427))
+    plan = read_plan(f"{block}<region>[{GOOD}]</region>", (640, 427))[0]
     assert plan.global_prompt == KEEP_UNCHANGED
     assert any("gen_image" in warning for warning in plan.warnings)
 
 
 def test_without_a_region_block_the_plan_is_global_only_and_says_so():
-    plan = plan_from_text("<think>hm</think><gen_image>at dusk</gen_image>", (640, 427))
+    plan = read_plan("<think>hm</think><gen_image>at dusk</gen_image>", (640, 427))[0]
     assert (plan.global_prompt, plan.regions) == ("at dusk", ())
     assert any("no <region>" in warning for warning in plan.warnings)
-    plan = plan_from_text("<gen_image>at dusk</gen_image><region>there is nothing to change</region>", (640, 427))
+    plan = read_plan("<gen_image>at dusk</gen_image><region>there is nothing to change</region>", (640, 427))[0]
     assert plan.regions == ()
     assert any("cannot be read" in warning for warning in plan.warnings)
 
 
 def test_a_plan_with_nothing_left_to_edit_says_so():
-    plan = plan_from_text('<region>[{"bbox_2d": [1, 2, 3], "hint": "x"}]</region>', (640, 427))
+    plan = read_plan('<region>[{"bbox_2d": [1, 2, 3], "hint": "x"}]</region>', (640, 427))[0]
     assert any("nothing is left to edit" in warning for warning in plan.warnings)
 
 
 @pytest.mark.parametrize("text", [f"[{GOOD}]", GOOD, f"Here you are:\n```json\n[{GOOD}]\n```\nDone.", f'{{"global_prompt": "dusk", "regions": [{GOOD}]}}'])
 def test_a_bare_region_list_is_a_plan(text):
-    plan = plan_from_text(text, (640, 427), "pixels")
+    plan = read_plan(text, (640, 427), "pixels")[0]
     assert [region.hint for region in plan.regions] == ["red hat"]
     assert plan.global_prompt == ("dusk" if "dusk" in text else KEEP_UNCHANGED)
 
@@ -407,7 +407,7 @@ def test_a_bare_region_list_is_a_plan(text):
 @pytest.mark.parametrize("text", ["", "  \n", "make the hat red", "[1, 2, 3, 4]", "[[1, 2, 3, 4]]", '"text"', "7", '{"a": 1}', "[see below]", "<think>only this</think>", "<answer>4</answer>"])
 def test_any_other_text_is_refused(text):
     with pytest.raises(PlanError):
-        plan_from_text(text, (640, 427))
+        read_plan(text, (640, 427))[0]
 
 
 def test_ids_that_are_written_stay_and_the_others_give_way():
@@ -435,8 +435,8 @@ def test_keys_that_are_not_known_are_kept_and_written_again():
     plan = read(f"[{GOOD[:-1]}, {more}}}]")
     assert plan.regions[0].extra == {"label": "hat", "point_2d": [7, 8], "score": {"p": [0.5, None]}}
     assert plan_from_json(plan_to_json(plan)).regions == plan.regions
-    assert plan_from_text(write_tags(plan)).regions == plan.regions
-    assert plan_from_text(f"[{GOOD[:-1]}, {more}}}]", (640, 427), "pixels").regions == plan.regions
+    assert read_plan(write_tags(plan))[0].regions == plan.regions
+    assert read_plan(f"[{GOOD[:-1]}, {more}}}]", (640, 427), "pixels")[0].regions == plan.regions
     assert read('[{"bbox": [1, 2, 30, 40], "hint": "red hat", "mask": 7, "label": "hat"}]').regions[0].extra == {"label": "hat"}
 
 
@@ -465,7 +465,7 @@ def test_a_wrong_extra_key_costs_the_key_and_not_the_region():
 @given(st.lists(PIECE | TEXT | st.sampled_from(["<region>", "<gen_image>x</gen_image>", "[", "{", "}", GOOD, ",", '"bbox_2d":', "[1,2,3,4]", "```", ":"]), max_size=12).map("".join))
 def test_any_text_gives_a_plan_or_a_plan_error(text):
     with contextlib.suppress(PlanError):
-        plan_from_text(text, (64, 48))
+        read_plan(text, (64, 48))[0]
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_any_text_gives_a_plan_or_a_plan_error(text):
 def test_reading_takes_time_linear_in_the_length(piece):
     text = "<gen_image>x</gen_image><region>" + piece * (300_000 // len(piece))
     began = time.perf_counter()
-    plan_from_text(text, (64, 48))
+    read_plan(text, (64, 48))[0]
     assert time.perf_counter() - began < 4
 
 

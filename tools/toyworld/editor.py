@@ -9,7 +9,6 @@ learns to, and then hints, which come as text tokens, do nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,14 +16,10 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from .codec import CHANNELS
-from .texts import Encoded
 
 TEXT = 768  # the width of CLIP-L
 PATCH = 2  # latent cells along a patch's side
 HEAD = 128
-CHANGED = 4  # how much more a changed cell counts in the loss
-SHIFT = 3  # how much more often high noise is trained: there it is decided what becomes of an object (0.34 of the
-# change was still wrong at sigma 1 when 0.03 was at sigma 0.4). Sigmas as in section 5.3.2 of arXiv 2403.03206.
 AXES = (16, 56, 56)  # of a head, for a token's picture, row and column: what ComfyUI's loader assumes
 
 
@@ -75,7 +70,19 @@ def velocity(
     sigma: torch.Tensor,
     counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What the editor says noise minus picture is, as (B, 16, H, W).
+    """What the editor says noise minus picture is, as (B, 16, H, W). The arguments are those of `outputs`."""
+    return outputs(editor, noisy, reference, texts, sigma, counts)[0]
+
+
+def outputs(
+    editor: FluxTransformer2DModel,
+    noisy: torch.Tensor,
+    reference: torch.Tensor,
+    texts: torch.Tensor,
+    sigma: torch.Tensor,
+    counts: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The velocity, and what comes out at the reference's tokens, which ComfyUI drops: (2, B, 16, H, W).
 
     noisy, reference: latents (B, 16, H, W), H and W even; noisy = (1 - sigma) picture + sigma noise, and the
     reference is the scene before the edit, placed as Kontext places it. texts: (B, L, 768), several instructions
@@ -96,33 +103,9 @@ def velocity(
         joint_attention_kwargs=None
         if counts is None
         else {"attention_mask": _bias(counts, 2 * height * width)},
-    ).sample[:, : height * width]
-    cells = out.unflatten(2, (-1, PATCH, PATCH)).unflatten(1, (height, width))  # (B, h, w, C, 2, 2)
-    return cells.permute(0, 3, 1, 4, 2, 5).reshape(noisy.shape)
-
-
-def editor_loss(
-    editor: FluxTransformer2DModel,
-    sources: torch.Tensor,
-    targets: torch.Tensor,
-    texts: Encoded,
-    generator: torch.Generator,
-) -> tuple[torch.Tensor, float]:
-    """Flow matching: how far the velocity is off. Also the PSNR of the picture it points to, in latents (dB).
-
-    Cells that the edit changes count `CHANGED` times as much: they are few, and all that is to be learnt lies there.
-    sources, targets: (B, 16, h, w). generator: on the CPU, so that a run draws the same on every device.
-    """
-    even = torch.rand(len(targets), generator=generator).to(targets)
-    sigma = SHIFT * even / (1 + (SHIFT - 1) * even)
-    noise = torch.randn(targets.shape, generator=generator).to(targets)
-    at = sigma[:, None, None, None]
-    guess = velocity(editor, (1 - at) * targets + at * noise, sources, texts.features, sigma, texts.counts)
-    off = (guess.float() - (noise - targets)).square().mean(1, keepdim=True)
-    changed = (sources - targets).abs().amax(1, keepdim=True) > 0.1
-    weight = 1 + (CHANGED - 1) * changed
-    picture = float((at.square() * off).detach().mean())
-    return (weight * off).sum() / weight.sum(), -10 * math.log10(max(picture, 1e-12))
+    ).sample
+    cells = out.unflatten(2, (-1, PATCH, PATCH)).unflatten(1, (2, height, width))  # (B, 2, h, w, C, 2, 2)
+    return cells.permute(1, 0, 4, 2, 5, 3, 6).reshape(2, *noisy.shape)
 
 
 def _bias(counts: torch.Tensor, pictures: int) -> torch.Tensor:

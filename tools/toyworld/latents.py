@@ -15,20 +15,30 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .samples import sample
+from .planner_sight import shown_by
+from .samples import sample, sample_scene
 from .scenes import random_state
 
 SHARD = 512  # samples in a shard
 VARIANTS = 2  # programs on each scene, which share the scene's latent
 FIRST = 4  # shards to begin with
+CELL = 16  # pixels along the side of what an editor's token stands for
 
 
 class Batch(NamedTuple):
-    """sources, targets: (B, 16, h, w), the scenes before and after. texts: the instructions of each sample."""
+    """sources, targets: (B, 16, h, w), the scenes before and after. texts: the instructions of each sample.
+
+    shapes, colours: (B, tokens), what each token of the scene before shows, -1 for the background.
+    """
 
     sources: torch.Tensor
     targets: torch.Tensor
     texts: list[tuple[str, ...]]
+    shapes: torch.Tensor
+    colours: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        return self._replace(**{name: value.to(device) for name, value in self._asdict().items() if name != "texts"})
 
 
 class Latents:
@@ -71,16 +81,18 @@ class Latents:
             torch.stack([shard.sources[row // VARIANTS] for shard, row in rows]).float(),
             torch.stack([shard.targets[row] for shard, row in rows]).float(),
             [shard.texts[row] for shard, row in rows],
+            torch.stack([shard.shapes[row // VARIANTS] for shard, row in rows]),
+            torch.stack([shard.colours[row // VARIANTS] for shard, row in rows]),
         )
 
     def _shard(self, index: int) -> Batch:
-        """Shard `index`, from its file or made anew. Its sources are one per scene: SHARD / VARIANTS."""
+        """Shard `index`, from its file or made anew. What belongs to a scene is there once: SHARD / VARIANTS."""
         file = self.folder / f"shard_{index:03}.safetensors"
         try:
             with safe_open(file, "pt") as kept:
                 if kept.metadata()["key"] == self.key:
                     texts = [tuple(row) for row in json.loads(kept.metadata()["texts"])]
-                    return Batch(kept.get_tensor("sources"), kept.get_tensor("targets"), texts)
+                    return Batch(kept.get_tensor("sources"), kept.get_tensor("targets"), texts, *self._shown(index))
         except (OSError, SafetensorError, KeyError):
             pass  # not there, or cut off: it can always be made again
         shard = self._made(index)
@@ -90,14 +102,25 @@ class Latents:
         os.replace(unfinished, file)
         return shard
 
+    def _shown(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes and colours, which are drawn faster than read."""
+        scenes = (sample_scene(self.run, number, self.size) for number in _numbers(index))
+        shapes, colours = zip(*(shown_by(scene, CELL)[:2] for scene in scenes), strict=True)
+        return torch.from_numpy(np.stack(shapes)), torch.from_numpy(np.stack(colours))
+
     def _made(self, index: int) -> Batch:
-        scenes = SHARD // VARIANTS
         sources, targets, texts = [], [], []
-        for number in range(index * scenes, (index + 1) * scenes):
+        for number in _numbers(index):
             made = [sample(self.run, number, self.size, variant) for variant in range(VARIANTS)]
             pictures = torch.from_numpy(np.stack((made[0].source, *(one.target for one in made))))
             latents = self.encode(pictures.movedim(-1, 1).float() / 255).to("cpu", torch.float16)
             sources.append(latents[0])
             targets += latents[1:]
             texts += [one.texts for one in made]
-        return Batch(torch.stack(sources), torch.stack(targets), texts)
+        return Batch(torch.stack(sources), torch.stack(targets), texts, *self._shown(index))
+
+
+def _numbers(index: int) -> range:
+    """Of the scenes of a shard."""
+    scenes = SHARD // VARIANTS
+    return range(index * scenes, (index + 1) * scenes)

@@ -22,7 +22,7 @@ from .tasks import Task
 LEAST = 0.2  # of a token's area that an object covers for the token to show it
 PLACES = 2  # layers of the language model that come before its states are asked for places
 LOOKING, HEADS = 3, (0, 2)  # the layer, and its heads, that are told where to look; each reads keys of its own
-_COLOURS = tuple(COLOURS)
+COLOUR_NAMES = tuple(COLOURS)
 
 
 class Shown(NamedTuple):
@@ -43,7 +43,7 @@ class Shown(NamedTuple):
 
 def shown_together(tasks: Sequence[Sequence[Task]], cell: int) -> Shown:
     """What each square of `cell` pixels shows, for several scenes with the tasks about each."""
-    columns = zip(*(_shown_by(one[0].scene, cell) for one in tasks), strict=True)
+    columns = zip(*(shown_by(one[0].scene, cell) for one in tasks), strict=True)
     shape, colour, edges, middle = (torch.from_numpy(np.concatenate(column)) for column in columns)
     meant = np.stack([_covered(task.scene, cell)[task.scene.ids.index(identity)] for one in tasks for task in one for identity in task.meant])
     return Shown(shape, colour, edges.float(), middle.float(), torch.from_numpy(meant / meant.sum(1, keepdims=True)).float())
@@ -56,13 +56,13 @@ def _covered(scene: Scene, cell: int) -> np.ndarray:
     return shown.sum((2, 4), dtype=np.int64).reshape(-1, side * side)
 
 
-def _shown_by(scene: Scene, cell: int) -> tuple[np.ndarray, ...]:
+def shown_by(scene: Scene, cell: int) -> tuple[np.ndarray, ...]:
     """Shape, colour, edges and middle of each square: (n,), (n,), (n, 4), (n, 2)."""
     side, covered = scene.size // cell, _covered(scene, cell)
     most = covered.argmax(0)
     empty = covered.max(0) < LEAST * 16 * cell * cell
     shapes = np.array([SHAPES.index(thing.shape) for thing in scene.objects])[most]
-    colours = np.array([_COLOURS.index(thing.colour) for thing in scene.objects])[most]
+    colours = np.array([COLOUR_NAMES.index(thing.colour) for thing in scene.objects])[most]
     edges = np.array([scene.box(thing.id) for thing in scene.objects])[most]
     across, down = np.meshgrid(np.arange(side), np.arange(side))
     middle = np.stack([across.ravel(), down.ravel()], 1) * cell + cell / 2

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .edits import KEEP, Instruction, edited, random_program
-from .scenes import SIZE, TRAINING_SEEDS, random_state, training_scene
+from .scenes import SIZE, TRAINING_SEEDS, Scene, random_state, training_scene
 
 SILENT = 0.25  # of the texts that ask for nothing
 PIECES = 4  # of a scene and its edit, two of each
@@ -32,13 +32,23 @@ def sample(run: int, number: int, size: int = SIZE, variant: int = 0) -> Sample:
 
     variant: another program on the same scene.
     """
-    random = random_state(run, f"run {run}, sample {number}")
-    seed = int(random.randint(len(TRAINING_SEEDS)))
+    random, seed = _chance(run, number)
     scene = training_scene(seed, size)
     counts = 1 + random.randint(3, size=variant + 1)
     program = random_program(scene, seed + variant, count=int(counts[variant]))
     texts = tuple(_text(instruction, random) for instruction in program)
     return Sample(scene.pixels, edited(scene, program).pixels, texts)
+
+
+def sample_scene(run: int, number: int, size: int = SIZE) -> Scene:
+    """The scene of a sample, whatever its variant."""
+    return training_scene(_chance(run, number)[1], size)
+
+
+def _chance(run: int, number: int) -> tuple[np.random.RandomState, int]:
+    """Where a sample's random numbers come from, and its scene's seed."""
+    random = random_state(run, f"run {run}, sample {number}")
+    return random, int(random.randint(len(TRAINING_SEEDS)))
 
 
 def _text(instruction: Instruction, random: np.random.RandomState) -> str:

@@ -2,8 +2,8 @@
 
 A CLIP-L of random layers makes all texts alike (cosine 0.92 between two instructions), and nobody can tell "red"
 from "blue" in them. Here most layers pass on what they get. A token's feature has two parts: its own random vector,
-moved by its place in the text; and, from the first layer's attention, the mean of all words up to it, in directions
-of its own. The second part is what a trained encoder gives too: an editor that sees several texts one behind the
+moved by its place in the text; and, from the first layer's attention, the mean of all words up to it that mean
+something by themselves ("red", not "the"), in directions of its own. The second part is what a trained encoder gives too: an editor that sees several texts one behind the
 other, without positions, can tell which "blue" belongs to which "circle". So training needs no CLIP at all.
 
 Places count up to `ORDERED`; all further tokens share one. The padding that ComfyUI puts behind a text (up to 77
@@ -23,13 +23,14 @@ import torch
 
 WIDTH, LAYERS, WORDS, LENGTH = 768, 12, 49408, 77  # of CLIP-L
 END = WORDS - 1  # the token that ends a text, and that pads it
+SMALL = (320, 518, 531, 539, 550, 593, 1095, 1505, WORDS - 2)  # a the to of an with into every, and the start
 ORDERED = 12  # tokens whose place shows, the first (start of text) included
 PLACE = 0.5  # size of a place beside a word, whose entries are 1 and -1
 CONTEXT = 3.0  # size of the mean of the words beside a token's own vector
-MARKED = 8.0  # the end of a text weighs about exp(-2 * 8) of a word in that mean
+MARKED = 8.0  # small words and the end of a text weigh about exp(-2 * 8) of another word in that mean
 HEADS = 12
 SEED = 20_26
-RECIPE = 2  # raise when the encoder changes: cached files of another recipe are written again
+RECIPE = 3  # raise when the encoder changes: cached files of another recipe are written again
 
 
 class Encoded(NamedTuple):
@@ -43,13 +44,13 @@ class Encoded(NamedTuple):
 def _signs() -> np.ndarray:
     """One row of 1 and -1 for every word, then for every place, the shared one last: (WORDS + ORDERED + 1, WIDTH) int8.
 
-    The first entry tells the end of a text (1) from words (-1); places have 0 there.
+    The first entry tells small words and the end of a text (1) from other words (-1); places have 0 there.
     """
     rows = WORDS + ORDERED + 1
     bits = np.unpackbits(np.frombuffer(np.random.RandomState(SEED).bytes(rows * WIDTH // 8), np.uint8))
     signs = 2 * bits.astype(np.int8).reshape(rows, WIDTH) - 1
     signs[:, 0] = -1
-    signs[END, 0] = 1
+    signs[[*SMALL, END], 0] = 1
     signs[WORDS:, 0] = 0
     return signs
 

@@ -30,11 +30,13 @@ if not __package__:  # run as a script
 
 from replan.tools.toyworld import editor
 from replan.tools.toyworld.codec import CELL, Codec, codec_loss, host_weights
+from replan.tools.toyworld.editor_training import Pupil, editor_loss, of_editor
 from replan.tools.toyworld.latents import SHARD, Batch, Latents
 from replan.tools.toyworld.planner_folder import of_planner, planner_weights
 from replan.tools.toyworld.planner_model import make_model, make_processor, save
 from replan.tools.toyworld.planner_training import Batch as PlannerBatch
-from replan.tools.toyworld.planner_training import Pupil, planner_loss, training_batch
+from replan.tools.toyworld.planner_training import Pupil as PlannerPupil
+from replan.tools.toyworld.planner_training import planner_loss, training_batch
 from replan.tools.toyworld.samples import Pictures, in_order
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 from replan.tools.toyworld.texts import Encoded, TextEncoder
@@ -103,20 +105,18 @@ def train_editor(
     model = editor.make_editor(settings.seed)
     if start is not None:
         model.load_state_dict(start)
-    run = Run(folder, settings, model.to(device))
+    run = Run(folder, settings, Pupil(model, settings.seed).to(device))
 
     def loss_of(batch: Batch, step: int) -> tuple[torch.Tensor, float]:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
         encoded = Encoded(*(value.to(device) for value in texts.together(batch.texts)))
-        return editor.editor_loss(
-            run.model, batch.sources.to(device), batch.targets.to(device), encoded, generator
-        )
+        return editor_loss(run.model, batch.to(device), encoded, generator)
 
     batches = (pool.batch(step, settings.batch) for step in range(run.step, settings.steps))
     if not run.train(batches, loss_of, say, stop=stop):
         say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
         return None
-    return _finished(folder / EDITOR_FILE, editor.host_weights(run.average), settings, say)
+    return _finished(folder / EDITOR_FILE, editor.host_weights(of_editor(run.average)), settings, say)
 
 
 def train_planner(
@@ -135,7 +135,7 @@ def train_planner(
     model = make_model(settings.seed)
     if start is not None:
         model.load_state_dict(start)
-    run = Run(folder, settings, Pupil(model, settings.seed).train().to(device))
+    run = Run(folder, settings, PlannerPupil(model, settings.seed).train().to(device))
 
     def loss_of(batch: PlannerBatch, step: int) -> tuple[torch.Tensor, float]:
         return planner_loss(run.model, batch.to(device))
@@ -222,7 +222,7 @@ def _publish(folder: Path) -> int:
 def _start(place: Path) -> dict[str, torch.Tensor]:
     """Weights to begin with: of a run's folder, or of a published file."""
     if place.is_dir():
-        return weights_of(place)
+        return of_editor(weights_of(place))
     try:
         return editor.trained_weights(load(place.read_bytes()))
     except (OSError, SafetensorError, ValueError) as error:

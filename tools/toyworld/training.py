@@ -203,7 +203,7 @@ def _optimizers(model: torch.nn.Module, settings: Settings) -> list[torch.optim.
         torch.optim.AdamW(trained.values(), settings.rate, betas=(0.9, 0.99), weight_decay=1e-4)
     ]
     if matrices:
-        optimizers.append(Muon(matrices, settings.rate))
+        optimizers.append(Muon(matrices, settings.rate, half=settings.half))
     return optimizers
 
 

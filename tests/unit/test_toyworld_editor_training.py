@@ -1,0 +1,116 @@
+"""What the toy world's editor is taught: the edit, at noise and at the reference, and what its tokens show."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from replan.tools.toyworld import latents
+from replan.tools.toyworld.drawing import COLOURS, SHAPES
+from replan.tools.toyworld.editor import TEXT, Size, make_editor
+from replan.tools.toyworld.editor_training import Pupil, editor_loss, of_editor
+from replan.tools.toyworld.latents import CELL, Batch, Latents
+from replan.tools.toyworld.samples import sample, sample_scene
+from replan.tools.toyworld.texts import Encoded
+
+
+def batch(count=4):
+    random = torch.Generator().manual_seed(1)
+    sources = torch.randn(count, 16, 4, 4, generator=random)
+    targets = sources.clone()
+    targets[:, :, :2, :2] += 1  # the first of four tokens
+    shapes = torch.tensor([[0, -1, 2, -1]] * count)
+    return Batch(sources, targets, [("x",)] * count, shapes, shapes)
+
+
+def texts(count=4):
+    return Encoded(torch.ones(count, 3, TEXT), torch.ones(count, 3))
+
+
+def learnt(pupil, steps, part):
+    """The loss's value of `part`, before and after some steps on one batch."""
+    optimizer = torch.optim.AdamW((p for p in pupil.parameters() if p.requires_grad), 3e-3)
+    values = []
+    for _ in range(steps):
+        loss, _ = editor_loss(pupil, batch(), texts(), torch.Generator().manual_seed(2))
+        values.append(part(pupil))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return values[0], values[-1]
+
+
+def test_the_heads_learn_what_the_tokens_show_and_what_changes():
+    pupil = Pupil(make_editor(1, Size(1, 1, 1)))
+
+    def entropy(pupil):
+        one = batch()
+        return float(pupil.help(one, (one.sources - one.targets).abs().amax(1, keepdim=True) > 0.1).detach())
+
+    before, after = learnt(pupil, 40, entropy)
+    assert after < 0.3 * before
+
+
+def test_the_heads_read_the_tokens_of_the_reference():
+    pupil = Pupil(make_editor(1, Size(1, 1, 1)))
+    one = batch()
+    with torch.no_grad():
+        editor_loss(pupil, one, texts(), torch.Generator().manual_seed(2))
+        before = pupil.seen["what"].clone()
+        editor_loss(pupil, one, texts(), torch.Generator().manual_seed(3))  # other noise
+        other_noise = pupil.seen["what"].clone()
+        editor_loss(pupil, one._replace(sources=one.sources + 1), texts(), torch.Generator().manual_seed(2))
+    # An untrained block is the identity: what a token holds is its own patch, and no noise is in it.
+    assert torch.equal(before, other_noise)
+    assert not torch.equal(before, pupil.seen["what"])
+
+
+def test_noise_and_reference_are_both_taught_and_changed_cells_most():
+    """An untrained editor says nothing, so its loss is all that it should have said."""
+    pupil = Pupil(make_editor(1, Size(1, 1, 1)))
+    one = batch()
+    with torch.no_grad():
+        loss = editor_loss(pupil, one, texts(), torch.Generator().manual_seed(2))[0]
+        changed = torch.zeros(4, 1, 4, 4, dtype=torch.bool)
+        changed[:, :, :2, :2] = True
+        loss = float(loss - 0.1 * pupil.help(one, changed))
+    noise = torch.Generator().manual_seed(2)
+    torch.rand(4, generator=noise)
+    noise = torch.randn(4, 16, 4, 4, generator=noise)
+    off = (noise - one.targets).square().mean(1) + (one.sources - one.targets).square().mean(1)
+    inside, outside = off[:, :2, :2].sum(), off.sum() - off[:, :2, :2].sum()
+    assert loss == pytest.approx(float(4 * inside + outside) / (4 * (4 * 4 + 12)), rel=1e-4)
+
+
+def test_what_is_published_has_no_heads():
+    pupil = Pupil(make_editor(1, Size(1, 1, 1)))
+    assert of_editor(pupil.state_dict()).keys() == pupil.editor.state_dict().keys()
+
+
+def test_latents_tell_what_the_tokens_of_their_scenes_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "SHARD", 4)
+
+    def encode(pictures):
+        return torch.nn.functional.avg_pool2d(pictures, 8).repeat(1, 6, 1, 1)[:, :16]
+
+    pool = Latents(tmp_path, 1, 64, most=1, every=1, encode=encode, key="k")
+    made = pool.batch(0, 64)
+    read = Latents(tmp_path, 1, 64, most=1, every=1, encode=encode, key="k").batch(0, 64)
+    assert torch.equal(made.shapes, read.shapes) and torch.equal(made.colours, read.colours)
+    scenes = [sample_scene(1, number, 64) for number in range(2)]
+    for number, scene in enumerate(scenes):
+        assert np.array_equal(scene.pixels, sample(1, number, 64, variant=1).source)
+    told = {tuple(zip(row.tolist(), colours.tolist(), strict=True)) for row, colours in zip(made.shapes, made.colours, strict=True)}
+    assert len(told) == 2
+    for scene in scenes:
+        row = []
+        for top in range(0, 64, CELL):
+            for left in range(0, 64, CELL):
+                most, thing = max(
+                    ((scene.shown(thing.id)[top : top + CELL, left : left + CELL].mean() / 16, thing) for thing in scene.objects),
+                    key=lambda pair: pair[0],
+                )
+                there = most >= 0.2
+                row.append((SHAPES.index(thing.shape), list(COLOURS).index(thing.colour)) if there else (-1, -1))
+        assert tuple(row) in told

@@ -215,6 +215,8 @@ def test_snap_and_the_view_of_patches(comfy):
 
 def test_zoom_and_pan_inside_change_no_box(comfy):
     with_plan(comfy)
+    comfy.click(500, 200)
+    comfy.hint().press("Control+a")  # where the middle button pastes what is selected, it must not while it pans
     comfy.click(10, 10)
     comfy.tab.mouse.wheel(0, -400)
     comfy.tab.mouse.down(button="middle")

@@ -122,6 +122,7 @@ export class Gestures {
   up(event, cancelled = false) {
     if (!this.pointers.delete(event.pointerId)) return;
     event.stopPropagation();
+    event.preventDefault(); // under Linux the middle button would also paste what is selected somewhere
     const { gesture } = this;
     if (cancelled) this.cancel();
     this.gesture = null;

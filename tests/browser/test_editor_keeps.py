@@ -122,6 +122,20 @@ def test_a_value_that_cannot_be_read_is_kept_until_someone_starts_anew(comfy, va
     assert len(comfy.regions()) == 1
 
 
+def test_a_plan_that_a_workflow_holds_as_an_object_is_read_and_nothing_else_is_dropped(comfy):
+    with_plan(comfy)
+    saved = comfy.workflow()
+    values = saved["nodes"][0]["widgets_values"]
+    values[1] = json.loads(values[1])
+    comfy.load(saved)
+    comfy.shown()
+    comfy.wait_regions(3)
+    values[1] = 5
+    comfy.load(saved)
+    comfy.editor().get_by_text("kept as it is").wait_for()
+    assert comfy.workflow()["nodes"][0]["widgets_values"][1] == "5"
+
+
 def test_no_text_does_anything_and_each_comes_back(comfy, request):
     data = json.loads((request.config.rootpath / "tests" / "js" / "texts.json").read_text(encoding="utf-8"))
     texts = [*data["hostile"], *data["odd"]]

@@ -43,6 +43,12 @@ test("a global prompt alone is a plan", () => {
   assert.deepEqual(readPasted("<global>At night.</global>", SIZE).regions, []);
 });
 
+test("long texts of nothing are refused at once", () => {
+  const begun = performance.now();
+  for (const text of ["```" + "\n".repeat(1e5) + "x", "<region>".repeat(2e5), "```\n" + "``` ".repeat(1e5) + "x"]) assert.throws(() => readPasted(text, SIZE), Problem);
+  assert.ok(performance.now() - begun < 4000, "8 and more than 15 seconds before");
+});
+
 test("an object without an image size keeps its global prompt and reasoning", () => {
   const { global_prompt, reasoning, regions } = readPasted('{"global_prompt": "At night.", "reasoning": "Lamps.", "regions": [{"bbox_2d": [0, 0, 60, 40], "hint": "a lamp"}]}', SIZE, "pixels");
   assert.deepEqual([global_prompt, reasoning, regions.length], ["At night.", "Lamps.", 1]);

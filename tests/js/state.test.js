@@ -195,6 +195,12 @@ test("a stored value that cannot be read blocks every change", () => {
   assert.equal(state.stored.plan, null);
 });
 
+test("view settings of another kind give way to the usual ones: a patch of 0 made every box that was snapped to it no box", () => {
+  const read = (view) => readStored(JSON.stringify({ ...planWith(), editor: { edited: true, view } })).view;
+  assert.deepEqual(read({ dim: "x", patch: 0, snap: 1, later: 5, expand: 0.2 }), { ...VIEW, expand: 0.2, later: 5 });
+  for (const view of [null, "abc", [1], { patch: -16 }, { patch: "16" }]) assert.deepEqual(read(view), VIEW);
+});
+
 test("view settings are stored and are no edit", () => {
   const state = fresh();
   state.setView({ snap: true });

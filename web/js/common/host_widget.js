@@ -13,7 +13,7 @@ export function addValueWidget(app, node, name, type, root, page, getMinHeight) 
   })));
   return node.addDOMWidget(name, type, root, {
     getValue: () => page.value,
-    setValue: (value) => page.setValue(typeof value === "string" ? value : ""),
+    setValue: (value) => page.setValue(typeof value === "string" ? value : value == null ? "" : JSON.stringify(value)),
     getMinHeight,
     hideOnZoom: false,
     margin: 4,

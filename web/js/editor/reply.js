@@ -39,12 +39,14 @@ function parsed(text) {
 
 /** @param {string} text */
 function withoutFence(text) {
-  return text.trim().match(/^```\w*\s*\n([\s\S]*?)\n?```\s*$/)?.[1].trim() ?? text.trim();
+  return text.trim().match(/^```\w*[^\S\n]*\n([\s\S]*?)\n?```\s*$/)?.[1].trim() ?? text.trim();
 }
 
 /** @param {string} text @param {string} tag */
 function inside(text, tag) {
-  return text.match(new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`))?.[1].trim() ?? null;
+  const from = text.indexOf(`<${tag}>`);
+  const to = text.indexOf(`</${tag}>`, from);
+  return from < 0 || to < 0 ? null : text.slice(from + tag.length + 2, to).trim();
 }
 
 /** A plan for the same picture at another size is stretched; one of another shape is not for this image. @param {Plan} plan @param {Size} size */

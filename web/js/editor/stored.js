@@ -17,8 +17,15 @@ export function readStored(value) {
   return {
     plan: hasPlan ? readPlan(plan) : null,
     about: { ...FRESH, ...about, base: about.base ? readPlan(about.base) : null },
-    view: { ...VIEW, ...view },
+    view: readView(view),
   };
+}
+
+/** What is shown cannot make a plan unreadable: a setting of another kind gives way to the usual one. @param {any} view @returns {View} */
+function readView(view) {
+  const fits = Object.entries({ ...VIEW, ...(isObject(view) && view) }).filter(([name, value]) => !(name in VIEW) || typeof value === typeof VIEW[/** @type {keyof View} */ (name)]);
+  const read = { ...VIEW, ...Object.fromEntries(fits) };
+  return read.patch >= 1 ? read : { ...read, patch: VIEW.patch };
 }
 
 /** Write a stored value. Nothing to keep gives the empty text, so an untouched node stays as new. @param {Stored} stored */

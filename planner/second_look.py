@@ -22,8 +22,9 @@ from .resize import Size
 Box = tuple[float, float, float, float]
 
 _MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "is_meant", "visible", "result")
-_YES = re.compile(r"\W{0,8}(?:(?:yes|true|correct)\b|\u662f)", re.IGNORECASE)
-_NO = re.compile(r"\W{0,8}(?:(?:no|not|false|none|incorrect)\b|\u5426|\u4e0d)", re.IGNORECASE)
+# Before either may stand the number of the question.
+_YES = re.compile(r"[\W\d]{0,8}(?:(?:yes|true|correct)\b|\u662f)", re.IGNORECASE)
+_NO = re.compile(r"[\W\d]{0,8}(?:(?:no|not(?! (?:sure|certain|clear)\b)|false|none|incorrect)\b|\u5426|\u4e0d)", re.IGNORECASE)
 # A cut-out is at most so many times as long as wide; models see little in a strip.
 _LONGEST = 4.0
 # A tighter box has to lie so much inside the first, or overlap it so much; and not be the whole cut-out again.
@@ -88,6 +89,7 @@ def read_look(reply: str, cut: Cut, coordinates: str = "auto", seen_size: Size =
 
     coordinates, seen_size: what the reply's numbers count, of the cut-out; see `coordinates.choose_frame`.
     """
+    reply = reply.rpartition("</think>")[2]
     values = find_values(reply).values
     objects = [value for value in _flat(values) if isinstance(value, dict)]
     meant, spelled = None, []

@@ -13,6 +13,9 @@ from .plan import PlanError, Region, RegionPlan, shown
 
 Box = tuple[float, float, float, float]
 
+# Boxes with at least this IoU are the same region.
+_LEAST_OVERLAP = 0.5
+
 
 class _Vote(NamedTuple):
     """A region of one plan: which plan, and the region."""
@@ -21,13 +24,11 @@ class _Vote(NamedTuple):
     region: Region
 
 
-def vote(
-    plans: Sequence[RegionPlan], least_overlap: float = 0.5, least_votes: int | None = None
-) -> RegionPlan:
+def vote(plans: Sequence[RegionPlan]) -> RegionPlan:
     """The plan that the replies agree on.
 
-    Regions of different plans are the same one when their boxes overlap by `least_overlap` (IoU, 0..1); each plan has one vote for
-    it. Those with `least_votes` (default: more than half of the plans) stay, in the order in which they first appear: the
+    Regions of different plans are the same one when their boxes overlap by half (IoU); each plan has one vote for
+    it. Those in more than half of the plans stay, in the order in which they first appear: the
     box is the median of each edge, the hint the one said most often, or else that of the box nearest to the median. The
     global prompt is the one said most often. Reasoning and the rest are the first plan's among those that agree most.
     Where no region has enough votes, that plan is taken as it is. Warnings say what was left out.
@@ -43,8 +44,8 @@ def vote(
         )
     if len(plans) == 1:
         return plans[0]
-    least = len(plans) // 2 + 1 if least_votes is None else least_votes
-    groups = _groups(plans, least_overlap)
+    least = len(plans) // 2 + 1
+    groups = _groups(plans)
     kept = [group for group in groups if len(group) >= least]
     agreeing = Counter(entry.plan for group in kept for entry in group)
     nearest = max(
@@ -66,7 +67,7 @@ def vote(
     return replace(base, regions=regions, global_prompt=prompt).with_warnings(*left_out)
 
 
-def _groups(plans: Sequence[RegionPlan], least_overlap: float) -> list[list[_Vote]]:
+def _groups(plans: Sequence[RegionPlan]) -> list[list[_Vote]]:
     """Regions that are the same one, at most one of each plan; the pairs that overlap most come together first."""
     groups: list[list[_Vote]] = []
     for number, plan in enumerate(plans):
@@ -81,7 +82,7 @@ def _groups(plans: Sequence[RegionPlan], least_overlap: float) -> list[list[_Vot
         )
         taken: dict[int, int] = {}
         for overlap, at, place in pairs:
-            if overlap >= least_overlap and place not in taken and at not in taken.values():
+            if overlap >= _LEAST_OVERLAP and place not in taken and at not in taken.values():
                 taken[place] = at
         for place, region in enumerate(plan.regions):
             if place in taken:

@@ -66,6 +66,11 @@ ANSWERS = [
     ('{"meant": "yes", "bbox_2d": [900, 900, 990, 990]}', True, None),
     ('{"meant": "yes", "bbox_2d": [100, 80', True, None),
     ("I cannot tell.", None, None),
+    ("Not sure.", None, None),
+    ("1. No\n2. [100, 80, 220, 180]", False, TIGHT),
+    ("1) Yes\n2) [100, 80, 220, 180]", True, TIGHT),
+    ("<think>No, or is it? [1, 2, 30, 40]</think>Yes: [100, 80, 220, 180]", True, TIGHT),
+    ('<think>Perhaps {"meant": "no"}</think>{"meant": "yes", "bbox_2d": [100, 80, 220, 180]}', True, TIGHT),
     ("", None, None),
 ]
 

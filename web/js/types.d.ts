@@ -142,6 +142,19 @@ type AddValueWidget = (
 ) => ComfyWidget;
 type MakeButton = (text: string, tooltip: string, onclick: (event: MouseEvent) => void, props?: Props) => HTMLButtonElement;
 type SetAttribute = (target: Element, name: string, value: any) => void;
+type SelectNext = (by: 1 | -1, also?: boolean) => boolean;
+type Toggle = (ids: string[], mark: "locked" | "hidden") => void;
+type ShowRules = (rules: Rules, names: string[], regions: RuleRegion[]) => void;
+type PointAt = (row: number, column: number, still?: boolean) => void;
+type After = (target: any, name: string, call: (this: any, ...args: any[]) => void) => void;
+type PasteForm = (size: Size, take: (plan: Plan) => void, text?: string) => HTMLElement[];
+type ReadMask = (mask: any, name: string) => RegionMask | null;
+/** by < 0: earlier */
+type Reordered = (plan: Plan, id: string, by: number) => Plan;
+type SetText = (target: Element, text: string) => void;
+type SetValue = (field: Input, value: string) => void;
+/** text: empty when nothing runs; share: 0..1 where it is known */
+type SetProgress = (text: string, share?: number | null) => void;
 type BoxMoved = (box: Box, dx: number, dy: number, size: Size) => Box;
 type BoxChanged = (box: Box, by: number, size: Size) => Box;
 type PlanAtSize = (plan: Plan, ...size: Size) => Plan;

@@ -25,10 +25,7 @@ export function widgetOf(node, name) {
   return node?.widgets?.find((widget) => widget.name === name);
 }
 
-/**
- * Have `call` run after one of the host's callbacks, which other packs may have wrapped too.
- * @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call
- */
+/** Have `call` run after one of the host's callbacks, which other packs may have wrapped too. @type {After} */
 export function after(target, name, call) {
   const first = target[name];
   target[name] = function (/** @type {any[]} */ ...args) {

@@ -2,7 +2,7 @@
 import { button, element } from "../common/dom.js";
 import { COORDINATES, readPasted } from "./reply.js";
 
-/** @param {Size} size of the image @param {(plan: Plan) => void} take @param {string} [text] */
+/** @type {PasteForm} */
 export function pasteForm(size, take, text = "") {
   const area = element("textarea", { rows: 8, "aria-label": "Plan to paste", placeholder: "A planner's reply (<gen_image>, <region>), a plan as JSON, or a list of regions", value: text });
   const choice = element("select", { "aria-label": "Coordinates", title: "What the numbers count, unless the text names its image size. auto: 0..1 if none is above 1, else pixels of the image as Qwen2.5-VL sees it" },

@@ -33,7 +33,7 @@ export function draw(ctx, scene) {
   if (view.patches) for (const one of shown) drawPatches(ctx, one, scene);
   for (const { region: { mask }, index } of shown) if (mask) ctx.drawImage(tinted(mask, index), ...sides(frame));
   if (view.patches || view.snap) drawGrid(ctx, scene, frame);
-  for (const one of shown) drawBox(ctx, one);
+  for (const one of shown) drawBox(ctx, one, scene);
   ctx.font = FONT;
   ctx.textBaseline = "middle";
   for (const one of shown) drawLabel(ctx, one, scene, shown.length <= MOST_HINTS);
@@ -62,7 +62,7 @@ function strokeBox(ctx, box, width, style) {
   ctx.strokeRect(...sides(box));
 }
 
-/** @param {Context} ctx @param {ShownRegion} shown */
+/** @type {DrawRegion} */
 function drawBox(ctx, { region: { locked }, index, box, chosen }) {
   strokeBox(ctx, box, chosen ? 5 : 4, "rgba(0,0,0,0.55)");
   ctx.setLineDash(locked ? [6, 4] : []);

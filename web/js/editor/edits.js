@@ -32,7 +32,7 @@ export function duplicated(plan, ids) {
   return added(plan, copies.map((region) => ({ ...region, locked: false, bbox_2d: moved(region.bbox_2d, step, step, plan.image_size) })));
 }
 
-/** With one region earlier (by < 0) or later in the order. @param {Plan} plan @param {string} id @param {number} by */
+/** With one region earlier (by < 0) or later in the order. @type {Reordered} */
 export function reordered(plan, id, by) {
   const from = plan.regions.findIndex((region) => region.id === id);
   if (from < 0) return plan;

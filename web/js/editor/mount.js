@@ -158,7 +158,7 @@ export class Editor {
     picture.src = address;
   }
 
-  /** @param {string} text empty when nothing runs @param {number | null} [share] 0..1 where it is known */
+  /** Empty when nothing runs. @type {SetProgress} */
   setProgress(text, share = null) {
     if (text === this.progress && share === this.share) return;
     this.progress = text;

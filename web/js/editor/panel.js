@@ -158,12 +158,12 @@ export class Panel {
   }
 }
 
-/** @param {Element} target @param {string} text */
+/** @type {SetText} */
 function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** Put a value into a field unless it is there: writing it again would move the cursor. @param {Input} field @param {string} value */
+/** Put a value into a field unless it is there: writing it again would move the cursor. @type {SetValue} */
 function setValue(field, value) {
   value = value.replace(/\r\n?/g, "\n"); // as a field holds it
   if (field.value !== value && !(field === document.activeElement && field.type === "number")) field.value = value;

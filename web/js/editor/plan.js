@@ -66,7 +66,7 @@ function readRegion(item, number, taken, [width, height]) {
   };
 }
 
-/** @param {any} mask @param {string} name @returns {RegionMask | null} */
+/** @type {ReadMask} */
 function readMask(mask, name) {
   if (mask === null) return null;
   const [height, width] = Array.isArray(mask.size) ? mask.size : [];

@@ -191,7 +191,7 @@ export class EditorState {
     this.edit((plan) => reordered(plan, id, by));
   }
 
-  /** Lock or hide: all of them, or none of them when all were. @param {string[]} ids @param {"locked" | "hidden"} mark */
+  /** Lock or hide: all of them, or none of them when all were. @type {Toggle} */
   toggle(ids, mark) {
     const all = this.plan.regions.filter((region) => ids.includes(region.id)).every((region) => region[mark]);
     this.editRegions(ids, (region) => ({ ...region, [mark]: !all }));
@@ -282,7 +282,7 @@ export class EditorState {
     this.select(this.selection.includes(id) ? this.selection.filter((one) => one !== id) : [...this.selection, id]);
   }
 
-  /** @param {1 | -1} by @param {boolean} [also] beside what is selected @returns {boolean} false past the last one */
+  /** False past the last one; `also`: beside what is selected. @type {SelectNext} */
   selectNext(by, also = false) {
     const regions = this.plan.regions.filter((region) => !region.hidden);
     const at = regions.findIndex((region) => region.id === this.selection.at(-1));

@@ -41,7 +41,7 @@ export class Grid {
     }, this.table);
   }
 
-  /** @param {Rules} rules @param {string[]} names @param {RuleRegion[]} regions */
+  /** @type {ShowRules} */
   show(rules, names, regions) {
     this.rules = rules;
     this.names = names;
@@ -120,7 +120,7 @@ export class Grid {
     return [kindName(this.names[i]).replace("_", " "), owner === "*" ? "of all" : shortened(owner, 30)].join(" ").trim();
   }
 
-  /** Make a cell the current one. @param {number} i @param {number} j @param {boolean} [still] do not scroll to it */
+  /** Make a cell the current one; `still`: do not scroll to it. @type {PointAt} */
   point(i, j, still = false) {
     this.cells[this.row]?.[this.column]?.removeAttribute("aria-selected");
     [this.row, this.column] = [i, j];

@@ -12,19 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .coordinates import choose_frame
+from .coordinates import Frame, choose_frame
 from .item_boxes import BOX_2D
+from .items import Item
 from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
 from .plan_json import decode_json, plan_from_json
 from .regions import to_regions
 from .reply import read_reply
 from .reply_lists import begins_a_plan, json_body
 from .resize import Size, fit_plan
-
-_TURNED = (
-    "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000; if yours are not, "
-    "choose the coordinates 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d"
-)
 
 # ---- from a text --------------------------------------------------------------------------------------------
 
@@ -63,9 +59,9 @@ def read_plan(
         reply.thousandths,
     )
     regions, dropped = to_regions(reply.items, frame)
-    turned = frame.box_2d_y_first and not frame.y_first and any(item.spelled.order == BOX_2D for item in reply.items)
+    doubts = [doubt for doubt in (frame.doubt, _about_box_2d(reply.items, frame, coordinates)) if doubt]
     plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning, extra=reply.said)
-    plan = plan.with_warnings(*reply.warnings, *([frame.doubt] if frame.doubt else ()), *([_TURNED] if turned else ()), *dropped)
+    plan = plan.with_warnings(*reply.warnings, *doubts, *dropped)
     if not regions and plan.global_prompt == KEEP_UNCHANGED:
         plan = plan.with_warnings("nothing is left to edit: the plan has no region and its global prompt keeps the image")
     if own_size:
@@ -81,6 +77,23 @@ def _own_plan(body: str, by_model: bool) -> RegionPlan | None:
         if by_model:
             return None
         raise
+
+
+def _about_box_2d(items: Sequence[Item], frame: Frame, coordinates: str) -> str:
+    """What to check about boxes called box_2d, where nobody chose how these are read; else ""."""
+    if frame.y_first or not any(item.spelled.order == BOX_2D for item in items):
+        return ""
+    if frame.box_2d_y_first:
+        return (
+            "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000; if yours "
+            "are not, choose the coordinates 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d"
+        )
+    if coordinates == "auto":
+        return (
+            "some boxes are called box_2d and were read left edge first, because the others or their numbers are no boxes of Gemini; "
+            "choose the coordinates 'relative_1000' if they are"
+        )
+    return ""
 
 
 def _checked_choice(plan: RegionPlan, coordinates: str) -> RegionPlan:

@@ -288,3 +288,12 @@ def test_a_loop_of_plans_does_not_stop_the_page(comfy):
     matrix.root().get_by_text("Connect a plan").wait_for()
     matrix.press("ImgP", "H all")
     matrix.waits(text(after={"image_prompt|hint:*": False}))
+
+
+def test_cells_of_hundreds_of_regions_open_with_rows_for_some_and_buttons_for_all(comfy):
+    """Each had its rows and columns: the page stood still for minutes."""
+    cells = {f"noise:a{i}|hint:b{i}": True for i in range(200)}
+    matrix = Matrix(comfy, text(after=cells))
+    assert len(matrix.headings()) <= len(PLAIN) + 3 * 24
+    assert matrix.root(".replan-chips button").count() == 400
+    assert matrix.widget("matrix") == text(after=cells)

@@ -10,6 +10,8 @@ import { componentNames, namedOwners, readMatrix, setCell, writeMatrix } from ".
 
 /** So many regions of the plan have rows at first; the others are a click away. */
 const FIRST_SHOWN = 6;
+/** Of the regions that cells name, this many have rows unasked: rows and columns multiply. */
+const NAMED_SHOWN = 18;
 
 /** @param {HTMLElement} container @param {MatrixOptions} options */
 export function mount(container, options) {
@@ -167,7 +169,7 @@ class RuleMatrix {
     const all = [...known, ...named.filter((id) => !ids.includes(id)).map((id) => ({ id, hint: "" }))];
     return all.map(({ id, hint }, index) => ({
       id, hint, index, absent: this.context.regions !== null && !ids.includes(id),
-      shown: this.wanted.get(id) ?? (index < FIRST_SHOWN || named.includes(id)),
+      shown: this.wanted.get(id) ?? (index < FIRST_SHOWN || named.slice(0, NAMED_SHOWN).includes(id)),
     }));
   }
 

@@ -59,7 +59,7 @@ _EXAMPLE_WORD = "apple"
 ECHOED_HINTS = ("the hint of this region", "the name of this thing", "what this region is within the scene")
 
 # What models write for a hint or a label that they have not. ("empty" and "nothing" may be what is seen afterwards.)
-_NO_WORDS = ("none", "null", "nil", "n/a", "\u65e0")
+NO_WORDS = ("none", "null", "nil", "n/a", "\u65e0")
 
 _DEEPEST = 6
 _MOST_ITEMS = 1000
@@ -235,7 +235,7 @@ def _said(value: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
             said = value[keys[name]]
             if isinstance(said, list) and said and all(isinstance(entry, str) for entry in said):
                 said = ", ".join(entry.strip() for entry in said if entry.strip())
-            if isinstance(said, str) and said.strip() and said.casefold().strip(" .") not in _NO_WORDS:
+            if isinstance(said, str) and said.strip() and said.casefold().strip(" .") not in NO_WORDS:
                 return said.strip(), keys[name]
     return "", ""
 

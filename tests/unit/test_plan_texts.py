@@ -8,10 +8,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from replan.planner.build import read_plan
 from replan.planner.change import expand_regions
+from replan.planner.items import NO_WORDS
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
 from replan.planner.plan_json import plan_from_json, plan_to_json
 from replan.planner.reply import read_tags
@@ -238,6 +239,8 @@ def test_a_plan_cannot_be_changed_and_can_be_hashed_copied_and_pickled(plan):
 @settings(max_examples=120, deadline=None)
 @given(plans())
 def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
+    # "nil" and the like are what a model writes for a hint that it has not; they are read as that, and told.
+    assume(all(region.hint.casefold().strip(" .") not in NO_WORDS for region in plan.regions))
     back = read_plan(write_tags(plan))[0]
     assert back.image_size == plan.image_size
     assert back.reasoning == plan.reasoning.strip()

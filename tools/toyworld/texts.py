@@ -23,14 +23,15 @@ import torch
 
 WIDTH, LAYERS, WORDS, LENGTH = 768, 12, 49408, 77  # of CLIP-L
 END = WORDS - 1  # the token that ends a text, and that pads it
-SMALL = (320, 518, 531, 539, 550, 593, 1095, 1505, WORDS - 2)  # a the to of an with into every, and the start
+START = WORDS - 2
+SMALL = (320, 518, 531, 539, 550, 593, 1095, 1505)  # a the to of an with into every
 ORDERED = 12  # tokens whose place shows, the first (start of text) included
 PLACE = 0.5  # size of a place beside a word, whose entries are 1 and -1
 CONTEXT = 3.0  # size of the mean of the words beside a token's own vector
-MARKED = 8.0  # small words and the end of a text weigh about exp(-2 * 8) of another word in that mean
+MARKED = 8.0  # in that mean a text's start weighs about exp(-8) of a word, small words exp(-16), its end exp(-32)
 HEADS = 12
 SEED = 20_26
-RECIPE = 3  # raise when the encoder changes: cached files of another recipe are written again
+RECIPE = 4  # raise when the encoder changes: cached files of another recipe are written again
 
 
 class Encoded(NamedTuple):
@@ -44,13 +45,15 @@ class Encoded(NamedTuple):
 def _signs() -> np.ndarray:
     """One row of 1 and -1 for every word, then for every place, the shared one last: (WORDS + ORDERED + 1, WIDTH) int8.
 
-    The first entry tells small words and the end of a text (1) from other words (-1); places have 0 there.
+    The first entry tells words (-1), the start of a text (0), small words (1) and its end (3) apart; places have 0
+    there. So what pads an empty text has nothing but the start before it, wherever it stands.
     """
     rows = WORDS + ORDERED + 1
     bits = np.unpackbits(np.frombuffer(np.random.RandomState(SEED).bytes(rows * WIDTH // 8), np.uint8))
     signs = 2 * bits.astype(np.int8).reshape(rows, WIDTH) - 1
     signs[:, 0] = -1
-    signs[[*SMALL, END], 0] = 1
+    signs[list(SMALL), 0] = 1
+    signs[[START, END], 0] = 0, 3
     signs[WORDS:, 0] = 0
     return signs
 

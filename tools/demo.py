@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from replan.tools.toyworld.tasks import Task
 
 EXAMPLE = "replan_demo"  # the name of the pack that holds the demo's own template
-SEED = 1
+SEED = 4
 SCENE = "toyworld_scene.png"
 METHODS = ("plain", "replan")
 

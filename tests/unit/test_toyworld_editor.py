@@ -7,7 +7,7 @@ pytest.importorskip("diffusers")
 
 from replan.tools.toyworld.codec import Codec
 from replan.tools.toyworld.codec import host_weights as codec_weights
-from replan.tools.toyworld.editor import TEXT, Size, host_weights, make_editor, trained_weights, velocity
+from replan.tools.toyworld.editor import TEXT, Size, host_weights, make_editor, outputs, trained_weights
 from replan.tools.toyworld.host_check import randomised
 
 SMALL = Size(heads=1, double=1, single=1)
@@ -29,15 +29,15 @@ def inputs():
 @pytest.mark.parametrize("name", ["noisy", "reference", "texts", "sigma"])
 def test_the_velocity_depends_on_each_input(editor, inputs, name):
     with torch.no_grad():
-        before = velocity(editor, **inputs)
-        after = velocity(editor, **{**inputs, name: inputs[name] * 0.5})
+        before = outputs(editor, **inputs)[0]
+        after = outputs(editor, **{**inputs, name: inputs[name] * 0.5})[0]
     assert before.shape == inputs["noisy"].shape
     assert (before - after).abs().max() > 1e-2
 
 
 def test_text_has_no_order(editor, inputs):
     with torch.no_grad():
-        one, two = (velocity(editor, **{**inputs, "texts": texts}) for texts in (inputs["texts"], inputs["texts"].flip(1)))
+        one, two = (outputs(editor, **{**inputs, "texts": texts})[0] for texts in (inputs["texts"], inputs["texts"].flip(1)))
     torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_the_pooled_text_has_no_way_in_before_or_after_training(inputs):
     optimizer = torch.optim.AdamW((p for p in editor.parameters() if p.requires_grad), 1e-2)
     for _ in range(2):
         optimizer.zero_grad()
-        velocity(editor, **inputs).square().mean().backward()
+        outputs(editor, **inputs)[0].square().mean().backward()
         optimizer.step()
     weights = host_weights(editor.state_dict())
     assert not weights["vector_in.in_layer.weight"].any()

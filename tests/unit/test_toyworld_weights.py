@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from replan.tools.toyworld import latents, weights
-from replan.tools.toyworld.editor import TEXT, make_editor, velocity
+from replan.tools.toyworld.editor import TEXT, make_editor, outputs
 from replan.tools.toyworld.host_check import randomised
 from replan.tools.toyworld.latents import FIRST, SHARD, Latents
 from replan.tools.toyworld.texts import LENGTH, ORDERED, TextEncoder
@@ -30,12 +30,12 @@ def test_equal_tokens_counted_once_give_the_same_velocity(encoder):
     noisy, reference = torch.randn(2, 2, 16, 4, 6, generator=generator)
     sigma = torch.tensor([0.8, 0.3])
     with torch.no_grad():
-        once = velocity(model, noisy, reference, together.features, sigma, together.counts)
+        once = outputs(model, noisy, reference, together.features, sigma, together.counts)[0]
         for row, texts in enumerate(programs):
             parts = [encoder.encode(text) for text in texts]
             full = torch.cat([torch.repeat_interleave(p.features, p.counts.long(), 0) for p in parts])[None]
             one = slice(row, row + 1)
-            spelled_out = velocity(model, noisy[one], reference[one], full, sigma[one])
+            spelled_out = outputs(model, noisy[one], reference[one], full, sigma[one])[0]
             assert torch.allclose(once[one], spelled_out, atol=2e-5)
     assert once.std() > 0.1
 

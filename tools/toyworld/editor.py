@@ -62,18 +62,6 @@ def _pooled_in(editor: FluxTransformer2DModel) -> torch.nn.Parameter:
     return editor.time_text_embed.text_embedder.linear_1.weight
 
 
-def velocity(
-    editor: FluxTransformer2DModel,
-    noisy: torch.Tensor,
-    reference: torch.Tensor,
-    texts: torch.Tensor,
-    sigma: torch.Tensor,
-    counts: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """What the editor says noise minus picture is, as (B, 16, H, W). The arguments are those of `outputs`."""
-    return outputs(editor, noisy, reference, texts, sigma, counts)[0]
-
-
 def outputs(
     editor: FluxTransformer2DModel,
     noisy: torch.Tensor,
@@ -82,7 +70,8 @@ def outputs(
     sigma: torch.Tensor,
     counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The velocity, and what comes out at the reference's tokens, which ComfyUI drops: (2, B, 16, H, W).
+    """The velocity (what the editor says noise minus picture is), and what comes out at the reference's tokens, which
+    ComfyUI drops: (2, B, 16, H, W).
 
     noisy, reference: latents (B, 16, H, W), H and W even; noisy = (1 - sigma) picture + sigma noise, and the
     reference is the scene before the edit, placed as Kontext places it. texts: (B, L, 768), several instructions

@@ -45,7 +45,7 @@ def codec_difference(seed: int = 0) -> float:
 
 
 def editor_difference(seed: int = 0) -> float:
-    """ComfyUI's Flux, loaded as UNETLoader loads it, against `velocity`, with a pooled vector that must not matter."""
+    """ComfyUI's Flux, loaded as UNETLoader loads it, against `outputs`, with a pooled vector that must not matter."""
     import comfy.sd
 
     ours = randomised(editor.make_editor(seed), seed).eval()
@@ -57,7 +57,7 @@ def editor_difference(seed: int = 0) -> float:
     noisy, reference, texts, pooled = (torch.randn(shape, generator=generator) for shape in shapes)
     sigma = torch.tensor([0.9, 0.2])
     with torch.no_grad():
-        mine = editor.velocity(ours, noisy, reference, texts, sigma)
+        mine = editor.outputs(ours, noisy, reference, texts, sigma)[0]
         host = theirs(noisy, sigma, texts, pooled, ref_latents=[reference])
     return _largest(mine, host)
 

@@ -222,7 +222,10 @@ def _publish(folder: Path) -> int:
 def _start(place: Path) -> dict[str, torch.Tensor]:
     """Weights to begin with: of a run's folder, or of a published file."""
     if place.is_dir():
-        return of_editor(weights_of(place))
+        weights = of_editor(weights_of(place))
+        if not weights:
+            raise TrainingError(f"{place} cannot be started from: its checkpoint is of an older training; give the weights it exported")
+        return weights
     try:
         return editor.trained_weights(load(place.read_bytes()))
     except (OSError, SafetensorError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from editor_plan import PLAN, ids, with_plan
 
 
@@ -232,6 +233,27 @@ def test_zoom_and_pan_inside_change_no_box(comfy):
     comfy.button("Fit").click()
     comfy.draw([420, 20, 560, 80])
     assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3)
+
+
+@pytest.mark.parametrize("button", ["left", "middle"])
+def test_a_release_that_never_arrives_ends_the_drag(comfy, button):
+    with_plan(comfy)
+    before = comfy.regions()
+    start, end, later = (comfy.at(*point) for point in ((420, 20), (560, 80), (500, 100)))
+    comfy.tab.mouse.move(*start)
+    comfy.tab.mouse.down(button=button)
+    comfy.tab.mouse.move(*end, steps=3)
+    comfy.js("() => addEventListener('pointerup', (event) => event.stopImmediatePropagation(), { capture: true, once: true })")
+    comfy.tab.mouse.up(button=button)
+    comfy.tab.mouse.move(*later, steps=3)
+    if button == "left":
+        comfy.wait_regions(4)
+        assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3), "what was drawn until then stays"
+    else:
+        assert comfy.regions() == before
+        comfy.button("Fit").click()
+        comfy.draw([420, 20, 560, 80])
+        assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3), "nothing was panned after that"
 
 
 def test_clear_the_mode_line_and_how_things_are_shown(comfy):

@@ -11,7 +11,7 @@ from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.editor import TEXT, Size, make_editor
 from replan.tools.toyworld.editor_training import Pupil, editor_loss, of_editor
 from replan.tools.toyworld.latents import CELL, Batch, Latents
-from replan.tools.toyworld.samples import sample, sample_scene
+from replan.tools.toyworld.samples import before_and_after, sample
 from replan.tools.toyworld.texts import Encoded
 
 
@@ -20,7 +20,7 @@ def batch(count=4):
     sources = torch.randn(count, 16, 4, 4, generator=random)
     targets = sources.clone()
     targets[:, :, :2, :2] += 1  # the first of four tokens
-    shapes = torch.tensor([[0, -1, 2, -1]] * count)
+    shapes = torch.tensor([[[0, -1, 2, -1], [1, -1, 2, -1]]] * count)
     return Batch(sources, targets, [("x",)] * count, shapes, shapes)
 
 
@@ -74,7 +74,7 @@ def test_noise_and_reference_are_both_taught_and_changed_cells_most():
         loss = editor_loss(pupil, one, texts(), torch.Generator().manual_seed(2))[0]
         changed = torch.zeros(4, 1, 4, 4, dtype=torch.bool)
         changed[:, :, :2, :2] = True
-        loss = float(loss - 0.1 * pupil.help(one, changed))
+        loss = float(loss - pupil.help(one, changed))
     noise = torch.Generator().manual_seed(2)
     torch.rand(4, generator=noise)
     noise = torch.randn(4, 16, 4, 4, generator=noise)
@@ -98,19 +98,22 @@ def test_latents_tell_what_the_tokens_of_their_scenes_show(tmp_path, monkeypatch
     made = pool.batch(0, 64)
     read = Latents(tmp_path, 1, 64, most=1, every=1, encode=encode, key="k").batch(0, 64)
     assert torch.equal(made.shapes, read.shapes) and torch.equal(made.colours, read.colours)
-    scenes = [sample_scene(1, number, 64) for number in range(2)]
-    for number, scene in enumerate(scenes):
-        assert np.array_equal(scene.pixels, sample(1, number, 64, variant=1).source)
-    told = {tuple(zip(row.tolist(), colours.tolist(), strict=True)) for row, colours in zip(made.shapes, made.colours, strict=True)}
-    assert len(told) == 2
-    for scene in scenes:
-        row = []
-        for top in range(0, 64, CELL):
-            for left in range(0, 64, CELL):
-                most, thing = max(
-                    ((scene.shown(thing.id)[top : top + CELL, left : left + CELL].mean() / 16, thing) for thing in scene.objects),
-                    key=lambda pair: pair[0],
-                )
-                there = most >= 0.2
-                row.append((SHAPES.index(thing.shape), list(COLOURS).index(thing.colour)) if there else (-1, -1))
-        assert tuple(row) in told
+    told = {tuple(row.flatten().tolist()) for row in torch.stack((made.shapes, made.colours), 1)}
+    expected = set()
+    for number in range(2):
+        for variant in range(2):
+            scenes = before_and_after(1, number, 64, variant)
+            one = sample(1, number, 64, variant)
+            assert np.array_equal(scenes[0].pixels, one.source) and np.array_equal(scenes[1].pixels, one.target)
+            rows = [list(zip(*shown(scene), strict=True)) for scene in scenes]
+            expected.add(tuple(value for part in (0, 1) for row in rows for value in row[part]))
+    assert told == expected and len(told) == 4
+
+
+def shown(scene):
+    """Shape and colour of what covers most of each token, if it covers a fifth."""
+    for top in range(0, scene.size, CELL):
+        for left in range(0, scene.size, CELL):
+            covers = [(scene.shown(one.id)[top : top + CELL, left : left + CELL].mean() / 16, one) for one in scene.objects]
+            most, thing = max(covers, key=lambda pair: pair[0], default=(0, None))
+            yield (SHAPES.index(thing.shape), list(COLOURS).index(thing.colour)) if most >= 0.2 else (-1, -1)

@@ -160,6 +160,16 @@ def about(thing: Object, reference: Reference, kind: str, random: np.random.Rand
     return written(kind, reference, values[random.randint(len(values))], form)
 
 
+def random_wording(random: np.random.RandomState) -> Instruction:
+    """An instruction of any kind about no scene in particular, for those who only read."""
+    kind = KINDS[random.randint(len(KINDS))]
+    shape, colour = (names[random.randint(len(names))] for names in (SHAPES, tuple(COLOURS)))
+    named = (Reference(shape, colour), Reference(shape=shape), Reference(colour=colour))[random.randint(3)]
+    values = _CHOICES.get(kind, ("",))
+    reference = None if kind == KEEP else named
+    return written(kind, reference, values[random.randint(len(values))], int(random.randint(60)))
+
+
 def random_program(
     scene: Scene, seed: int, count: int = 2, keep: float = 0.3, kinds: Sequence[str] = KINDS
 ) -> tuple[Instruction, ...]:

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .planner_sight import shown_by
-from .samples import sample, sample_scene
+from .planner_sight import shapes_and_colours
+from .samples import before_and_after, sample
 from .scenes import random_state
 
 SHARD = 512  # samples in a shard
@@ -28,7 +28,7 @@ CELL = 16  # pixels along the side of what an editor's token stands for
 class Batch(NamedTuple):
     """sources, targets: (B, 16, h, w), the scenes before and after. texts: the instructions of each sample.
 
-    shapes, colours: (B, tokens), what each token of the scene before shows, -1 for the background.
+    shapes, colours: (B, 2, tokens), what each token of the scene before shows, and of the one after; -1: the background.
     """
 
     sources: torch.Tensor
@@ -81,8 +81,8 @@ class Latents:
             torch.stack([shard.sources[row // VARIANTS] for shard, row in rows]).float(),
             torch.stack([shard.targets[row] for shard, row in rows]).float(),
             [shard.texts[row] for shard, row in rows],
-            torch.stack([shard.shapes[row // VARIANTS] for shard, row in rows]),
-            torch.stack([shard.colours[row // VARIANTS] for shard, row in rows]),
+            torch.stack([shard.shapes[row] for shard, row in rows]),
+            torch.stack([shard.colours[row] for shard, row in rows]),
         )
 
     def _shard(self, index: int) -> Batch:
@@ -104,9 +104,15 @@ class Latents:
 
     def _shown(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Shapes and colours, which are drawn faster than read."""
-        scenes = (sample_scene(self.run, number, self.size) for number in _numbers(index))
-        shapes, colours = zip(*(shown_by(scene, CELL)[:2] for scene in scenes), strict=True)
-        return torch.from_numpy(np.stack(shapes)), torch.from_numpy(np.stack(colours))
+        rows = []
+        for number in _numbers(index):
+            before = None
+            for variant in range(VARIANTS):
+                scene, after = before_and_after(self.run, number, self.size, variant)
+                before = shapes_and_colours(scene, CELL) if before is None else before  # the same scene each time
+                rows.append(np.stack((before, shapes_and_colours(after, CELL)), 1))  # (shape and colour, 2, tokens)
+        shapes, colours = torch.from_numpy(np.stack(rows)).unbind(1)
+        return shapes, colours
 
     def _made(self, index: int) -> Batch:
         sources, targets, texts = [], [], []

@@ -56,17 +56,26 @@ def _covered(scene: Scene, cell: int) -> np.ndarray:
     return shown.sum((2, 4), dtype=np.int64).reshape(-1, side * side)
 
 
-def shown_by(scene: Scene, cell: int) -> tuple[np.ndarray, ...]:
-    """Shape, colour, edges and middle of each square: (n,), (n,), (n, 4), (n, 2)."""
-    side, covered = scene.size // cell, _covered(scene, cell)
+def shapes_and_colours(scene: Scene, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of what covers most of each square, -1 where that is too little: (n,), (n,)."""
+    if not scene.objects:
+        nothing = np.full((scene.size // cell) ** 2, -1)
+        return nothing, nothing
+    covered = _covered(scene, cell)
     most = covered.argmax(0)
     empty = covered.max(0) < LEAST * 16 * cell * cell
     shapes = np.array([SHAPES.index(thing.shape) for thing in scene.objects])[most]
     colours = np.array([COLOUR_NAMES.index(thing.colour) for thing in scene.objects])[most]
-    edges = np.array([scene.box(thing.id) for thing in scene.objects])[most]
+    return np.where(empty, -1, shapes), np.where(empty, -1, colours)
+
+
+def shown_by(scene: Scene, cell: int) -> tuple[np.ndarray, ...]:
+    """Shape, colour, edges and middle of each square: (n,), (n,), (n, 4), (n, 2)."""
+    side = scene.size // cell
+    edges = np.array([scene.box(thing.id) for thing in scene.objects])[_covered(scene, cell).argmax(0)]
     across, down = np.meshgrid(np.arange(side), np.arange(side))
     middle = np.stack([across.ravel(), down.ravel()], 1) * cell + cell / 2
-    return np.where(empty, -1, shapes), np.where(empty, -1, colours), edges, middle
+    return *shapes_and_colours(scene, cell), edges, middle
 
 
 class Sight(torch.nn.Module):

@@ -32,23 +32,22 @@ def sample(run: int, number: int, size: int = SIZE, variant: int = 0) -> Sample:
 
     variant: another program on the same scene.
     """
-    random, seed = _chance(run, number)
+    scene, after, texts = _made(run, number, size, variant)
+    return Sample(scene.pixels, after.pixels, texts)
+
+
+def before_and_after(run: int, number: int, size: int = SIZE, variant: int = 0) -> tuple[Scene, Scene]:
+    """The scenes that a sample's pictures show."""
+    return _made(run, number, size, variant)[:2]
+
+
+def _made(run: int, number: int, size: int, variant: int) -> tuple[Scene, Scene, tuple[str, ...]]:
+    random = random_state(run, f"run {run}, sample {number}")
+    seed = int(random.randint(len(TRAINING_SEEDS)))
     scene = training_scene(seed, size)
     counts = 1 + random.randint(3, size=variant + 1)
     program = random_program(scene, seed + variant, count=int(counts[variant]))
-    texts = tuple(_text(instruction, random) for instruction in program)
-    return Sample(scene.pixels, edited(scene, program).pixels, texts)
-
-
-def sample_scene(run: int, number: int, size: int = SIZE) -> Scene:
-    """The scene of a sample, whatever its variant."""
-    return training_scene(_chance(run, number)[1], size)
-
-
-def _chance(run: int, number: int) -> tuple[np.random.RandomState, int]:
-    """Where a sample's random numbers come from, and its scene's seed."""
-    random = random_state(run, f"run {run}, sample {number}")
-    return random, int(random.randint(len(TRAINING_SEEDS)))
+    return scene, edited(scene, program), tuple(_text(instruction, random) for instruction in program)
 
 
 def _text(instruction: Instruction, random: np.random.RandomState) -> str:

@@ -39,11 +39,12 @@ from replan.tools.toyworld.planner_training import Pupil as PlannerPupil
 from replan.tools.toyworld.planner_training import planner_loss, training_batch
 from replan.tools.toyworld.samples import Pictures, in_order
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
-from replan.tools.toyworld.texts import Encoded, TextEncoder
+from replan.tools.toyworld.text_training import Sentences, sentences, text_loss
+from replan.tools.toyworld.texts import Encoded, Reader, TextEncoder, Words
 from replan.tools.toyworld.training import Run, Settings, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
-from replan.tools.toyworld.weights import PLANNER, WEIGHTS, WeightsError, planner_folder, publish
+from replan.tools.toyworld.weights import PLANNER, TEXTS, WEIGHTS, WeightsError, planner_folder, publish
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,29 @@ def train_codec(
         say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
         return None
     return _finished(folder / CODEC_FILE, host_weights(run.average), settings, say)
+
+
+def train_texts(
+    folder: Path,
+    settings: Settings,
+    words: Words,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> Path | None:
+    """Train, or go on training, the text encoder on sentences; as `train_codec`. A minute, 0.8 MB."""
+    run = Run(folder, settings, Reader(settings.seed).to(device))
+
+    def loss_of(batch: Sentences, step: int) -> tuple[torch.Tensor, float]:
+        return text_loss(run.model, batch.to(device))
+
+    steps = range(run.step, settings.steps)
+    batches = (sentences(settings.seed, step, settings.batch, words) for step in steps)
+    if not run.train(batches, loss_of, say, stop=stop):
+        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+        return None
+    weights = {name: value.half().cpu().contiguous() for name, value in run.average.items()}
+    return _finished(folder / TEXTS, weights, settings, say)
 
 
 def train_editor(
@@ -203,9 +227,9 @@ def newest_comfyui() -> Path:
 
 def _publish(folder: Path) -> int:
     """Copy the weights a folder has into the repository, with their hashes."""
-    found = [folder / name for name in (CODEC_FILE, EDITOR_FILE, PLANNER) if (folder / name).exists()]
+    found = [folder / name for name in (CODEC_FILE, EDITOR_FILE, TEXTS, PLANNER) if (folder / name).exists()]
     if not found:
-        print(f"train.py: {folder} has no {CODEC_FILE}, {EDITOR_FILE} or {PLANNER}; finish a training first", file=sys.stderr)
+        print(f"train.py: {folder} has no {CODEC_FILE}, {EDITOR_FILE}, {TEXTS} or {PLANNER}; finish a training first", file=sys.stderr)
         return 1
     try:
         for one in found:
@@ -259,7 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("codec", "editor", "planner", "publish"))
+    parser.add_argument("what", choices=("codec", "texts", "editor", "planner", "publish"))
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoint, curve and weights go")
     parser.add_argument("--steps", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument(
@@ -279,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--codec", type=Path, default=WEIGHTS / CODEC_FILE, help="for the editor"
     )
+    parser.add_argument("--texts", type=Path, default=WEIGHTS / TEXTS, help="for the editor: a trained text encoder")
     parser.add_argument("--muon", action="store_true", help="for editor and planner: Muon for the matrices of its blocks")
     parser.add_argument(
         "--start", type=Path, help="for editor and planner: weights to begin with, a run's folder or what was published"
@@ -318,6 +343,9 @@ def main(arguments: list[str] | None = None) -> int:
         if args.what == "codec":
             train_codec(args.folder, settings, args.device, args.workers, stop)
             return 0
+        if args.what == "texts":
+            train_texts(args.folder, settings, Words(args.comfyui or newest_comfyui()), args.device, stop)
+            return 0
         start = None
         if args.start:
             start = (planner_weights if args.what == "planner" else _start)(args.start)
@@ -325,7 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.what == "planner":
             train_planner(args.folder, settings, args.device, start, stop)
         else:
-            texts = TextEncoder(args.comfyui or newest_comfyui())
+            texts = TextEncoder(args.comfyui or newest_comfyui(), load(args.texts.read_bytes()))
             train_editor(args.folder, settings, args.codec, texts, args.device, args.shards, start, stop)
     except (SceneError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 HASHES = "hashes.json"
 EDITOR, CODEC, TEXT_ENCODER = "toyworld_editor.safetensors", "toyworld_codec.safetensors", "toyworld_clip_l.safetensors"
+TEXTS = "toyworld_texts.safetensors"  # the trained part of the text encoder, which is written from it and from a seed
 PLANNER = "toyworld_planner"  # a folder, as transformers keeps a model
 PLANNER_FILES = ("config.json", "model.safetensors", "tokenizer.json")  # without these it is none
 TEMPLATE = "toyworld.txt"  # what the planner reads: nothing but the instruction
@@ -63,7 +64,7 @@ def ensure(models: Path, weights: Path = WEIGHTS) -> dict[str, Path]:
         source, target = checked(name, weights), paths[name]
         if not target.is_file() or target.read_bytes() != source.read_bytes():
             _put(target, lambda part, source=source: shutil.copyfile(source, part))
-    _ensure_text_encoder(paths[TEXT_ENCODER])
+    _ensure_text_encoder(paths[TEXT_ENCODER], checked(TEXTS, weights))
     return paths
 
 
@@ -121,21 +122,21 @@ def _planner_files(hashes: dict[str, str]) -> list[str]:
     return [name.removeprefix(f"{PLANNER}/") for name in hashes if name.startswith(f"{PLANNER}/")]
 
 
-def _ensure_text_encoder(target: Path) -> None:
+def _ensure_text_encoder(target: Path, trained: Path) -> None:
     """Write the CLIP-L unless it is there already, of this recipe and whole."""
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     from . import texts
 
-    recipe = f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE} {texts.CONTEXT} {texts.MARKED}"
+    recipe = f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE} {hashlib.sha256(trained.read_bytes()).hexdigest()}"
     try:
         with safe_open(target, "pt") as file:
             if (file.metadata() or {}).get("recipe") == recipe:
                 return
     except (OSError, SafetensorError):
         pass  # missing or cut off
-    _put(target, lambda part: save_file(texts.host_weights(), part, metadata={"recipe": recipe}))
+    _put(target, lambda part: save_file(texts.host_weights(load_file(trained)), part, metadata={"recipe": recipe}))
 
 
 def _put(target: Path, write) -> None:

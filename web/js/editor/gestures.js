@@ -84,6 +84,7 @@ export class Gestures {
   move(event) {
     const { gesture, view } = this;
     if (!this.pointers.has(event.pointerId)) return this.hover(event);
+    if (!event.buttons) return this.up(event); // let go where this page did not hear of it
     event.stopPropagation();
     const point = view.pointOf(event);
     this.pointers.set(event.pointerId, point);

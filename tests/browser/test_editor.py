@@ -243,7 +243,7 @@ def test_a_release_that_never_arrives_ends_the_drag(comfy, button):
     comfy.tab.mouse.move(*start)
     comfy.tab.mouse.down(button=button)
     comfy.tab.mouse.move(*end, steps=3)
-    comfy.js("() => addEventListener('pointerup', (event) => event.stopImmediatePropagation(), { capture: true, once: true })")
+    comfy.js("() => addEventListener('pointerup', (event) => { event.stopImmediatePropagation(); event.preventDefault(); }, { capture: true, once: true })")
     comfy.tab.mouse.up(button=button)
     comfy.tab.mouse.move(*later, steps=3)
     if button == "left":

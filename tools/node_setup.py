@@ -51,7 +51,7 @@ def ensure_checker(say=print) -> Path | None:
     _HOME.mkdir(parents=True, exist_ok=True)
     path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
-        [*npm, "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(_HOME), CHECKER],
+        [*npm, "install", "--no-audit", "--no-fund", "--no-save", "--fetch-retries", "1", "--prefix", str(_HOME), CHECKER],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env={**os.environ, "PATH": path}, timeout=300,
     )  # fmt: skip
     if done.returncode:

@@ -74,6 +74,11 @@ def test_the_mean_leaves_scenes_without_lookalikes_out():
         mean([])
 
 
+@pytest.mark.parametrize(("value", "said"), [(1.0, "look-alikes changed"), (0.0, "look-alikes left alone"), (math.nan, "no look-alikes")])
+def test_what_became_of_lookalikes_is_said_in_words(value, said):
+    assert Scores(1, 1, 30, 0, value, 1, 1).spilled == said
+
+
 def test_a_picture_of_another_size_is_refused():
     task = held_out_task(HELD_OUT_SEEDS[9], SIZE, "recolour", True)
     with pytest.raises(ValueError, match="the scene"):

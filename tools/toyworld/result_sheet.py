@@ -39,12 +39,13 @@ def heat(task: Task, result: np.ndarray, side: int = SHOWN) -> Image.Image:
 
 
 def demo_sheet(
-    task: Task, edits: dict[str, np.ndarray], plan: RegionPlan | None = None, asked: str = "", side: int = 320
+    task: Task, edits: dict[str, np.ndarray], plan: RegionPlan | None = None, asked: str = "", side: int = 320,
+    request: str = "",
 ) -> Image.Image:
     """One task at length: scene and plan, what is meant, then each edit over the heat map of its error.
 
     plan: what a planner made of it. asked: a request of the user's own, of which nobody knows the exact target: then
-    the sheet shows the edits alone.
+    the sheet shows the edits alone. request: the scene's own, that the planner read (default: the hints).
     """
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
     columns, top, rows = 1 + len(edits), LINE + 10, 1 if asked else 2
@@ -65,10 +66,9 @@ def demo_sheet(
             put(column, 0, name, "", enlarged(pixels, side))
             continue
         one = score(task, pixels)
-        spilled = "changed" if one.lookalikes_changed else "left alone"
         put(column, 0, name, f"Target {one.target:.2f}  Effect {one.effect:.2f}", enlarged(pixels, side))
-        put(column, 1, f"{name}: error", f"look-alikes {spilled}, {one.consistency_psnr:.1f} dB outside", heat(task, pixels, side))
-    words = f'"{asked}"' if asked else "; ".join(f'"{instruction.text}"' for _, instruction in task.asked)
+        put(column, 1, f"{name}: error", f"{one.spilled}, {one.consistency_psnr:.1f} dB outside", heat(task, pixels, side))
+    words = f'"{asked or request}"' if asked or request else "; ".join(f'"{instruction.text}"' for _, instruction in task.asked)
     pen.text((GAP, page.height - 2 * LINE), words, INK, large)
     return page
 

@@ -42,6 +42,13 @@ class Scores:
     overall: float
     weighted: float
 
+    @property
+    def spilled(self) -> str:
+        """What became of the look-alikes of one edit, in words."""
+        if math.isnan(self.lookalikes_changed):
+            return "no look-alikes"
+        return f"look-alikes {'changed' if self.lookalikes_changed else 'left alone'}"
+
 
 def score(task: Task, result: np.ndarray) -> Scores:
     """Scores of an edited picture: (size, size, 3) uint8."""

@@ -21,6 +21,7 @@ from .texts import MEANING, SEED, Reader, Words
 SAID: tuple[tuple[str, ...], ...] = (KINDS, tuple(COLOURS), SHAPES, (*COLOURS, *SHAPES, *PATTERNS))
 CODE = 1.5  # size of a code's entries in the features, where a word's own are about 0.8
 PART = MEANING // len(SAID)
+EMPTY = 0.3  # of the sentences that ask for nothing: no words at all
 
 
 class Sentences(NamedTuple):
@@ -58,7 +59,7 @@ def sentences(run: int, step: int, count: int, words: Words) -> Sentences:
     vectors, wanted = [], []
     for _ in range(count):
         said = random_wording(random)
-        text = "" if said.kind == KEEP and random.random_sample() < 0.3 else said.text
+        text = "" if said.kind == KEEP and random.random_sample() < EMPTY else said.text
         vectors.append(words(text)[0])
         wanted.append(asked(said))
     together = torch.nn.utils.rnn.pad_sequence(vectors, batch_first=True)

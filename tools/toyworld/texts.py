@@ -5,7 +5,7 @@ from "blue" in them. Here a word is its own random vector, moved by its place; a
 sentences alone (`text_training.py`), write into the last `MEANING` entries of a text's end what the text asks: which
 kind of edit, of which colour and shape, and to what. That is what a trained encoder gives too. An editor that sees
 several texts one behind the other, without positions, can so tell which "blue" belongs to which "circle"; when every
-word only knew the mean of those before it, a training of 391,000 samples did not teach which objects were meant.
+word only knew the mean of those before it, 391,000 samples did not teach which objects were meant.
 
 All other layers of the CLIP-L pass on what they get. Places count up to `ORDERED`; all further tokens share one. The
 padding that ComfyUI puts behind a text (up to 77 tokens) is looked at by nobody, and is therefore one and the same

@@ -198,6 +198,16 @@ def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.T
     return encode, hashlib.sha256(content).hexdigest()
 
 
+def load_texts(file: Path, comfyui: Path) -> TextEncoder:
+    """The text encoder of an exported file. Raises TrainingError when the file is none."""
+    try:
+        return TextEncoder(comfyui, load(file.read_bytes()))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise TrainingError(
+            f"{file} is no trained text encoder ({type(error).__name__}: {error}); train the texts first"
+        ) from None
+
+
 def _finished(
     file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]
 ) -> Path:
@@ -353,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.what == "planner":
             train_planner(args.folder, settings, args.device, start, stop)
         else:
-            texts = TextEncoder(args.comfyui or newest_comfyui(), load(args.texts.read_bytes()))
+            texts = load_texts(args.texts, args.comfyui or newest_comfyui())
             train_editor(args.folder, settings, args.codec, texts, args.device, args.shards, start, stop)
     except (SceneError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)

@@ -9,8 +9,9 @@ pytest.importorskip("diffusers")
 from replan.tools.toyworld import latents
 from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.editor import TEXT, Size, make_editor
-from replan.tools.toyworld.editor_training import Pupil, editor_loss, of_editor
+from replan.tools.toyworld.editor_training import SAID, Pupil, _said, editor_loss, of_editor
 from replan.tools.toyworld.latents import CELL, Batch, Latents
+from replan.tools.toyworld.planner_sight import answers
 from replan.tools.toyworld.samples import before_and_after, sample
 from replan.tools.toyworld.texts import Encoded
 
@@ -20,8 +21,9 @@ def batch(count=4):
     sources = torch.randn(count, 16, 4, 4, generator=random)
     targets = sources.clone()
     targets[:, :, :2, :2] += 1  # the first of four tokens
-    shapes = torch.tensor([[[0, -1, 2, -1], [1, -1, 2, -1]]] * count)
-    return Batch(sources, targets, [("x",)] * count, shapes, shapes)
+    shapes = torch.tensor([[[0.0, -1, 2, -1], [1, -1, 2, -1]]] * count)
+    edges = torch.rand(4, 1, 2, 4, generator=random).expand(4, count, 2, 4)
+    return Batch(sources, targets, [("x",)] * count, torch.cat((shapes[None], shapes[None], edges)))
 
 
 def texts(count=4):
@@ -57,13 +59,13 @@ def test_the_heads_read_the_tokens_of_the_reference():
     one = batch()
     with torch.no_grad():
         editor_loss(pupil, one, texts(), torch.Generator().manual_seed(2))
-        before = pupil.seen["what"].clone()
+        before = pupil.seen["what"][1].clone()
         editor_loss(pupil, one, texts(), torch.Generator().manual_seed(3))  # other noise
-        other_noise = pupil.seen["what"].clone()
+        other_noise = pupil.seen["what"][1].clone()
         editor_loss(pupil, one._replace(sources=one.sources + 1), texts(), torch.Generator().manual_seed(2))
     # An untrained block is the identity: what a token holds is its own patch, and no noise is in it.
     assert torch.equal(before, other_noise)
-    assert not torch.equal(before, pupil.seen["what"])
+    assert not torch.equal(before, pupil.seen["what"][1])
 
 
 def test_noise_and_reference_are_both_taught_and_changed_cells_most():
@@ -97,8 +99,8 @@ def test_latents_tell_what_the_tokens_of_their_scenes_show(tmp_path, monkeypatch
     pool = Latents(tmp_path, 1, 64, most=1, every=1, encode=encode, key="k")
     made = pool.batch(0, 64)
     read = Latents(tmp_path, 1, 64, most=1, every=1, encode=encode, key="k").batch(0, 64)
-    assert torch.equal(made.shapes, read.shapes) and torch.equal(made.colours, read.colours)
-    told = {tuple(row.flatten().tolist()) for row in torch.stack((made.shapes, made.colours), 1)}
+    assert torch.equal(made.shown, read.shown)
+    told = {tuple(row.flatten().tolist()) for row in made.shown.movedim(1, 0)}
     expected = set()
     for number in range(2):
         for variant in range(2):
@@ -106,14 +108,42 @@ def test_latents_tell_what_the_tokens_of_their_scenes_show(tmp_path, monkeypatch
             one = sample(1, number, 64, variant)
             assert np.array_equal(scenes[0].pixels, one.source) and np.array_equal(scenes[1].pixels, one.target)
             rows = [list(zip(*shown(scene), strict=True)) for scene in scenes]
-            expected.add(tuple(value for part in (0, 1) for row in rows for value in row[part]))
+            expected.add(tuple(value for part in range(6) for row in rows for value in row[part]))
     assert told == expected and len(told) == 4
 
 
 def shown(scene):
-    """Shape and colour of what covers most of each token, if it covers a fifth."""
+    """Shape and colour of what covers most of each token, if it covers a fifth, and where its edges are in tokens."""
     for top in range(0, scene.size, CELL):
         for left in range(0, scene.size, CELL):
             covers = [(scene.shown(one.id)[top : top + CELL, left : left + CELL].mean() / 16, one) for one in scene.objects]
             most, thing = max(covers, key=lambda pair: pair[0], default=(0, None))
-            yield (SHAPES.index(thing.shape), list(COLOURS).index(thing.colour)) if most >= 0.2 else (-1, -1)
+            if most < 0.2:
+                yield -1, -1, 0, 0, 0, 0
+                continue
+            edges = np.subtract(scene.box(thing.id), (left + 8, top + 8) * 2) / CELL
+            yield SHAPES.index(thing.shape), list(COLOURS).index(thing.colour), *edges.tolist()
+
+
+def test_a_scene_without_objects_shows_nothing():
+    scene = before_and_after(1, 0, 64)[0].with_objects(())
+    told = answers(scene, CELL)
+    assert told.shape == (6, 16) and (told[:2] == -1).all() and np.isfinite(told).all()
+
+
+def test_edges_that_are_a_pixel_off_count_a_quarter():
+    shown = torch.zeros(6, 1)
+    sure = torch.full((1, SAID), -40.0)
+    sure[0, [0, 1, 1 + len(SHAPES)]] = 40  # an object, of the first shape and the first colour
+    sure[0, -4:] = torch.tensor([1, -1, 1, -1]) / CELL
+    assert float(_said(sure, shown)) == pytest.approx(0.25)
+
+
+def test_each_half_of_the_tokens_is_asked_by_its_own_heads():
+    """What one half's heads read must not reach the other half's."""
+    pupil = Pupil(make_editor(1, Size(1, 1, 1)))
+    one = batch()
+    editor_loss(pupil, one, texts(), torch.Generator().manual_seed(2))[0].backward()
+    for heads, name in ((pupil.changes, "changes"), (pupil.becomes, "becomes")):
+        drawn, reference = (head.weight.grad for head in heads)
+        assert drawn.abs().sum() > 0 and reference.abs().sum() > 0 and not torch.equal(drawn, reference), name

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE
-from replan.tools.toyworld.scoring import CAP, WORST, Scores, mean, outside_regions, score
+from replan.tools.toyworld.scoring import CAP, WORST, Outcome, Scores, effect_by_kind, mean, outcomes, outside_regions, score
 from replan.tools.toyworld.tasks import CHANGES, held_out_task
 
 few = settings(max_examples=25, deadline=None)
@@ -52,6 +52,14 @@ def test_a_wrong_change_reaches_the_target_without_the_effect():
     wrong = score(task, result)
     assert (wrong.target, wrong.effect) == (1, 0)
     assert wrong.weighted < wrong.overall
+
+
+def test_outcomes_tell_the_meant_objects_apart_by_kind():
+    task = held_out_task(HELD_OUT_SEEDS[4], SIZE, "remove", True, regions=2)
+    (first, gone), (_, other) = task.asked
+    half = gone.apply(task.scene, (first,)).pixels  # the first edit alone
+    assert outcomes(task, half) == [Outcome("remove", True, True), Outcome(other.kind, False, False)]
+    assert effect_by_kind([*outcomes(task, half), Outcome("remove", True, False)]) == {"remove": 0.5, other.kind: 0.0}
 
 
 def test_consistency_falls_with_noise_outside_and_not_with_noise_inside():

@@ -92,6 +92,8 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     if args.planner:
         print(told(results))
     print(table(results))
+    if not args.planner:
+        print(f"\n{kinds_table(results)}")
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -107,6 +109,7 @@ def measure(args: argparse.Namespace, names: list[str], base: Path) -> dict:
     models = ROOT / ".host" / "models"
     weights.ensure(models, *([args.weights] if args.weights else []))
     scores: dict[str, list[scoring.Scores]] = {name: [] for name in names}
+    outcomes: dict[str, list[scoring.Outcome]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     rows, begun = [], time.monotonic()
     with HostServer(args.comfyui, base=base, pack=ROOT, models=models) as server:
@@ -118,6 +121,7 @@ def measure(args: argparse.Namespace, names: list[str], base: Path) -> dict:
                 task = editing.task(METHODS[name], args.seed, index)
                 edit = editing.run(METHODS[name], task)
                 scores[name].append(scoring.score(task, edit.pixels))
+                outcomes[name] += scoring.outcomes(task, edit.pixels)
                 seconds[name].append(edit.seconds)
                 row.append((name, task, edit.pixels))
             if index < SHEET_ROWS:
@@ -136,6 +140,7 @@ def measure(args: argparse.Namespace, names: list[str], base: Path) -> dict:
         figures = {key: round(value, 4) for key, value in asdict(scoring.mean(scores[name])).items()}
         methods[name] = {key: None if value != value else value for key, value in figures.items()}
         methods[name]["seconds"] = round(sorted(seconds[name])[len(seconds[name]) // 2], 3)
+        methods[name]["effect_by_kind"] = {kind: round(value, 4) for kind, value in scoring.effect_by_kind(outcomes[name]).items()}
     return {"scenes": args.scenes, "seed": args.seed, "steps": args.steps, "methods": methods}
 
 
@@ -146,6 +151,16 @@ def table(results: dict) -> str:
     for name, figures in results["methods"].items():
         cells = [_cell(key, figures.get(key)) for key in COLUMNS]
         lines.append("| " + " | ".join((name, *cells)) + " |")
+    return "\n".join(lines)
+
+
+def kinds_table(results: dict) -> str:
+    """Effect by kind of edit, in Markdown."""
+    rows = {name: figures["effect_by_kind"] for name, figures in results["methods"].items()}
+    kinds = sorted({kind for row in rows.values() for kind in row})
+    lines = ["| Effect | " + " | ".join(kinds) + " |", "|---" * (1 + len(kinds)) + "|"]
+    for name, row in rows.items():
+        lines.append("| " + " | ".join((name, *(_cell("effect", row.get(kind)) for kind in kinds))) + " |")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .planner_sight import shapes_and_colours
+from .planner_sight import answers
 from .samples import before_and_after, sample
 from .scenes import random_state
 
@@ -28,14 +28,13 @@ CELL = 16  # pixels along the side of what an editor's token stands for
 class Batch(NamedTuple):
     """sources, targets: (B, 16, h, w), the scenes before and after. texts: the instructions of each sample.
 
-    shapes, colours: (B, 2, tokens), what each token of the scene before shows, and of the one after; -1: the background.
+    shown: (6, B, 2, tokens), the right `answers` about each token of the scene before, and of the one after.
     """
 
     sources: torch.Tensor
     targets: torch.Tensor
     texts: list[tuple[str, ...]]
-    shapes: torch.Tensor
-    colours: torch.Tensor
+    shown: torch.Tensor
 
     def to(self, device: str) -> Batch:
         return self._replace(**{name: value.to(device) for name, value in self._asdict().items() if name != "texts"})
@@ -81,8 +80,7 @@ class Latents:
             torch.stack([shard.sources[row // VARIANTS] for shard, row in rows]).float(),
             torch.stack([shard.targets[row] for shard, row in rows]).float(),
             [shard.texts[row] for shard, row in rows],
-            torch.stack([shard.shapes[row] for shard, row in rows]),
-            torch.stack([shard.colours[row] for shard, row in rows]),
+            torch.stack([shard.shown[:, row] for shard, row in rows], 1),
         )
 
     def _shard(self, index: int) -> Batch:
@@ -92,7 +90,7 @@ class Latents:
             with safe_open(file, "pt") as kept:
                 if kept.metadata()["key"] == self.key:
                     texts = [tuple(row) for row in json.loads(kept.metadata()["texts"])]
-                    return Batch(kept.get_tensor("sources"), kept.get_tensor("targets"), texts, *self._shown(index))
+                    return Batch(kept.get_tensor("sources"), kept.get_tensor("targets"), texts, self._shown(index))
         except (OSError, SafetensorError, KeyError):
             pass  # not there, or cut off: it can always be made again
         shard = self._made(index)
@@ -102,17 +100,16 @@ class Latents:
         os.replace(unfinished, file)
         return shard
 
-    def _shown(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shapes and colours, which are drawn faster than read."""
+    def _shown(self, index: int) -> torch.Tensor:
+        """The answers, which are drawn faster than read: (6, SHARD, 2, tokens)."""
         rows = []
         for number in _numbers(index):
             before = None
             for variant in range(VARIANTS):
                 scene, after = before_and_after(self.run, number, self.size, variant)
-                before = shapes_and_colours(scene, CELL) if before is None else before  # the same scene each time
-                rows.append(np.stack((before, shapes_and_colours(after, CELL)), 1))  # (shape and colour, 2, tokens)
-        shapes, colours = torch.from_numpy(np.stack(rows)).unbind(1)
-        return shapes, colours
+                before = answers(scene, CELL) if before is None else before  # the same scene each time
+                rows.append(np.stack((before, answers(after, CELL)), 1))
+        return torch.from_numpy(np.stack(rows, 1))
 
     def _made(self, index: int) -> Batch:
         sources, targets, texts = [], [], []
@@ -123,7 +120,7 @@ class Latents:
             sources.append(latents[0])
             targets += latents[1:]
             texts += [one.texts for one in made]
-        return Batch(torch.stack(sources), torch.stack(targets), texts, *self._shown(index))
+        return Batch(torch.stack(sources), torch.stack(targets), texts, self._shown(index))
 
 
 def _numbers(index: int) -> range:

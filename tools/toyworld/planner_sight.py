@@ -72,10 +72,22 @@ def shapes_and_colours(scene: Scene, cell: int) -> tuple[np.ndarray, np.ndarray]
 def shown_by(scene: Scene, cell: int) -> tuple[np.ndarray, ...]:
     """Shape, colour, edges and middle of each square: (n,), (n,), (n, 4), (n, 2)."""
     side = scene.size // cell
-    edges = np.array([scene.box(thing.id) for thing in scene.objects])[_covered(scene, cell).argmax(0)]
     across, down = np.meshgrid(np.arange(side), np.arange(side))
     middle = np.stack([across.ravel(), down.ravel()], 1) * cell + cell / 2
+    if not scene.objects:
+        return *shapes_and_colours(scene, cell), np.zeros((side * side, 4)), middle
+    edges = np.array([scene.box(thing.id) for thing in scene.objects])[_covered(scene, cell).argmax(0)]
     return *shapes_and_colours(scene, cell), edges, middle
+
+
+def answers(scene: Scene, cell: int) -> np.ndarray:
+    """(6, n) float32: each square's shape and colour, and where the edges x1, y1, x2, y2 are from its middle, in squares.
+
+    Shape and colour are -1 and the edges 0 where there is nothing.
+    """
+    shapes, colours, edges, middle = shown_by(scene, cell)
+    apart = np.where(shapes >= 0, (edges - np.tile(middle, 2)).T / cell, 0)
+    return np.concatenate([shapes[None], colours[None], apart]).astype(np.float32)
 
 
 class Sight(torch.nn.Module):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,22 +51,33 @@ class Scores:
         return f"look-alikes {'changed' if self.lookalikes_changed else 'left alone'}"
 
 
-def score(task: Task, result: np.ndarray) -> Scores:
-    """Scores of an edited picture: (size, size, 3) uint8."""
-    source, wanted = _pixels(task.scene), _pixels(task.wanted)
-    found = result.astype(np.float64) / 255
-    if found.shape != source.shape:
-        raise ValueError(f"the edited picture is {found.shape}, the scene {source.shape}")
-    changed, reached = [], []
+class Outcome(NamedTuple):
+    """What became of one meant object. kind: of its edit. changed: half the way gone. reached: half the way left at most."""
+
+    kind: str
+    changed: bool
+    reached: bool
+
+
+def outcomes(task: Task, result: np.ndarray) -> list[Outcome]:
+    """One for each meant object, in the task's order. result: (size, size, 3) uint8, the edited picture."""
+    source, wanted, found = _pixels(task.scene), _pixels(task.wanted), _found(task, result)
+    rows = []
     for identity, instruction in task.asked:
         where = difference(task.scene, instruction.apply(task.scene, (identity,)))
-        whole = _off(source, wanted, where)
-        changed.append(_off(found, source, where) >= HALF_WAY * whole)
-        reached.append(_off(found, wanted, where) <= HALF_WAY * whole)
+        half = HALF_WAY * _off(source, wanted, where)
+        rows.append(Outcome(instruction.kind, _off(found, source, where) >= half, _off(found, wanted, where) <= half))
+    return rows
+
+
+def score(task: Task, result: np.ndarray) -> Scores:
+    """Scores of an edited picture: (size, size, 3) uint8."""
+    source, found = _pixels(task.scene), _found(task, result)
+    rows = outcomes(task, result)
     outside = outside_regions(task)
     moved = np.abs(found - source).max(-1) > VISIBLE
     psnr = _psnr(float(np.square(found - source)[outside].mean())) if outside.any() else CAP
-    target, effect = float(np.mean(changed)), float(np.mean(reached))
+    target, effect = (float(np.mean([getattr(row, name) for row in rows])) for name in ("changed", "reached"))
     consistency = min(1.0, max(0.0, (psnr - WORST) / (BEST - WORST)))
     return Scores(
         target,
@@ -76,6 +88,14 @@ def score(task: Task, result: np.ndarray) -> Scores:
         (target + effect + consistency) / 3,
         (target + effect + effect * consistency) / 3,
     )
+
+
+def effect_by_kind(rows: Iterable[Outcome]) -> dict[str, float]:
+    """The share of objects that became what was asked, for each kind of edit among them."""
+    kinds: dict[str, list[bool]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row.reached)
+    return {kind: float(np.mean(reached)) for kind, reached in sorted(kinds.items())}
 
 
 def outside_regions(task: Task) -> np.ndarray:
@@ -115,6 +135,12 @@ def _others_changed(task: Task, source: np.ndarray, found: np.ndarray) -> float:
             if where.any() and _off(found, source, where) >= HALF_WAY * _off(_pixels(after), source, where):
                 return 1.0
     return 0.0
+
+
+def _found(task: Task, result: np.ndarray) -> np.ndarray:
+    if result.shape != task.scene.pixels.shape:
+        raise ValueError(f"the edited picture is {result.shape}, the scene {task.scene.pixels.shape}")
+    return result.astype(np.float64) / 255
 
 
 def _pixels(scene: Scene) -> np.ndarray:

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE
-from replan.tools.toyworld.scoring import CAP, WORST, Outcome, Scores, effect_by_kind, mean, outcomes, outside_regions, score
+from replan.tools.toyworld.scoring import (
+    CAP,
+    WORST,
+    Outcome,
+    Scores,
+    effect_by_kind,
+    mean,
+    outcomes,
+    outside_regions,
+    score,
+)
 from replan.tools.toyworld.tasks import CHANGES, held_out_task
 
 few = settings(max_examples=25, deadline=None)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replan.tools.toyworld.drawing import COLOURS
+from replan.tools.toyworld.edits import difference
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE
 from replan.tools.toyworld.scoring import (
     CAP,
@@ -62,6 +64,53 @@ def test_a_wrong_change_reaches_the_target_without_the_effect():
     wrong = score(task, result)
     assert (wrong.target, wrong.effect) == (1, 0)
     assert wrong.weighted < wrong.overall
+
+
+def flooded(task, box):
+    """Everything in an object's box in the colour that most of it should have."""
+    result, wanted = task.scene.pixels.copy(), task.wanted
+    x1, y1, x2, y2 = box
+    result[y1:y2, x1:x2] = np.median(wanted.pixels[wanted.mask(0)], axis=0).astype(np.uint8)
+    return result
+
+
+def a_task(kind, suits):
+    """The first held-out task of a kind that suits."""
+    tasks = (held_out_task(HELD_OUT_SEEDS[seed], SIZE, kind, True) for seed in range(400))
+    return next(task for task in tasks if suits(task.scene.object(0), task.asked[0][1]))
+
+
+@pytest.mark.parametrize("kind", ["recolour", "reshape"])
+def test_a_flooded_box_is_no_effect(kind):
+    values = {"recolour": COLOURS, "reshape": ("circle",)}[kind]
+    task = a_task(kind, lambda thing, one: thing.shape == "star" and thing.pattern == "plain" and one.value in values)
+    found = outcomes(task, flooded(task, task.scene.box(0)))[0]
+    assert (found.changed, found.reached) == (True, False)
+
+
+def test_a_deleted_object_has_not_shrunk():
+    task = a_task("shrink", lambda thing, _: thing.pattern == "plain")
+    gone = task.scene.with_objects(thing for thing in task.scene.objects if thing.id != 0)
+    assert not outcomes(task, gone.pixels)[0].reached
+
+
+def test_a_dark_object_is_not_striped():
+    task = a_task("repattern", lambda thing, one: one.value == "striped" and thing.shape == "square")
+    result = task.scene.pixels.copy()
+    where = difference(task.scene, task.wanted)
+    result[task.scene.mask(0)] = task.wanted.pixels[where].mean(0).astype(np.uint8)
+    assert not outcomes(task, result)[0].reached
+
+
+@few
+@given(tasks, st.integers(0, 2**31))
+def test_a_result_is_judged_by_all_of_its_region_and_no_more(task, seed):
+    """The meant picture stays perfect for an object however wrong the rest of the picture is."""
+    near = ~outside_regions(task)[..., None]
+    wild = np.random.RandomState(seed).randint(0, 256, task.wanted.pixels.shape).astype(np.uint8)
+    assert all(row.reached for row in outcomes(task, np.where(near, task.wanted.pixels, wild)))
+    source = task.scene.pixels
+    assert not any(row.reached for row in outcomes(task, np.where(near, wild, source)))
 
 
 def test_outcomes_tell_the_meant_objects_apart_by_kind():

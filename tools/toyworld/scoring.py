@@ -1,7 +1,7 @@
 """How well an edit did what was meant, measured on pixels against the exact target. No model judges anything.
 
-Target and Effect are asked of every meant object, over the pixels that its edit changes; Consistency of everything
-outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
+Target is asked of every meant object, over the pixels that its edit changes; Effect over all of its region, so that a
+flooded box, or a blot in place of a circle, is no effect; Consistency of everything outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
 the criteria; Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels
 cannot tell.
 """
@@ -30,7 +30,7 @@ CAP = 60.0  # dB, for a picture without any error
 class Scores:
     """One edit, or the mean of many. All in 0..1 but `consistency_psnr` (dB).
 
-    target: share of meant objects that changed. effect: share that became what was asked. outside_changed: share of
+    target: share of the scene's meant objects that changed. effect: share that became what was asked. outside_changed: share of
     the pixels outside the regions. lookalikes_changed: whether anything named but not meant changed (in the mean:
     the share of scenes in which it did, of those that have such objects; NaN without any).
     """
@@ -60,13 +60,23 @@ class Outcome(NamedTuple):
 
 
 def outcomes(task: Task, result: np.ndarray) -> list[Outcome]:
-    """One for each meant object, in the task's order. result: (size, size, 3) uint8, the edited picture."""
+    """One for each meant object, in the task's order. result: (size, size, 3) uint8, the edited picture.
+
+    What counts against the effect: all that is off in the region's patches, but for pixels of the other edits and of
+    look-alikes, which have scores of their own.
+    """
     source, wanted, found = _pixels(task.scene), _pixels(task.wanted), _found(task, result)
+    changes = [difference(task.scene, one.apply(task.scene, (identity,))) for identity, one in task.asked]
+    lookalikes = difference(task.wanted, task.literal)
     rows = []
-    for identity, instruction in task.asked:
-        where = difference(task.scene, instruction.apply(task.scene, (identity,)))
-        half = HALF_WAY * _off(source, wanted, where)
-        rows.append(Outcome(instruction.kind, _off(found, source, where) >= half, _off(found, wanted, where) <= half))
+    for place, ((_, instruction), region) in enumerate(zip(task.asked, task.plan.regions, strict=True)):
+        own = changes[place]
+        others = np.logical_or.reduce([lookalikes, *changes[:place], *changes[place + 1 :]])
+        near = _patches(region.box, task.scene.size) & (own | ~others)
+        distance = float(np.square(source - wanted)[own].sum())
+        left = float(np.square(found - wanted)[near].sum())
+        changed = _off(found, source, own) >= HALF_WAY * _off(source, wanted, own)
+        rows.append(Outcome(instruction.kind, changed, left <= HALF_WAY**2 * distance))
     return rows
 
 
@@ -100,13 +110,17 @@ def effect_by_kind(rows: Iterable[Outcome]) -> dict[str, float]:
 
 def outside_regions(task: Task) -> np.ndarray:
     """The pixels in no patch that the box of a meant object touches: (size, size) bool."""
-    outside = np.ones((task.scene.size,) * 2, bool)
-    for region in task.plan.regions:
-        x1, y1, x2, y2 = region.box
-        left, top = (int(edge) // PATCH * PATCH for edge in (x1, y1))
-        right, bottom = (math.ceil(edge / PATCH) * PATCH for edge in (x2, y2))
-        outside[top:bottom, left:right] = False
-    return outside
+    regions = [_patches(region.box, task.scene.size) for region in task.plan.regions]
+    return ~np.logical_or.reduce([np.zeros((task.scene.size,) * 2, bool), *regions])
+
+
+def _patches(box: Sequence[float], size: int) -> np.ndarray:
+    """The pixels of the patches that a box (x1, y1, x2, y2) touches: (size, size) bool."""
+    left, top = (int(edge) // PATCH * PATCH for edge in box[:2])
+    right, bottom = (math.ceil(edge / PATCH) * PATCH for edge in box[2:])
+    inside = np.zeros((size, size), bool)
+    inside[top:bottom, left:right] = True
+    return inside
 
 
 def mean(scores: Iterable[Scores]) -> Scores:

@@ -16,7 +16,7 @@ from replan.tools.toyworld.editor import TEXT
 from replan.tools.toyworld.samples import Pictures, in_order, sample
 from replan.tools.toyworld.scenes import TRAINING_SEEDS
 from replan.tools.toyworld.texts import Encoded
-from replan.tools.toyworld.train import load_encoder, main, train_codec, train_editor
+from replan.tools.toyworld.train import STOPPED, load_encoder, main, train_codec, train_editor
 from replan.tools.toyworld.training import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
 from safetensors.torch import load_file
 
@@ -107,9 +107,62 @@ def test_the_editor_wants_a_trained_codec(tmp_path, content):
         load_encoder(file, "cpu", False)
 
 
-def test_publishing_nothing_says_so(tmp_path, capsys):
-    assert main(["publish", "--folder", str(tmp_path)]) == 1
-    assert "finish a training first" in capsys.readouterr().err
+def test_two_trainings_in_one_folder_are_one_too_many(tmp_path):
+    second = Run(tmp_path, SHORT, torch.nn.Linear(2, 2))
+
+    def says(*_):
+        with pytest.raises(TrainingError, match="another training is at work in .*name another folder"):
+            second.train([None], lambda *_: (second.model.weight.sum(), 0.0), quiet)
+        return True
+
+    train_codec(tmp_path, SHORT, stop=says, say=quiet)
+    assert second.step == 0 and Run(tmp_path, SHORT, Codec()).step == 1
+
+
+@pytest.mark.parametrize("change", [lambda state: state.pop("optimizers"), lambda state: state["model"].popitem()])
+def test_a_checkpoint_of_an_older_training_is_refused_and_left_alone(tmp_path, change):
+    train_codec(tmp_path, SHORT, stop=after(1), say=quiet)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / CHECKPOINT)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(TrainingError, match="older training .*another folder"):
+        train_codec(tmp_path, SHORT, say=quiet)
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--size", "100"], "a multiple of 16 of at least 64"),
+        (["--threads", "-1"], "one thread"),
+        (["--workers", "-1"], "workers"),
+        (["--rate", "nan"], "learning rate"),
+        (["--seed", "4294967296"], "seed"),
+        (["--device", "foo"], "--device foo cannot be used"),
+        (["--start", "somewhere"], "for editor and planner"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_words(tmp_path, capsys, options, said):
+    with pytest.raises(SystemExit, match="2"):
+        main(["codec", "--folder", str(tmp_path), *options])
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_be_is_refused_in_words(tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    assert main(["codec", "--folder", str(tmp_path / "file" / "run"), "--steps", "1"]) == 1
+    assert "no folder can be made at" in capsys.readouterr().err
+
+
+def test_other_files_make_another_run_of_the_editor(tmp_path, capsys, monkeypatch):
+    """Latents of another codec, or more samples, would quietly change what a run learns from."""
+    seen = []
+    monkeypatch.setattr("replan.tools.toyworld.train.train_editor", lambda folder, settings, *_: seen.append(settings))
+    other = train_codec(tmp_path, SHORT, say=quiet)
+    for options in ([], ["--shards", "9"], ["--codec", str(other)]):
+        main(["editor", "--folder", str(tmp_path / "e"), *options])
+    assert len({settings.data for settings in seen}) == 3
 
 
 def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):
@@ -119,7 +172,7 @@ def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):
     assert "codec: step" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == STOPPED  # so that `train && publish` does not go on
     assert "goes on from there" in rest
     settings = Settings("codec", seed=0, steps=1_000_000, batch=2, size=64, crop=16, rate=1e-3)
     assert Run(tmp_path, settings, Codec()).step >= 50
@@ -224,8 +277,3 @@ def test_settings_that_cannot_be_are_refused(tmp_path, capsys, wrong, said):
     with pytest.raises(SystemExit):
         main(["codec", "--folder", str(tmp_path), *wrong])
     assert said in capsys.readouterr().err
-
-
-def test_a_scene_size_the_codec_cannot_take_is_refused(tmp_path, capsys):
-    assert main(["codec", "--folder", str(tmp_path), "--size", "72"]) == 1
-    assert "multiple of 16" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from replan.tools.toyworld import latents, weights
 from replan.tools.toyworld.editor import TEXT
 from replan.tools.toyworld.latents import FIRST, SHARD, Latents
 from replan.tools.toyworld.train import main
+from replan.tools.toyworld.trained import publish_folder
 from replan.tools.toyworld.weights import HASHES, WeightsError, checked, publish
 
 
@@ -105,6 +106,74 @@ def test_a_planner_of_ones_own_is_put_where_the_nodes_look(tmp_path):
     (own / "config.json").unlink()
     with pytest.raises(WeightsError, match="holds no planner"):
         weights.ensure_planner(models, own)
+
+
+def test_what_is_published_was_read_first(tmp_path, capsys):
+    """A cut file, or one of another model, must not take the place of a good one."""
+    kept, run = tmp_path / "w", tmp_path / "run"
+    run.mkdir()
+    good = (weights.WEIGHTS / weights.CODEC).read_bytes()
+    (run / weights.CODEC).write_bytes(good)
+    assert publish_folder(run, kept) == 0
+    bad = {
+        weights.CODEC: (good[:5000], b"", (weights.WEIGHTS / weights.TEXTS).read_bytes()),
+        weights.EDITOR: (good, (weights.WEIGHTS / weights.EDITOR).read_bytes()[:5000]),
+        weights.TEXTS: (good, b"x"),
+    }
+    for name, contents in bad.items():
+        for content in contents:
+            (run / name).write_bytes(content)
+            assert publish_folder(run, kept) == 1
+            assert "is no trained" in (said := capsys.readouterr().err) or "not the weights" in said
+        (run / name).unlink()
+    (run / weights.PLANNER).mkdir()
+    for name in weights.PLANNER_FILES:
+        (run / weights.PLANNER / name).write_bytes(b"xx")
+    assert publish_folder(run, kept) == 1
+    assert "holds no planner" in capsys.readouterr().err
+    assert sorted(file.name for file in kept.iterdir()) == [HASHES, weights.CODEC]
+    assert checked(weights.CODEC, kept).read_bytes() == good
+
+
+def test_publishing_never_eats_what_it_publishes(tmp_path):
+    kept = tmp_path / "w"
+    publish([a_planner(tmp_path / "run" / weights.PLANNER)], kept)
+    before = {file: file.read_bytes() for file in kept.rglob("*") if file.is_file()}
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / weights.PLANNER).symlink_to(kept / weights.PLANNER)
+    nested = a_planner(tmp_path / "nested" / weights.PLANNER)
+    (nested / "more").mkdir()
+    file_for_folder = tmp_path / "file" / weights.PLANNER
+    file_for_folder.parent.mkdir()
+    file_for_folder.write_bytes(b"")
+    for folder in (tmp_path / "link" / weights.PLANNER, kept / weights.PLANNER, nested, file_for_folder):
+        with pytest.raises(WeightsError):
+            publish([folder], kept)
+        assert {file: file.read_bytes() for file in kept.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"toyworld_editor.safetensors": 5}', "{"])
+def test_hashes_that_are_none_are_told(tmp_path, content):
+    (tmp_path / HASHES).write_text(content)
+    (tmp_path / weights.EDITOR).write_bytes(b"weights")
+    with pytest.raises(WeightsError, match="hashes.json .* restore it"):
+        checked(weights.EDITOR, tmp_path)
+    own = tmp_path / "own" / weights.EDITOR
+    own.parent.mkdir()
+    own.write_bytes(b"better")
+    with pytest.raises(WeightsError, match="hashes.json"):
+        publish([own], tmp_path)
+    assert (tmp_path / weights.EDITOR).read_bytes() == b"weights"
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(WeightsError, match="there is no folder"):
+        checked(weights.EDITOR, tmp_path / "none")
+
+
+def test_the_committed_files_stay_small():
+    total = sum(file.stat().st_size for file in weights.WEIGHTS.rglob("*") if file.is_file())
+    assert total < 24 * 2**20
 
 
 def test_publishing_needs_something_finished(tmp_path, capsys):

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from .planner_sight import answers
 from .samples import before_and_after, sample
 from .scenes import random_state
+from .training import made
 
 SHARD = 512  # samples in a shard
 VARIANTS = 2  # programs on each scene, which share the scene's latent
@@ -67,7 +68,7 @@ class Latents:
         )
         self.key = f"{key} {run} {size} {SHARD} {VARIANTS}"
         self._shards: list[Batch] = []
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
 
     def batch(self, step: int, count: int) -> Batch:
         """The samples of a step: the same ones whenever it is asked for."""

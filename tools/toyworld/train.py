@@ -1,7 +1,8 @@
 """Train the toy world's models: `python tools/toyworld/train.py codec --folder out/codec`, then `editor`.
 
 Interrupt it whenever you like; the same command goes on where it stopped. The folder gets a checkpoint, a picture of
-the loss, and at the end the weights in safetensors (fp16), which ComfyUI's own loaders take. Needs torch, no ComfyUI.
+the loss, and at the end the weights in safetensors (fp16), which ComfyUI's own loaders take. Texts and editor need
+a ComfyUI for its tokenizer. Exit status 3: stopped before the last step.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 
 if not __package__:  # run as a script
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -41,12 +41,14 @@ from replan.tools.toyworld.samples import Pictures, in_order
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 from replan.tools.toyworld.text_training import Sentences, sentences, text_loss
 from replan.tools.toyworld.texts import Encoded, Reader, TextEncoder, Words
+from replan.tools.toyworld.trained import codec_weights, editor_weights, publish_folder, text_weights
 from replan.tools.toyworld.training import Run, Settings, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
-from replan.tools.toyworld.weights import PLANNER, TEXTS, WEIGHTS, WeightsError, planner_folder, publish
+from replan.tools.toyworld.weights import PLANNER, TEXTS, WEIGHTS, WeightsError, checked
 
 ROOT = Path(__file__).resolve().parents[2]
+STOPPED = 3  # exit status of a training that was told to leave the rest for another time
 
 
 def train_codec(
@@ -179,33 +181,21 @@ def train_planner(
 def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
     """The encoder of an exported codec, and the file's hash. Raises TrainingError when the file is no codec's."""
     codec = Codec()
-    try:
-        content = file.read_bytes()
-        weights = {
-            name: value.float() for name, value in load(content).items() if not name.startswith("vae_")
-        }
-        codec.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise TrainingError(
-            f"{file} is no trained codec ({type(error).__name__}: {error}); train the codec first"
-        ) from None
+    codec.load_state_dict(codec_weights(file))
     codec.to(device, memory_format=torch.channels_last)
 
     def encode(pictures: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
             return codec.encode(pictures.to(device, memory_format=torch.channels_last)).float()
 
-    return encode, hashlib.sha256(content).hexdigest()
+    return encode, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def load_texts(file: Path, comfyui: Path) -> TextEncoder:
-    """The text encoder of an exported file. Raises TrainingError when the file is none."""
-    try:
-        return TextEncoder(comfyui, load(file.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise TrainingError(
-            f"{file} is no trained text encoder ({type(error).__name__}: {error}); train the texts first"
-        ) from None
+    """The text encoder of an exported file. Raises TrainingError when the file or the ComfyUI is none."""
+    weights = text_weights(file)
+    _words(comfyui)
+    return TextEncoder(comfyui, weights)
 
 
 def _finished(
@@ -227,7 +217,7 @@ def _export(file: Path, weights: dict[str, torch.Tensor], settings: Settings) ->
 
 def newest_comfyui() -> Path:
     """The ComfyUI that set-up put below the checkout."""
-    found = sorted((ROOT / ".host").glob("comfyui-*"))
+    found = sorted((ROOT / ".host").glob("comfyui-*.*"), key=lambda folder: [int(n) for n in folder.name.split("-")[1].split(".")])
     if not found:
         raise TrainingError(
             "no ComfyUI below .host: run `python tools/host_setup.py` first, or give one with --comfyui"
@@ -235,35 +225,26 @@ def newest_comfyui() -> Path:
     return found[-1]
 
 
-def _publish(folder: Path) -> int:
-    """Copy the weights a folder has into the repository, with their hashes."""
-    found = [folder / name for name in (CODEC_FILE, EDITOR_FILE, TEXTS, PLANNER) if (folder / name).exists()]
-    if not found:
-        print(f"train.py: {folder} has no {CODEC_FILE}, {EDITOR_FILE}, {TEXTS} or {PLANNER}; finish a training first", file=sys.stderr)
-        return 1
-    try:
-        for one in found:
-            if one.name == PLANNER:
-                planner_folder(one)
-    except WeightsError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 1
-    publish(found)
-    print(f"{', '.join(file.name for file in found)}: now in {WEIGHTS}; bring the model card up to date")
-    return 0
-
-
 def _start(place: Path) -> dict[str, torch.Tensor]:
     """Weights to begin with: of a run's folder, or of a published file."""
     if place.is_dir():
         weights = of_editor(weights_of(place))
         if not weights:
-            raise TrainingError(f"{place} cannot be started from: its checkpoint is of an older training; give the weights it exported")
+            raise TrainingError(f"{place} cannot be started from: its checkpoint is of another model or an older training; give the weights it exported")
         return weights
+    return editor_weights(_own(place))
+
+
+def _own(file: Path) -> Path:
+    """A file to read. One that is published must be what its hash says."""
+    return checked(file.name) if file.parent.resolve() == WEIGHTS else file
+
+
+def _words(comfyui: Path) -> Words:
     try:
-        return editor.trained_weights(load(place.read_bytes()))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(f"{place} cannot be started from: {error}") from None
+        return Words(comfyui)
+    except OSError as error:
+        raise TrainingError(f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui") from None
 
 
 def _hash(weights: Mapping[str, torch.Tensor]) -> str:
@@ -289,7 +270,7 @@ class _Stop:
         return time.monotonic() >= self.end
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -332,43 +313,71 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="stop after so long, to go on another time"
     )
-    args = parser.parse_args(arguments)
-    if args.what == "publish":
-        return _publish(args.folder)
+    return parser
+
+
+def _checked(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Settings:
+    """The run's settings. What cannot be ends the program with a word on stderr and status 2."""
     if args.steps < 1 or args.batch < 2 or args.batch % 2:
         parser.error("give at least one step, and an even batch of at least 2")
+    try:
+        checked_size(args.size)
+    except SceneError as error:
+        parser.error(f"--size: {error}")
     crop = args.size if args.crop is None else args.crop
     if not 0 < crop <= args.size or crop % CELL:
         parser.error(f"a crop is a multiple of {CELL} up to the scene's {args.size} pixels, not {crop}")
-    if args.shards < 1:
-        parser.error(f"give at least one shard, not {args.shards}")
+    if not 0 < args.rate < 1:
+        parser.error(f"a learning rate lies between 0 and 1, not {args.rate}")
+    if not 0 <= args.seed < 2**31:
+        parser.error(f"a seed is a whole number from 0 to {2**31 - 1}, not {args.seed}")
+    if args.shards < 1 or args.workers < 0 or (args.threads is not None and args.threads < 1):
+        parser.error("give at least one shard and one thread, and no negative number of workers")
+    try:
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}")
+    if args.start and args.what not in ("editor", "planner"):
+        parser.error(f"--start is for editor and planner, not for {args.what}")
+    return Settings(
+        args.what, args.seed, args.steps, args.batch, args.size, crop, args.rate, half=args.half, muon=args.muon
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _options()
+    args = parser.parse_args(arguments)
+    if args.what == "publish":
+        return publish_folder(args.folder)
+    settings = _checked(parser, args)
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        size = checked_size(args.size)
-        settings = Settings(
-            args.what, args.seed, args.steps, args.batch, size, crop, args.rate, half=args.half, muon=args.muon
-        )
-        stop = _Stop(args.seconds)
-        if args.what == "codec":
-            train_codec(args.folder, settings, args.device, args.workers, stop)
-            return 0
-        if args.what == "texts":
-            train_texts(args.folder, settings, Words(args.comfyui or newest_comfyui()), args.device, stop)
-            return 0
-        start = None
-        if args.start:
-            start = (planner_weights if args.what == "planner" else _start)(args.start)
-            settings = replace(settings, start=f"{args.start.name} {_hash(start)}")
-        if args.what == "planner":
-            train_planner(args.folder, settings, args.device, start, stop)
-        else:
-            texts = load_texts(args.texts, args.comfyui or newest_comfyui())
-            train_editor(args.folder, settings, args.codec, texts, args.device, args.shards, start, stop)
-    except (SceneError, TrainingError) as error:
+        return 0 if _train(args, settings, _Stop(args.seconds)) else STOPPED
+    except (SceneError, TrainingError, WeightsError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _train(args: argparse.Namespace, settings: Settings, stop: _Stop) -> Path | None:
+    """Train what the arguments ask for; the exported file once that is done."""
+    start = None
+    if args.start:
+        start = (planner_weights if args.what == "planner" else _start)(args.start)
+        settings = replace(settings, start=f"{args.start.name} {_hash(start)}")
+    if args.what == "codec":
+        return train_codec(args.folder, settings, args.device, args.workers, stop)
+    if args.what == "planner":
+        return train_planner(args.folder, settings, args.device, start, stop)
+    comfyui = args.comfyui or newest_comfyui()
+    if args.what == "texts":
+        return train_texts(args.folder, settings, _words(comfyui), args.device, stop)
+    codec, texts = _own(args.codec), _own(args.texts)
+    learnt = load_texts(texts, comfyui)
+    codec_weights(codec)
+    files = (f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}" for file in (codec, texts))
+    settings = replace(settings, data=", ".join((*files, f"{args.shards} shards")))
+    return train_editor(args.folder, settings, codec, learnt, args.device, args.shards, start, stop)
 
 
 if __name__ == "__main__":

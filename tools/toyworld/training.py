@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw, ImageFont
 
 from .muon import Muon
 
 CHECKPOINT = "checkpoint.pt"
 CURVE = "loss.png"
+LOCK = "in_use.lock"
 ROW = 50  # steps in a row of the history
 
 
@@ -45,12 +47,22 @@ class Settings:
     warm_up: int = 100
     muon: bool = False  # for the matrices inside a transformer's blocks: learns more from a step than AdamW
     start: str = ""  # the run whose weights this one began with, and their hash
+    data: str = ""  # what the samples depend on besides the seed: other files, and how many samples
     half: bool = False  # bfloat16 where torch's autocast finds it safe: twice as fast on a CPU that has it
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: a short rise, then half a cosine down to a hundredth."""
         rise = min(1.0, (step + 1) / self.warm_up)
         return self.rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+def made(folder: Path) -> Path:
+    """The folder, made if need be. Raises TrainingError where none can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"no folder can be made at {folder} ({error.strerror}); name another one") from None
+    return folder
 
 
 class Run:
@@ -64,7 +76,7 @@ class Run:
         self.step = 0
         self.history: list[tuple[int, float, float]] = []
         self.recent: list[tuple[float, float]] = []  # since the last row of the history
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         if self.file.exists():
             self._resume()
 
@@ -76,7 +88,7 @@ class Run:
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
             found = json.loads(state["settings"])
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
             raise TrainingError(
                 f"{self.file} cannot be read ({type(error).__name__}); "
                 "move it away to begin anew, or put an earlier copy in its place"
@@ -91,15 +103,21 @@ class Run:
                 f"{self.file} is of a run with other settings ({'; '.join(different)}); "
                 "give the same ones to resume it, or another folder to begin anew"
             )
-        self.model.load_state_dict(state["model"])
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        for key, value in state["average"].items():
-            self.average[key].copy_(value)
-        self.step = state["step"]
-        self.history, self.recent = (
-            [tuple(row) for row in json.loads(state[key])] for key in ("history", "recent")
-        )
+        try:
+            self.model.load_state_dict(state["model"])
+            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
+            for key, value in state["average"].items():
+                self.average[key].copy_(value)
+            self.step = state["step"]
+            self.history, self.recent = (
+                [tuple(row) for row in json.loads(state[key])] for key in ("history", "recent")
+            )
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"{self.file} is of an older training than this code's ({type(error).__name__}); "
+                "begin anew in another folder, with --start and the weights it exported"
+            ) from error
 
     def save(self) -> None:
         """Write the checkpoint and the curve; an interruption leaves the old ones whole."""
@@ -113,12 +131,16 @@ class Run:
             "recent": json.dumps(self.recent),
         }
         unfinished = self.file.with_name(f"{CHECKPOINT}.part")
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, self.file)
-        curve(self.history, self.settings.kind).save(self.folder / CURVE)
+        try:
+            with open(unfinished, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, self.file)
+            curve(self.history, self.settings.kind).save(self.folder / CURVE)
+        except (OSError, RuntimeError) as error:  # a full disk: torch's own words for it are a RuntimeError
+            unfinished.unlink(missing_ok=True)
+            raise TrainingError(f"{self.file} cannot be written ({error}); an earlier one is still whole") from error
 
     def train(
         self,
@@ -133,6 +155,20 @@ class Run:
         loss_of: (batch, step) -> loss and a measure for people. save_every: seconds between checkpoints, the most
         that a crash or a power cut can cost. stop: asked after every step; when it says so, the run is saved.
         """
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                return self._train(batches, loss_of, say, save_every, stop)
+        except Timeout:
+            raise TrainingError(f"another training is at work in {self.folder}; wait for it, or name another folder") from None
+
+    def _train(
+        self,
+        batches: Iterable,
+        loss_of: Callable[[object, int], tuple[torch.Tensor, float]],
+        say: Callable[[str], None],
+        save_every: float,
+        stop: Callable[[], bool],
+    ) -> bool:
         began = saved = time.monotonic()
         said = -math.inf
         first = self.step
@@ -212,7 +248,7 @@ def weights_of(folder: Path, average: bool = False) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         return state["average" if average else "model"]
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"{folder / CHECKPOINT} cannot be read ({type(error).__name__}); name the folder of a run"
         ) from error

@@ -42,19 +42,24 @@ def checked(name: str, weights: Path = WEIGHTS) -> Path:
         raise WeightsError(
             f"{file} has the SHA-256 {found[:12]}..., expected {wanted[:12]}...: it was cut off or changed "
             f"({file.stat().st_size} bytes). Restore it from the repository; after a training of your own, "
-            f"run `python tools/toyworld/train.py publish`"
+            f"run `python tools/toyworld/train.py publish --folder FOLDER`"
         )
     return file
 
 
 def _hashes(weights: Path) -> dict[str, str]:
     """What each published file must be. Raises WeightsError."""
+    if not weights.is_dir():
+        raise WeightsError(f"there is no folder {weights}; give one with {EDITOR}, {CODEC}, {TEXTS} and {HASHES}")
     try:
-        return json.loads((weights / HASHES).read_text(encoding="utf-8"))
+        hashes = json.loads((weights / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{weights / HASHES} cannot be read ({type(error).__name__}); restore it from the repository"
         ) from None
+    if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+        raise WeightsError(f"{weights / HASHES} should hold names with their SHA-256 and does not; restore it from the repository")
+    return hashes
 
 
 def ensure(models: Path, weights: Path = WEIGHTS) -> dict[str, Path]:
@@ -79,7 +84,7 @@ def checked_planner(weights: Path = WEIGHTS) -> Path:
     if not planner_published(weights):
         raise WeightsError(
             f"{folder} is missing; restore it from the repository, or train it and run "
-            "`python tools/toyworld/train.py publish` (tools/toyworld/README.md)"
+            "`python tools/toyworld/train.py publish --folder FOLDER` (tools/toyworld/README.md)"
         )
     for name in sorted({*PLANNER_FILES, *_planner_files(_hashes(weights))}):
         checked(f"{PLANNER}/{name}", weights)
@@ -150,17 +155,35 @@ def _put(target: Path, write) -> None:
 
 
 def publish(files: Iterable[Path], weights: Path = WEIGHTS) -> None:
-    """Copy trained files and the planner's folder into the repository and note their hashes."""
+    """Copy trained files and the planner's folder into the repository and note their hashes.
+
+    Each takes the place of the old one in one move, and `hashes.json` follows last. Raises WeightsError, before
+    anything is touched, for what is there already, holds folders, or would take a place that is none for it.
+    """
+    files = list(files)
     weights.mkdir(exist_ok=True)
-    known = weights / HASHES
-    hashes = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+    hashes = _hashes(weights) if (weights / HASHES).exists() else {}
     for file in files:
+        target = weights / file.name
+        if target.exists() and target.samefile(file):
+            raise WeightsError(f"{file} is what is published already; name the folder of a training")
+        if target.exists() and target.is_dir() != file.is_dir():
+            raise WeightsError(f"{target} should be a {'folder' if file.is_dir() else 'file'}; move it away")
+        if file.is_dir() and any(not one.is_file() for one in file.iterdir()):
+            raise WeightsError(f"{file} holds more than files; a planner's folder has none below it")
+    for file in files:
+        target, old = weights / file.name, weights / f".{file.name}.old"
         if file.is_dir():
-            shutil.rmtree(weights / file.name, ignore_errors=True)
             hashes = {name: value for name, value in hashes.items() if not name.startswith(f"{file.name}/")}
-        for one in sorted(file.iterdir()) if file.is_dir() else (file,):
-            name = one.relative_to(file.parent).as_posix()
-            (weights / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(one, weights / name)
-            hashes[name] = hashlib.sha256(one.read_bytes()).hexdigest()
-    known.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            part = weights / f".{file.name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(file, part)
+            if target.exists():
+                os.replace(target, old)
+            os.replace(part, target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            _put(target, lambda part, file=file: shutil.copyfile(file, part))
+        for one in sorted(target.iterdir()) if target.is_dir() else (target,):
+            hashes[one.relative_to(weights).as_posix()] = hashlib.sha256(one.read_bytes()).hexdigest()
+    _put(weights / HASHES, lambda part: part.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8"))

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host_setup import ROOT, add_arguments, host_from
+from host_setup import ROOT, add_arguments, call, host_from
 
 if TYPE_CHECKING:
     from replan.planner.plan import RegionPlan
@@ -49,10 +49,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
+    if args.steps < 1:
+        parser.error(f"give at least one sampling step, not {args.steps}")
+    if args.port is not None and not 0 < args.port < 2**16:
+        parser.error(f"a port is a number from 1 to {2**16 - 1}, not {args.port}")
+    if args.ask is not None and not args.ask.strip():
+        parser.error("--ask needs words; leave it out for the scene's own request")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {args.out} cannot be made: {error.strerror}")
     if not args.here:
         host = host_from(args, extras=())
         where = ["--comfyui", str(host.comfyui)] if not args.comfyui else []
-        return subprocess.call([str(host.python), __file__, "--here", *arguments, *where], env=host.environment())
+        return call([str(host.python), __file__, "--here", *arguments, *where], host)
     from bench import import_pack
 
     import_pack()
@@ -67,7 +77,7 @@ def demonstrate(args: argparse.Namespace) -> int:
     from replan.tools.toyworld.methods import METHODS as ALL
     from replan.tools.toyworld.result_sheet import demo_sheet
 
-    args.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     begun = time.monotonic()
     try:
         models = ROOT / ".host" / "models"
@@ -85,7 +95,7 @@ def demonstrate(args: argparse.Namespace) -> int:
         print("Starting ComfyUI ...", flush=True)
         with server:
             print(f"ComfyUI answers at {server.url} after {time.monotonic() - begun:.0f} s", flush=True)
-            plan, edits = edit(editing, task, request, names)
+            plan, edits = edit(editing, task, request, names, bool(args.ask))
             demo_sheet(task, edits, plan, asked=args.ask or "", request=request.text if request else "").save(args.out / "demo.png")
             tell(task, edits, plan, scored=not args.ask)
             print(f"{len(edits)} edits of {args.steps} steps; {time.monotonic() - begun:.0f} s in all")
@@ -123,7 +133,7 @@ def requested(seed: int, text: str | None) -> Request:
 
 
 def edit(
-    editing: Editing, task: Task, request: Request | None, names: tuple[str, str] | None
+    editing: Editing, task: Task, request: Request | None, names: tuple[str, str] | None, asked: bool = False
 ) -> tuple[RegionPlan, dict]:
     """The plan (the planner's, or the true one where it has none), and the edits by plain words and by the plan."""
     from replan.tools.toyworld.methods import METHODS as ALL
@@ -137,7 +147,8 @@ def edit(
     if answer.plan is None:
         raise SystemExit(f"demo.py: {answer.error}")
     print(f"The planner's reply, after {answer.seconds:.1f} s: {answer.reply}")
-    plain = editing.run(ALL["plain"], task, text=request.text)
+    # The editor knows no "leftmost": beside a plan for the scene's own request it gets the words of the true hints.
+    plain = editing.run(ALL["plain"], task, text=request.text if asked else "")
     return answer.plan, {"plain": plain.pixels, "replan": planning.edit(request).pixels}
 
 

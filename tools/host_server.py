@@ -81,6 +81,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def taken(port: int) -> bool:
+    """Whether something on this machine answers on a port: it would be taken for the server."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class HostServer:
     """A ComfyUI server on a free port of this machine, as a context manager.
 
@@ -126,6 +133,8 @@ class HostServer:
 
     def start(self) -> None:
         """Start the process and wait until it answers; ServerError with the log's end otherwise."""
+        if taken(self.port):
+            raise ServerError(f"another program answers on port {self.port} already; stop it, or choose another port")
         for folder in ("input", "output", "temp", "user", "custom_nodes"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         self.models.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -337,6 +338,23 @@ def host_from(args: argparse.Namespace, extras: Sequence[str] = ("test",)) -> Ho
     if seconds > 5:
         say(f"set-up: ready after {seconds:.0f} s (ComfyUI {host.version} in {host.comfyui})")
     return host
+
+
+def call(command: Sequence[str], host: Host) -> int:
+    """Run a command in the host's environment and wait; its exit status.
+
+    Whoever asks this program to end means that one: SIGTERM is passed on, and Ctrl-C reaches it by itself.
+    """
+    process = subprocess.Popen(command, env=host.environment())
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:

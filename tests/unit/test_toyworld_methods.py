@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replan.attention.components import components
 from replan.attention.rules import PRESETS, foreign_cells, make_rules
+from replan.planner.change import expand_regions
 from replan.tools.host_server import Graph
-from replan.tools.toyworld.methods import MAIN, METHODS, edit_graph, plan_of, shifted
+from replan.tools.toyworld.methods import MAIN, METHODS, _ruled, chosen, edit_graph, plan_of, shifted
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE
 from replan.tools.toyworld.tasks import held_out_task
 
@@ -23,7 +25,7 @@ def nodes(graph, kind):
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_every_method_builds_a_prompt_of_its_own(method):
+def test_every_method_builds_one_prompt_with_the_tasks_own_words(method):
     task, graph = task_for(method), Graph()
     edit_graph(graph, method, task, FILES, "scene.png")
     texts = {node["text"] for node in nodes(graph, "CLIPTextEncode")}
@@ -48,6 +50,65 @@ def test_negative_hints_lie_on_what_is_named_but_not_meant():
     plan = plan_of(METHODS["negative_hints"], task)
     negative = {region.id: region.negative_hint for region in plan.regions}
     assert negative == {"o0": "", **{f"o{i}": task.asked[0][1].text for i in task.others}}
+
+
+def test_lookalikes_are_kept_by_regions_with_and_without_a_negative_hint():
+    task = held_out_task(HELD_OUT_SEEDS[5], SIZE, "recolour", True)
+    plans = [plan_of(METHODS[name], task) for name in ("kept_lookalikes", "negative_hints")]
+    assert [region.hint for region in plans[0].regions] == [region.hint for region in plans[1].regions]
+    assert not any(region.negative_hint for region in plans[0].regions)
+    assert METHODS["kept_lookalikes"].guidance == METHODS["negative_hints"].guidance
+
+
+def test_neighbours_overlap_once_their_boxes_have_grown():
+    method = METHODS["overlapping"]
+    touching = 0
+    for seed in range(20):
+        one, other = (region.box for region in expand_regions(task_for(method, seed).plan, method.expand).regions)
+        touching += one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    assert touching >= 18
+
+
+KNOCKED = {  # what a knocked-out rule lets see, or keeps from seeing, that the preset does the other way round
+    "without_hint_isolation": [("hint:o1", "hint:o2"), ("main", "hint:o1"), ("hint:o1", "main")],
+    "without_region_constraint": [("noise:o1", "hint:o2"), ("image:o1", "hint:o2")],
+    "without_background_constraint": [("noise_background", "hint:o1"), ("image_background", "hint:o1")],
+    "without_interaction": [("noise:o1", "noise:o2"), ("noise:o1", "noise_background"), ("image_background", "noise:o1")],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("without_")])
+def test_a_knocked_out_rule_changes_its_own_cells_and_no_others(name):
+    ids = ["o1", "o2"]
+    graph = Graph()
+    _ruled(graph, METHODS[name], "model", ids)
+    given = nodes(graph, "RePlanRules")[0]
+    rules, _ = make_rules(given["preset"], given["switch"], given["switch_step"], "flux", given["matrix"])
+    plain, _ = make_rules("replan", -1.0, -1, "flux", "")
+    parts = components(tuple(ids), image_prompt=False, edited=True, references=())
+    keys = [part.key for part in parts]
+    changed = rules.table(parts, "after") != plain.table(parts, "after")
+    found = {(keys[row], keys[column]) for row, column in zip(*np.nonzero(changed), strict=True)}
+    assert set(KNOCKED[name]) <= found
+    about_text = {pair for pair in found if any(key.startswith(("hint", "main")) for key in pair)}
+    assert about_text == (set() if name == "without_interaction" else found)
+    if name == "without_interaction":
+        assert ("noise:o1", "image:o1") not in found  # a region still sees its own reference
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [("main", MAIN), ("plain,plain, replan", ("plain", "replan")), ("replan,main", ("replan", "plain", "core_masks", "local_first"))],
+)
+def test_methods_are_chosen_by_name_each_once(words, names):
+    assert chosen(words) == names
+    assert chosen("plain,all")[0] == "plain" and set(chosen("all")) == set(METHODS)
+
+
+@pytest.mark.parametrize("words", ["", ",", "plain,nothing"])
+def test_no_method_and_unknown_methods_are_refused(words):
+    with pytest.raises(ValueError, match="method"):
+        chosen(words)
 
 
 @settings(max_examples=60, deadline=None)

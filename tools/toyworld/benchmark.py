@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import signal
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path.append(str(TOOLS))
 
-from host_setup import ROOT, add_arguments, host_from  # noqa: E402
+from host_setup import ROOT, add_arguments, call, host_from  # noqa: E402
 
 SHEET_ROWS = 8
-COLUMNS = ("target", "effect", "consistency_psnr", "outside_changed", "lookalikes_changed", "overall", "weighted", "seconds")
 
 
 def options() -> argparse.ArgumentParser:
@@ -55,119 +56,125 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.scenes < 1 or args.steps < 1:
         parser.error("give at least one scene and one step")
+    for file in (args.json, args.sheet):
+        if file and (problem := unwritable(file)):
+            parser.error(problem)
     if not args.here:
         host = host_from(args)
         where = ["--comfyui", str(host.comfyui)] if not args.comfyui else []
-        command = [str(host.python), __file__, "--here", *arguments, *where]
-        return subprocess.call(command, env=host.environment())
+        return call([str(host.python), __file__, "--here", *arguments, *where], host)
     from bench import import_pack
 
     import_pack()
     return run(parser, args)
 
 
+def unwritable(file: Path) -> str:
+    """Why a result cannot be written there; empty when it can. Better known before hours of work than after."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        there = file.exists()
+        with file.open("ab"):
+            pass
+        if not there:
+            file.unlink()
+    except OSError as error:
+        return f"{file} cannot be written: {error.strerror}"
+    return ""
+
+
 def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """The part that needs the pack and its environment."""
+    from PIL import Image
     from replan.tools.host_server import PromptError, ServerError
-    from replan.tools.toyworld import weights
-    from replan.tools.toyworld.methods import MAIN, METHODS
+    from replan.tools.toyworld import tables, weights
+    from replan.tools.toyworld.methods import METHODS, chosen
     from replan.tools.toyworld.planner_benchmark import measure as measure_planner
     from replan.tools.toyworld.planner_benchmark import told
 
     if args.list:
         print("\n".join(f"{name:28} {method.what}" for name, method in METHODS.items()))
         return 0
-    names = {"main": list(MAIN), "all": list(METHODS)}.get(args.methods) or args.methods.split(",")
-    if unknown := [name for name in names if name not in METHODS]:
-        parser.error(f"no method called {', '.join(map(repr, unknown))}; --list names them all")
-    for file in (args.json, args.sheet):
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
+    if args.sheet and args.sheet.suffix.lower() not in Image.registered_extensions():
+        parser.error(f"--sheet {args.sheet} is no kind of picture; let it end in .png or .jpg")
+    try:
+        names = chosen(args.methods)
+    except ValueError as error:
+        parser.error(f"{error}; --list names them all")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was measured is kept, the server stopped
     try:
         with tempfile.TemporaryDirectory(prefix="replan_toyworld_") as base:
-            results = measure_planner(args, Path(base), ROOT) if args.planner else measure(args, names, Path(base))
+            results, rows = measure_planner(args, Path(base), ROOT) if args.planner else measure(args, names, Path(base))
     except (weights.WeightsError, PromptError, ServerError) as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nbenchmark.py: interrupted before the first scene was done", file=sys.stderr)
+        return 1
     if args.planner:
         print(told(results))
-    print(table(results))
+    print(tables.scores(results))
     if not args.planner:
-        print(f"\n{kinds_table(results)}")
+        print(f"\n{tables.kinds(results)}")
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if args.sheet:
+        from replan.tools.toyworld.result_sheet import result_sheet
+
+        result_sheet(*rows).save(args.sheet)
+        print(f"Pictures: {args.sheet}")
+    if results.get("stopped"):
+        print(f"benchmark.py: stopped after {results['scenes']} of {args.scenes} scenes: {results['stopped']}", file=sys.stderr)
+        return 1
     return 0
 
 
-def measure(args: argparse.Namespace, names: list[str], base: Path) -> dict:
-    """Run every method on every scene; the figures, as `--json` writes them."""
-    from replan.tools.host_server import HostServer
+def measure(args: argparse.Namespace, names: Sequence[str], base: Path) -> tuple[dict, tuple]:
+    """Run every method on every scene; the figures, as `--json` writes them, and what `result_sheet` draws.
+
+    A problem after the first scene ends the run with the scenes that were done; `stopped` says what it was.
+    """
+    from replan.tools.host_server import HostServer, PromptError, ServerError
     from replan.tools.toyworld import scoring, weights
     from replan.tools.toyworld.editing import Editing
     from replan.tools.toyworld.methods import METHODS
 
     models = ROOT / ".host" / "models"
     weights.ensure(models, *([args.weights] if args.weights else []))
-    scores: dict[str, list[scoring.Scores]] = {name: [] for name in names}
-    outcomes: dict[str, list[scoring.Outcome]] = {name: [] for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    rows, begun = [], time.monotonic()
-    with HostServer(args.comfyui, base=base, pack=ROOT, models=models) as server:
-        editing = Editing(server, base, args.steps)
-        editing.warm_up(METHODS[names[0]])
-        for index in range(args.scenes):
-            row = []
-            for name in names:
-                task = editing.task(METHODS[name], args.seed, index)
-                edit = editing.run(METHODS[name], task)
-                scores[name].append(scoring.score(task, edit.pixels))
-                outcomes[name] += scoring.outcomes(task, edit.pixels)
-                seconds[name].append(edit.seconds)
-                row.append((name, task, edit.pixels))
-            if index < SHEET_ROWS:
-                rows.append(row)
-            passed = time.monotonic() - begun
-            left = passed / (index + 1) * (args.scenes - index - 1)
-            print(f"\rscene {index + 1} of {args.scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    scenes: list[dict[str, tuple]] = []  # of each scene, every method's scores, outcomes and seconds
+    rows, begun, stopped = [], time.monotonic(), ""
+    try:
+        with HostServer(args.comfyui, base=base, pack=ROOT, models=models) as server:
+            editing = Editing(server, base, args.steps)
+            editing.warm_up(METHODS[names[0]])
+            for index in range(args.scenes):
+                done, shown = {}, {}
+                for name in names:
+                    task = editing.task(METHODS[name], args.seed, index)
+                    edit = editing.run(METHODS[name], task)
+                    done[name] = scoring.score(task, edit.pixels), scoring.outcomes(task, edit.pixels), edit.seconds
+                    shown.setdefault(task, []).append((name, task, edit.pixels))
+                scenes.append(done)
+                if index < SHEET_ROWS:
+                    rows += shown.values()  # methods that differ in the task have rows of their own
+                passed = time.monotonic() - begun
+                left = passed / (index + 1) * (args.scenes - index - 1)
+                print(f"\rscene {index + 1} of {args.scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    except (KeyboardInterrupt, PromptError, ServerError) as error:
+        if not scenes:
+            raise
+        stopped = str(error) or "interrupted"
     print(file=sys.stderr)
-    if args.sheet:
-        from replan.tools.toyworld.result_sheet import result_sheet
-
-        result_sheet(rows).save(args.sheet)
-        print(f"Pictures: {args.sheet}")
     methods = {}
     for name in names:
-        figures = {key: round(value, 4) for key, value in asdict(scoring.mean(scores[name])).items()}
+        scores, outcomes, seconds = zip(*(done[name] for done in scenes), strict=True)
+        figures = {key: round(value, 4) for key, value in asdict(scoring.mean(scores)).items()}
         methods[name] = {key: None if value != value else value for key, value in figures.items()}
-        methods[name]["seconds"] = round(sorted(seconds[name])[len(seconds[name]) // 2], 3)
-        methods[name]["effect_by_kind"] = {kind: round(value, 4) for kind, value in scoring.effect_by_kind(outcomes[name]).items()}
-    return {"scenes": args.scenes, "seed": args.seed, "steps": args.steps, "methods": methods}
-
-
-def table(results: dict) -> str:
-    """The figures in Markdown."""
-    heads = ("method", "Target", "Effect", "PSNR outside (dB)", "changed outside", "look-alikes changed", "Overall", "Weighted", "s")
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name, figures in results["methods"].items():
-        cells = [_cell(key, figures.get(key)) for key in COLUMNS]
-        lines.append("| " + " | ".join((name, *cells)) + " |")
-    return "\n".join(lines)
-
-
-def kinds_table(results: dict) -> str:
-    """Effect by kind of edit, in Markdown."""
-    rows = {name: figures["effect_by_kind"] for name, figures in results["methods"].items()}
-    kinds = sorted({kind for row in rows.values() for kind in row})
-    lines = ["| Effect | " + " | ".join(kinds) + " |", "|---" * (1 + len(kinds)) + "|"]
-    for name, row in rows.items():
-        lines.append("| " + " | ".join((name, *(_cell("effect", row.get(kind)) for kind in kinds))) + " |")
-    return "\n".join(lines)
-
-
-def _cell(key: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if key in ("consistency_psnr", "seconds") else f"{value:.3f}"
+        methods[name]["seconds"] = round(statistics.median(seconds), 3)
+        by_kind = scoring.effect_by_kind(one for scene in outcomes for one in scene)
+        methods[name]["effect_by_kind"] = {kind: round(value, 4) for kind, value in by_kind.items()}
+    results = {"scenes": len(scenes), "seed": args.seed, "steps": args.steps, "methods": methods}
+    return results | ({"stopped": stopped} if stopped else {}), (rows,)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ class Method:
     """One row. kind: plain (no regions at all), keep (an instruction that asks for nothing), core_masks or rules.
 
     regions: how many objects are meant (None: one and two in turn). near: they are neighbours. shift: of box corners,
-    a share of the box's size. expand: of boxes, as in RePlan Expand Regions. negative: look-alikes get a region of
-    their own with the instruction as negative hint, and the run guidance.
+    a share of the box's size. expand: of boxes, as in RePlan Expand Regions. kept: look-alikes get a region of their
+    own, whose hint asks to keep the image unchanged. negative: those regions have the instruction as negative hint.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Method:
     shift: float = 0.0
     regions: int | None = None
     near: bool = False
+    kept: bool = False
     negative: bool = False
     ambiguous: bool = True
     guidance: float = 1.0
@@ -95,9 +96,13 @@ def _all() -> tuple[Method, ...]:
     ]
     rows += [Method(f"regions_{count}", f"{count} regions in one pass", regions=count) for count in (1, 2, 4, 8)]
     rows += [
-        Method("overlapping", "two neighbours, boxes grown by 0.3 so that they overlap", regions=2, near=True, expand=0.3),
+        Method("overlapping", "two neighbours of nine objects, boxes grown by 0.3 so that nearly all overlap", regions=2, near=True, expand=0.3),
         Method("guidance", "guidance 2 against the unchanged image", guidance=2.0),
-        Method("negative_hints", "the same, and look-alikes have the instruction as negative hint", negative=True, guidance=2.0),
+        Method("kept_lookalikes", "the same, and look-alikes are regions to be kept unchanged", kept=True, guidance=2.0),
+        Method(
+            "negative_hints", "the same, and those regions have the instruction as negative hint",
+            kept=True, negative=True, guidance=2.0,
+        ),
     ]
     return tuple(rows)
 
@@ -106,14 +111,30 @@ METHODS = {method.name: method for method in _all()}
 MAIN = ("plain", "core_masks", "replan", "local_first")
 
 
+def chosen(words: str) -> tuple[str, ...]:
+    """The methods that names with commas between them mean, each once; "main" and "all" stand for several.
+
+    Raises ValueError for a name that is none's, and for no name at all.
+    """
+    groups = {"main": MAIN, "all": tuple(METHODS)}
+    parts = [word.strip() for word in words.split(",")]
+    names = tuple(dict.fromkeys(name for part in parts if part for name in groups.get(part, (part,))))
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"no method called {', '.join(map(repr, unknown))}")
+    if not names:
+        raise ValueError(f"{words!r} names no method")
+    return names
+
+
 def plan_of(method: Method, task: Task) -> RegionPlan:
     """The task's plan as the method gives it to the nodes; expansion is left to the pack's node."""
     hints = {identity: one.text for identity, one in task.asked}
     negative = {}
-    if method.negative:
-        for identity in task.others:
-            texts = [one.text for _, one in task.asked if identity in one.named(task.scene)]
-            hints[identity], negative[identity] = KEEP_UNCHANGED, texts[0]
+    for identity in task.others if method.kept else ():
+        texts = [one.text for _, one in task.asked if identity in one.named(task.scene)]
+        hints[identity] = KEEP_UNCHANGED
+        if method.negative:
+            negative[identity] = texts[0]
     plan = region_plan(task.scene, hints, task.wanted, negative_hints=negative)
     return shifted(plan, method.shift, task.scene) if method.shift else plan
 

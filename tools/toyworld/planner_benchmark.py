@@ -92,18 +92,18 @@ def found_by(request: Request, answer: Answer) -> Found:
     return judged(request.task.plan, answer.plan, answer.repaired)
 
 
-def measure(args: argparse.Namespace, base: Path, root: Path) -> dict:
-    """Ask, edit and score on a server of its own; the figures, as `--json` writes them."""
-    models = root / ".host" / "models"
-    ensure(models, *([args.weights] if args.weights else []))
-    names = ensure_planner(models, args.planner if isinstance(args.planner, Path) else None)
+def measure(args: argparse.Namespace, base: Path, root: Path) -> tuple[dict, tuple]:
+    """Ask, edit and score on a server of its own; the figures, as `--json` writes them, and what `result_sheet` draws."""
+    models, weights = root / ".host" / "models", [args.weights] if args.weights else []
+    ensure(models, *weights)
+    names = ensure_planner(models, args.planner if isinstance(args.planner, Path) else None, *weights)
     with HostServer(args.comfyui, base=base, pack=root, models=models) as server:
         planning = Planning(Editing(server, base, args.steps), *names)
         planning.editing.warm_up(RULES)
-        return measured(planning, args.scenes, args.seed, args.sheet)
+        return measured(planning, args.scenes, args.seed)
 
 
-def measured(planning: Planning, scenes: int, seed: int, sheet: Path | None = None) -> dict:
+def measured(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
     """The figures of so many held-out scenes. A request without a plan leaves its scene as it is."""
     found, answers, rows = [], [], []
     scores: dict[str, list[scoring.Scores]] = {name: [] for name in ROWS}
@@ -124,13 +124,8 @@ def measured(planning: Planning, scenes: int, seed: int, sheet: Path | None = No
         left = passed / (index + 1) * (scenes - index - 1)
         print(f"\rscene {index + 1} of {scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if sheet:
-        from .result_sheet import result_sheet
-
-        result_sheet(rows[:SHEET_ROWS], [answer.plan for _, answer, _ in answers[:SHEET_ROWS]]).save(sheet)
-        print(f"Pictures: {sheet}")
     seconds = statistics.median(answer.seconds for _, answer, _ in answers)
-    return {
+    results = {
         "scenes": scenes, "seed": seed, "steps": planning.editing.steps,
         "planner": {**summary(found), "iou_from": GOOD, "seconds": round(seconds, 3)},
         "methods": {name: _figures(scores[name]) for name in ROWS},
@@ -140,6 +135,7 @@ def measured(planning: Planning, scenes: int, seed: int, sheet: Path | None = No
             for request, answer, one in answers
         ],
     }  # fmt: skip
+    return results, (rows[:SHEET_ROWS], [answer.plan for _, answer, _ in answers[:SHEET_ROWS]])
 
 
 def _figures(scores: list[scoring.Scores]) -> dict[str, float | None]:

@@ -74,13 +74,14 @@ def held_out_task(
 
     kind: of the edit of object 0, the others take the next kinds in turn. ambiguous: whether object 0 has
     look-alikes, one of which at least is not meant. count: objects (default: drawn, 3..9). regions: how many objects
-    are meant; near: those nearest to object 0 rather than any.
+    are meant; near: those nearest to object 0 rather than any, in a scene of nine.
     """
     if kind not in CHANGES:
         raise SceneError(f"a task asks for a change, one of {', '.join(CHANGES)}; found {kind!r}")
     random = random_state(seed, "task")
     drawn = int(random.randint(3, MOST + 1))
-    count = max(drawn, regions + ambiguous) if count is None else count
+    fewest = MOST if near else regions + ambiguous  # neighbours are near only where it is crowded
+    count = max(drawn, fewest) if count is None else count
     if not 1 <= regions <= count - ambiguous:
         raise SceneError(f"{regions} regions do not fit a scene of {count} objects, {'one' if ambiguous else 'none'} kept back")
     twins = int(random.randint(1, min(count, 4))) if ambiguous else 0

@@ -8,12 +8,14 @@ pytest.importorskip("diffusers")
 
 from replan.tools.toyworld import latents
 from replan.tools.toyworld.drawing import COLOURS, SHAPES
-from replan.tools.toyworld.editor import TEXT, Size, make_editor
+from replan.tools.toyworld.editor import TEXT, Size, make_editor, outputs
 from replan.tools.toyworld.editor_training import SAID, Pupil, _said, editor_loss, of_editor
 from replan.tools.toyworld.latents import CELL, Batch, Latents
 from replan.tools.toyworld.planner_sight import answers
 from replan.tools.toyworld.samples import before_and_after, sample
 from replan.tools.toyworld.texts import Encoded
+from replan.tools.toyworld.trained import grown
+from replan.tools.toyworld.training import TrainingError
 
 
 def batch(count=4):
@@ -140,10 +142,33 @@ def test_edges_that_are_a_pixel_off_count_a_quarter():
 
 
 def test_each_half_of_the_tokens_is_asked_by_its_own_heads():
-    """What one half's heads read must not reach the other half's."""
-    pupil = Pupil(make_editor(1, Size(1, 1, 1)))
-    one = batch()
-    editor_loss(pupil, one, texts(), torch.Generator().manual_seed(2))[0].backward()
-    for heads, name in ((pupil.changes, "changes"), (pupil.becomes, "becomes")):
-        drawn, reference = (head.weight.grad for head in heads)
-        assert drawn.abs().sum() > 0 and reference.abs().sum() > 0 and not torch.equal(drawn, reference), name
+    """An untrained editor mixes nothing: other noise is another lesson for the heads of the tokens that draw alone."""
+    grads = []
+    for noise in (2, 3):
+        pupil = Pupil(make_editor(1, Size(1, 1, 1)))
+        editor_loss(pupil, batch(), texts(), torch.Generator().manual_seed(noise))[0].backward()
+        grads.append([(pupil.changes[half].weight.grad, pupil.becomes[half].weight.grad) for half in range(2)])
+    (drawn, reference), (drawn_too, reference_too) = grads
+    assert not any(torch.equal(one, other) for one, other in zip(drawn, drawn_too, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(reference, reference_too, strict=True))
+
+
+def test_an_editor_of_more_blocks_begins_as_the_one_it_grew_from():
+    old, new = (make_editor(1, Size(1, 1, single)) for single in (1, 3))
+    random = torch.Generator().manual_seed(4)
+    for value in old.state_dict().values():
+        value.copy_(torch.randn(value.shape, generator=random) / 9)
+    new.load_state_dict(grown(new, old.state_dict()))
+    one, words = batch(), texts()
+    with torch.no_grad():
+        first, second = (outputs(model, one.targets, one.sources, words.features, torch.full((4,), 0.7), words.counts) for model in (old, new))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("change", [lambda weights: weights.pop("proj_out.bias"), lambda weights: weights.update(more=torch.zeros(1))])
+def test_weights_of_another_editor_are_no_beginning(change):
+    editor = make_editor(1, Size(1, 1, 2))
+    weights = dict(make_editor(1, Size(1, 1, 1)).state_dict())
+    change(weights)
+    with pytest.raises(TrainingError, match="another editor"):
+        grown(editor, weights)

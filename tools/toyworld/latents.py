@@ -4,6 +4,7 @@ used again and again with fresh noise. Encoding a picture costs more than a step
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -44,8 +45,8 @@ class Batch(NamedTuple):
 class Latents:
     """The pool that steps draw from. It grows by a shard every `every` steps until it has `most`.
 
-    encode: pictures (B, 3, size, size) in 0..1 to latents. key: what the latents depend on besides the run's seed
-    and size (the codec's hash); shards made with another key are made again.
+    encode: pictures (B, 3, size, size) in 0..1 to latents. key: what the latents depend on besides the samples (the
+    codec's hash); shards made with another key, or of samples as they were drawn once, are made again.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Latents:
             every,
             encode,
         )
-        self.key = f"{key} {run} {size} {SHARD} {VARIANTS}"
+        self.key = f"{key} {run} {size} {SHARD} {VARIANTS} {_drawn(run, size)}"
         self._shards: list[Batch] = []
         made(folder)
 
@@ -87,33 +88,29 @@ class Latents:
     def _shard(self, index: int) -> Batch:
         """Shard `index`, from its file or made anew. What belongs to a scene is there once: SHARD / VARIANTS."""
         file = self.folder / f"shard_{index:03}.safetensors"
-        try:
-            with safe_open(file, "pt") as kept:
-                if kept.metadata()["key"] == self.key:
-                    texts = [tuple(row) for row in json.loads(kept.metadata()["texts"])]
-                    return Batch(kept.get_tensor("sources"), kept.get_tensor("targets"), texts, self._shown(index))
-        except (OSError, SafetensorError, KeyError):
-            pass  # not there, or cut off: it can always be made again
+        if shard := self._read(file):
+            return shard
         shard = self._made(index)
         unfinished = file.with_suffix(".part")
-        tensors = {"sources": shard.sources, "targets": shard.targets}
+        tensors = {name: value.contiguous() for name, value in shard._asdict().items() if name != "texts"}
         save_file(tensors, unfinished, metadata={"key": self.key, "texts": json.dumps(shard.texts)})
         os.replace(unfinished, file)
         return shard
 
-    def _shown(self, index: int) -> torch.Tensor:
-        """The answers, which are drawn faster than read: (6, SHARD, 2, tokens)."""
-        rows = []
-        for number in _numbers(index):
-            before = None
-            for variant in range(VARIANTS):
-                scene, after = before_and_after(self.run, number, self.size, variant)
-                before = answers(scene, CELL) if before is None else before  # the same scene each time
-                rows.append(np.stack((before, answers(after, CELL)), 1))
-        return torch.from_numpy(np.stack(rows, 1))
+    def _read(self, file: Path) -> Batch | None:
+        """A shard from its file; None when that is not there, cut off, or of another key: it can always be made again."""
+        try:
+            with safe_open(file, "pt") as kept:
+                said = kept.metadata() or {}
+                if said.get("key") != self.key:
+                    return None
+                tensors = {name: kept.get_tensor(name) for name in ("sources", "targets", "shown")}
+        except (OSError, SafetensorError):
+            return None
+        return Batch(**tensors, texts=[tuple(row) for row in json.loads(said["texts"])])
 
     def _made(self, index: int) -> Batch:
-        sources, targets, texts = [], [], []
+        sources, targets, texts, shown = [], [], [], []
         for number in _numbers(index):
             made = [sample(self.run, number, self.size, variant) for variant in range(VARIANTS)]
             pictures = torch.from_numpy(np.stack((made[0].source, *(one.target for one in made))))
@@ -121,7 +118,19 @@ class Latents:
             sources.append(latents[0])
             targets += latents[1:]
             texts += [one.texts for one in made]
-        return Batch(torch.stack(sources), torch.stack(targets), texts, self._shown(index))
+            for variant in range(VARIANTS):
+                scenes = before_and_after(self.run, number, self.size, variant)
+                shown.append(np.stack([answers(scene, CELL) for scene in scenes], 1))
+        return Batch(torch.stack(sources), torch.stack(targets), texts, torch.from_numpy(np.stack(shown, 1)))
+
+
+def _drawn(run: int, size: int) -> str:
+    """A short name for what samples look like: a few of them."""
+    total = hashlib.sha256()
+    for number in range(3):
+        one = sample(run, number, size)
+        total.update(one.source.tobytes() + one.target.tobytes() + repr(one.texts).encode())
+    return total.hexdigest()[:12]
 
 
 def _numbers(index: int) -> range:

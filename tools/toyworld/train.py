@@ -41,7 +41,7 @@ from replan.tools.toyworld.samples import Pictures, in_order
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 from replan.tools.toyworld.text_training import Sentences, sentences, text_loss
 from replan.tools.toyworld.texts import Encoded, Reader, TextEncoder, Words
-from replan.tools.toyworld.trained import codec_weights, editor_weights, publish_folder, text_weights
+from replan.tools.toyworld.trained import codec_weights, editor_weights, grown, publish_folder, text_weights
 from replan.tools.toyworld.training import Run, Settings, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
@@ -130,7 +130,7 @@ def train_editor(
     )
     model = editor.make_editor(settings.seed)
     if start is not None:
-        model.load_state_dict(start)
+        model.load_state_dict(grown(model, start))
     run = Run(folder, settings, Pupil(model, settings.seed).to(device))
 
     def loss_of(batch: Batch, step: int) -> tuple[torch.Tensor, float]:

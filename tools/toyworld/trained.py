@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -47,18 +47,30 @@ def text_weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 def editor_weights(file: Path) -> dict[str, torch.Tensor]:
-    """An exported editor's. Raises TrainingError when the file is none, or one of another size."""
+    """An exported editor's, of any number of blocks. Raises TrainingError when the file is none."""
     try:
-        weights = editor.trained_weights(_read(file, "editor"))
+        return editor.trained_weights(_read(file, "editor"))
     except ValueError as error:
         raise TrainingError(f"{file}: {error}") from None
-    return _like(editor.make_editor(0), weights, file, "editor")
+
+
+def grown(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights to begin with for an editor of more blocks: further ones stay as they were made, which is the identity.
+
+    Raises TrainingError for what is left over, or is missing elsewhere.
+    """
+    fresh = model.state_dict()
+    missing = [name for name in fresh if name not in weights and not name.startswith("single_transformer_blocks.")]
+    foreign = [name for name, value in weights.items() if name not in fresh or fresh[name].shape != value.shape]
+    if missing or foreign:
+        raise TrainingError(f"weights of another editor: {(missing + foreign)[0]} is missing, left over or of another shape")
+    return {**fresh, **weights}
 
 
 CHECKS: dict[str, Callable[[Path], object]] = {
     CODEC: codec_weights,
     TEXTS: text_weights,
-    EDITOR: editor_weights,
+    EDITOR: lambda file: _like(editor.make_editor(0), editor_weights(file), file, "editor"),
     PLANNER: lambda place: planner_weights(planner_folder(place)),
 }
 

@@ -1,9 +1,12 @@
 """The toy world's models in ComfyUI: what its loaders make of them is what was trained, and the committed ones edit."""
 
+import numpy as np
 import pytest
 from replan.tools.toyworld import host_check, scoring, weights
 from replan.tools.toyworld.editing import Editing
+from replan.tools.toyworld.editor_measure import codec_psnr, load_codec, tasks_of
 from replan.tools.toyworld.methods import METHODS
+from replan.tools.toyworld.tasks import CHANGES
 
 SCENES, SEED = 20, 20
 
@@ -16,6 +19,11 @@ def test_comfyui_gives_what_was_trained(part, comfyui_dir):
         "texts": lambda: host_check.text_difference(comfyui_dir),
     }[part]()
     assert off < host_check.TOLERANCE
+
+
+def test_the_codec_gives_held_out_scenes_back():
+    scenes = [task.wanted.pixels for kind in CHANGES for task in tasks_of(kind, 5, 3)]
+    assert np.mean(codec_psnr(load_codec(weights.checked(weights.CODEC)), scenes)) >= 32
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.editor import TEXT, Size, make_editor, outputs
 from replan.tools.toyworld.editor_training import SAID, Pupil, _said, editor_loss, of_editor
 from replan.tools.toyworld.latents import CELL, Batch, Latents
-from replan.tools.toyworld.planner_sight import answers
 from replan.tools.toyworld.samples import before_and_after, sample
+from replan.tools.toyworld.sight import answers
 from replan.tools.toyworld.texts import Encoded
 from replan.tools.toyworld.trained import grown
 from replan.tools.toyworld.training import TrainingError

@@ -1,7 +1,7 @@
 """Teaching the toy world's editor: flow matching on edited scenes, and heads that help it see, which are not kept.
 
 No region goes in: the editor gets a scene, instructions and noise. What a patch shows, whether the instructions change
-it and what it shows then is only asked of its tokens, as of the planner's (`planner_sight`): the loss on pixels alone
+it and what it shows then is only asked of its tokens, as of the planner's (`sight`): the loss on pixels alone
 says little about which of nine objects a word means, and for long the editor changed the wrong ones a little each.
 Where the object's edges are is asked too: without that, tokens knew them to four pixels, and a new shape came out a blot.
 """

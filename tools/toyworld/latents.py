@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .planner_sight import answers
 from .samples import before_and_after, sample
 from .scenes import random_state
+from .sight import answers
 from .training import made
 
 SHARD = 512  # samples in a shard

@@ -16,13 +16,11 @@ import numpy as np
 import torch
 
 from .drawing import COLOURS, SHAPES
-from .scenes import Scene
+from .sight import covered, shown_by
 from .tasks import Task
 
-LEAST = 0.2  # of a token's area that an object covers for the token to show it
 PLACES = 2  # layers of the language model that come before its states are asked for places
 LOOKING, HEADS = 3, (0, 2)  # the layer, and its heads, that are told where to look; each reads keys of its own
-COLOUR_NAMES = tuple(COLOURS)
 
 
 class Shown(NamedTuple):
@@ -45,49 +43,8 @@ def shown_together(tasks: Sequence[Sequence[Task]], cell: int) -> Shown:
     """What each square of `cell` pixels shows, for several scenes with the tasks about each."""
     columns = zip(*(shown_by(one[0].scene, cell) for one in tasks), strict=True)
     shape, colour, edges, middle = (torch.from_numpy(np.concatenate(column)) for column in columns)
-    meant = np.stack([_covered(task.scene, cell)[task.scene.ids.index(identity)] for one in tasks for task in one for identity in task.meant])
+    meant = np.stack([covered(task.scene, cell)[task.scene.ids.index(identity)] for one in tasks for task in one for identity in task.meant])
     return Shown(shape, colour, edges.float(), middle.float(), torch.from_numpy(meant / meant.sum(1, keepdims=True)).float())
-
-
-def _covered(scene: Scene, cell: int) -> np.ndarray:
-    """How many samples of each square each object shows: (objects, squares)."""
-    side = scene.size // cell
-    shown = scene.painting.shown.reshape(-1, side, cell, side, cell)
-    return shown.sum((2, 4), dtype=np.int64).reshape(-1, side * side)
-
-
-def shapes_and_colours(scene: Scene, cell: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of what covers most of each square, -1 where that is too little: (n,), (n,)."""
-    if not scene.objects:
-        nothing = np.full((scene.size // cell) ** 2, -1)
-        return nothing, nothing
-    covered = _covered(scene, cell)
-    most = covered.argmax(0)
-    empty = covered.max(0) < LEAST * 16 * cell * cell
-    shapes = np.array([SHAPES.index(thing.shape) for thing in scene.objects])[most]
-    colours = np.array([COLOUR_NAMES.index(thing.colour) for thing in scene.objects])[most]
-    return np.where(empty, -1, shapes), np.where(empty, -1, colours)
-
-
-def shown_by(scene: Scene, cell: int) -> tuple[np.ndarray, ...]:
-    """Shape, colour, edges and middle of each square: (n,), (n,), (n, 4), (n, 2)."""
-    side = scene.size // cell
-    across, down = np.meshgrid(np.arange(side), np.arange(side))
-    middle = np.stack([across.ravel(), down.ravel()], 1) * cell + cell / 2
-    if not scene.objects:
-        return *shapes_and_colours(scene, cell), np.zeros((side * side, 4)), middle
-    edges = np.array([scene.box(thing.id) for thing in scene.objects])[_covered(scene, cell).argmax(0)]
-    return *shapes_and_colours(scene, cell), edges, middle
-
-
-def answers(scene: Scene, cell: int) -> np.ndarray:
-    """(6, n) float32: each square's shape and colour, and where the edges x1, y1, x2, y2 are from its middle, in squares.
-
-    Shape and colour are -1 and the edges 0 where there is nothing.
-    """
-    shapes, colours, edges, middle = shown_by(scene, cell)
-    apart = np.where(shapes >= 0, (edges - np.tile(middle, 2)).T / cell, 0)
-    return np.concatenate([shapes[None], colours[None], apart]).astype(np.float32)
 
 
 class Sight(torch.nn.Module):

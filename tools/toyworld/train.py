@@ -308,7 +308,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that draw scenes ahead; 8 or so for a GPU"
+        "--workers", type=int, default=0, help="for the codec: processes that draw scenes ahead; 8 or so for a GPU"
     )
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="stop after so long, to go on another time"

@@ -1,6 +1,7 @@
 """Scores of toy edits: the exact target is perfect, and each way to fail shows in the score that is named for it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from replan.tools.toyworld.scoring import (
     WORST,
     Outcome,
     Scores,
+    alternatives,
     effect_by_kind,
     mean,
     outcomes,
     outside_regions,
+    recognised,
     score,
 )
 from replan.tools.toyworld.tasks import CHANGES, held_out_task
@@ -111,6 +114,35 @@ def test_a_result_is_judged_by_all_of_its_region_and_no_more(task, seed):
     assert all(row.reached for row in outcomes(task, np.where(near, task.wanted.pixels, wild)))
     source = task.scene.pixels
     assert not any(row.reached for row in outcomes(task, np.where(near, wild, source)))
+
+
+def test_a_blot_is_no_star():
+    task = a_task("reshape", lambda thing, one: one.value == "star" and thing.pattern == "plain")
+    blot = task.wanted.with_objects(replace(thing, shape="circle") if thing.id == 0 else thing for thing in task.wanted.objects)
+    assert not recognised(task, 0, blot.pixels) and recognised(task, 0, task.wanted.pixels)
+
+
+@few
+@given(tasks, st.data())
+def test_every_alternative_is_told_from_what_is_wanted(task, data):
+    """A picture of any alternative is not recognised, and what is wanted is never among them."""
+    identity, instruction = task.asked[0]
+    before = task.scene.object(identity)
+    after = instruction.changed(before)
+    others = alternatives(before, after)
+    assert after not in others and before in others and len(others) > 15
+    wrong = data.draw(st.sampled_from(sorted(others, key=repr)))
+    now = (wrong if thing.id == identity else thing for thing in task.scene.objects)
+    assert not recognised(task, identity, task.scene.with_objects(thing for thing in now if thing is not None).pixels)
+
+
+@few
+@given(tasks, st.integers(0, 2**31))
+def test_a_soft_or_noisy_picture_is_still_recognised(task, seed):
+    """What a small codec does to a picture is no other object."""
+    noise = np.random.RandomState(seed).normal(0, 8, task.wanted.pixels.shape)
+    noisy = np.clip(task.wanted.pixels + noise, 0, 255).astype(np.uint8)
+    assert all(row.reached for row in outcomes(task, noisy))
 
 
 def test_outcomes_tell_the_meant_objects_apart_by_kind():

@@ -1,22 +1,25 @@
 """How well an edit did what was meant, measured on pixels against the exact target. No model judges anything.
 
-Target is asked of every meant object, over the pixels that its edit changes; Effect over all of its region, so that a
-flooded box, or a blot in place of a circle, is no effect; Consistency of everything outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
+Target and Effect are asked of every meant object, over the pixels that its edit changes; for the Effect it must also be
+recognised: of all that its region could show, the wanted is nearest. So neither a flooded box nor a blot in place of a
+star is an effect. Consistency is asked of everything outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
 the criteria; Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels
 cannot tell.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .edits import difference
-from .scenes import Scene
+from .drawing import COLOURS, PATTERNS, SHAPES
+from .edits import SHRUNK, difference
+from .scenes import Object, Scene
 from .tasks import Task
 
 HALF_WAY = 0.5  # of the distance between before and after: closer than that counts as reached
@@ -52,7 +55,8 @@ class Scores:
 
 
 class Outcome(NamedTuple):
-    """What became of one meant object. kind: of its edit. changed: half the way gone. reached: half the way left at most."""
+    """What became of one meant object. kind: of its edit. changed: half the way gone. reached: half the way left at most,
+    and recognised."""
 
     kind: str
     changed: bool
@@ -60,24 +64,61 @@ class Outcome(NamedTuple):
 
 
 def outcomes(task: Task, result: np.ndarray) -> list[Outcome]:
-    """One for each meant object, in the task's order. result: (size, size, 3) uint8, the edited picture.
-
-    What counts against the effect: all that is off in the region's patches, but for pixels of the other edits and of
-    look-alikes, which have scores of their own.
-    """
+    """One for each meant object, in the task's order. result: (size, size, 3) uint8, the edited picture."""
     source, wanted, found = _pixels(task.scene), _pixels(task.wanted), _found(task, result)
-    changes = [difference(task.scene, one.apply(task.scene, (identity,))) for identity, one in task.asked]
-    lookalikes = difference(task.wanted, task.literal)
     rows = []
-    for place, ((_, instruction), region) in enumerate(zip(task.asked, task.plan.regions, strict=True)):
-        own = changes[place]
-        others = np.logical_or.reduce([lookalikes, *changes[:place], *changes[place + 1 :]])
-        near = _patches(region.box, task.scene.size) & (own | ~others)
-        distance = float(np.square(source - wanted)[own].sum())
-        left = float(np.square(found - wanted)[near].sum())
-        changed = _off(found, source, own) >= HALF_WAY * _off(source, wanted, own)
-        rows.append(Outcome(instruction.kind, changed, left <= HALF_WAY**2 * distance))
+    for identity, instruction in task.asked:
+        where = difference(task.scene, instruction.apply(task.scene, (identity,)))
+        half = HALF_WAY * _off(source, wanted, where)
+        reached = _off(found, wanted, where) <= half and recognised(task, identity, result)
+        rows.append(Outcome(instruction.kind, _off(found, source, where) >= half, reached))
     return rows
+
+
+def recognised(task: Task, identity: int, result: np.ndarray) -> bool:
+    """Whether a meant object's region is nearer to what is wanted than to anything else it could show (`alternatives`).
+
+    By squared error over the region's patches, but for pixels of the other edits and of look-alikes, which have scores
+    of their own.
+    """
+    near, right, others = _region(task, identity)
+    found = result.astype(np.int32)[near]
+    return np.square(found - right).sum() < np.square(found - others).sum((1, 2)).min()
+
+
+def alternatives(before: Object, after: Object | None) -> set[Object | None]:
+    """What an object could wrongly be after its edit: as before, gone (None), or either with one property another."""
+    sizes = (before.radius, int(before.radius * SHRUNK))
+    choices = {"shape": SHAPES, "colour": tuple(COLOURS), "pattern": PATTERNS, "radius": sizes}
+    found: set[Object | None] = {None, before}
+    for one in (before, after or before):
+        found |= {replace(one, **{name: value}) for name, values in choices.items() for value in values}
+    return found - {after}
+
+
+@functools.lru_cache(maxsize=64)
+def _region(task: Task, identity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a meant object's region: its pixels, their wanted colours (n, 3), and those of each alternative (k, n, 3).
+
+    One more alternative is the whole box in the object's colour.
+    """
+    changes = {one: difference(task.scene, edit.apply(task.scene, (one,))) for one, edit in task.asked}
+    own = changes.pop(identity)
+    others = np.logical_or.reduce([difference(task.wanted, task.literal), *changes.values()])
+    region = task.plan.regions[task.meant.index(identity)]
+    near = _patches(region.box, task.scene.size) & (own | ~others)
+    before = task.scene.object(identity)
+    after = dict(task.asked)[identity].changed(before)
+    rest = {one: edit.changed(task.scene.object(one)) for one, edit in task.asked if one != identity}
+
+    def shown(thing: Object | None) -> np.ndarray:
+        now = (thing if one.id == identity else rest.get(one.id, one) for one in task.scene.objects)
+        return task.scene.with_objects(one for one in now if one is not None).pixels[near].astype(np.int32)
+
+    flooded = task.wanted.pixels.astype(np.int32)
+    left, top, right, bottom = (int(edge) for edge in region.box)
+    flooded[top:bottom, left:right] = COLOURS[(after or before).colour]
+    return near, shown(after), np.stack([*(shown(thing) for thing in alternatives(before, after)), flooded[near]])
 
 
 def score(task: Task, result: np.ndarray) -> Scores:

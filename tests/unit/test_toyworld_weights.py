@@ -6,7 +6,7 @@ import pytest
 import torch
 from replan.tools.toyworld import latents, weights
 from replan.tools.toyworld.editor import TEXT
-from replan.tools.toyworld.latents import FIRST, SHARD, Latents
+from replan.tools.toyworld.latents import FIRST, SHARD, VARIANTS, Latents
 from replan.tools.toyworld.train import main
 from replan.tools.toyworld.trained import publish_folder
 from replan.tools.toyworld.weights import HASHES, WeightsError, checked, publish
@@ -43,9 +43,9 @@ def test_a_broken_or_foreign_shard_is_made_again(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:100])
     calls = []
     assert torch.equal(pool(tmp_path, calls=calls).batch(0, 4).targets, before.targets)
-    assert len(calls) == 2  # the scenes of one shard
+    assert sum(calls) == 2 * (1 + VARIANTS)  # the pictures of one shard: two scenes, each with its edits
     pool(tmp_path, key="another codec", calls=calls).batch(0, 4)
-    assert len(calls) == 2 + 2 * FIRST
+    assert sum(calls) == 2 * (1 + VARIANTS) * (1 + FIRST)
 
 
 def test_weights_are_what_the_repository_says(tmp_path):

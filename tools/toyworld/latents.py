@@ -24,6 +24,7 @@ from .training import made
 SHARD = 512  # samples in a shard
 VARIANTS = 2  # programs on each scene, which share the scene's latent
 FIRST = 4  # shards to begin with
+TOGETHER = 24  # pictures encoded at once
 CELL = 16  # pixels along the side of what an editor's token stands for
 
 
@@ -110,18 +111,20 @@ class Latents:
         return Batch(**tensors, texts=[tuple(row) for row in json.loads(said["texts"])])
 
     def _made(self, index: int) -> Batch:
-        sources, targets, texts, shown = [], [], [], []
+        pictures, texts, shown = [], [], []
         for number in _numbers(index):
-            made = [sample(self.run, number, self.size, variant) for variant in range(VARIANTS)]
-            pictures = torch.from_numpy(np.stack((made[0].source, *(one.target for one in made))))
-            latents = self.encode(pictures.movedim(-1, 1).float() / 255).to("cpu", torch.float16)
-            sources.append(latents[0])
-            targets += latents[1:]
-            texts += [one.texts for one in made]
             for variant in range(VARIANTS):
+                one = sample(self.run, number, self.size, variant)
+                pictures += [one.target] if variant else [one.source, one.target]
+                texts.append(one.texts)
                 scenes = before_and_after(self.run, number, self.size, variant)
                 shown.append(np.stack([answers(scene, CELL) for scene in scenes], 1))
-        return Batch(torch.stack(sources), torch.stack(targets), texts, torch.from_numpy(np.stack(shown, 1)))
+        encoded = []
+        for first in range(0, len(pictures), TOGETHER):
+            some = torch.from_numpy(np.stack(pictures[first : first + TOGETHER])).movedim(-1, 1)
+            encoded.append(self.encode(some.float() / 255).to("cpu", torch.float16))
+        latents = torch.cat(encoded).unflatten(0, (-1, 1 + VARIANTS))
+        return Batch(latents[:, 0], latents[:, 1:].flatten(0, 1), texts, torch.from_numpy(np.stack(shown, 1)))
 
 
 def _drawn(run: int, size: int) -> str:

@@ -41,13 +41,17 @@ def before_and_after(run: int, number: int, size: int = SIZE, variant: int = 0) 
     return _made(run, number, size, variant)[:2]
 
 
+@functools.lru_cache(maxsize=4)  # whoever wants a sample's pictures wants its scenes next
 def _made(run: int, number: int, size: int, variant: int) -> tuple[Scene, Scene, tuple[str, ...]]:
     random = random_state(run, f"run {run}, sample {number}")
     seed = int(random.randint(len(TRAINING_SEEDS)))
-    scene = training_scene(seed, size)
+    scene = _scene(seed, size)
     counts = 1 + random.randint(3, size=variant + 1)
     program = random_program(scene, seed + variant, count=int(counts[variant]))
     return scene, edited(scene, program), tuple(_text(instruction, random) for instruction in program)
+
+
+_scene = functools.lru_cache(maxsize=2)(training_scene)  # variants share it
 
 
 def _text(instruction: Instruction, random: np.random.RandomState) -> str:

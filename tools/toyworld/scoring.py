@@ -1,8 +1,9 @@
 """How well an edit did what was meant, measured on pixels against the exact target. No model judges anything.
 
-Target and Effect are asked of every meant object, over the pixels that its edit changes; for the Effect it must also be
-recognised: of all that its region could show, the wanted is nearest. So neither a flooded box nor a blot in place of a
-star is an effect. Consistency is asked of everything outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
+Target and Effect are asked of every meant object, over the pixels that its edit changes; for the Effect what was asked
+must also be recognised: of all values of the property, the wanted one is nearest. So neither a flooded box nor a blot in
+place of a star is an effect; that an object lost its stripes on the way is none of the Effect's business, but the
+published judge's Quality's. Consistency is asked of everything outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
 the criteria; Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels
 cannot tell.
 """
@@ -17,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .drawing import COLOURS, PATTERNS, SHAPES
-from .edits import SHRUNK, difference
+from .drawing import ACCENT, COLOURS, PATTERNS, SHAPES
+from .edits import RECOLOUR, REPATTERN, RESHAPE, Instruction, difference
 from .scenes import Object, Scene
 from .tasks import Task
 
@@ -76,32 +77,29 @@ def outcomes(task: Task, result: np.ndarray) -> list[Outcome]:
 
 
 def recognised(task: Task, identity: int, result: np.ndarray) -> bool:
-    """Whether a meant object's region is nearer to what is wanted than to anything else it could show (`alternatives`).
+    """Whether a meant object's region is nearer to what is wanted than to all else the instruction could have made of it.
 
-    By squared error over the region's patches, but for pixels of the other edits and of look-alikes, which have scores
-    of their own.
+    That is: `alternatives`, its box flooded with its colour, its outline filled with the stripes' dark. By squared
+    error over the region's patches, but for pixels of the other edits and of look-alikes, which have scores of their
+    own.
     """
     near, right, others = _region(task, identity)
     found = result.astype(np.int32)[near]
     return np.square(found - right).sum() < np.square(found - others).sum((1, 2)).min()
 
 
-def alternatives(before: Object, after: Object | None) -> set[Object | None]:
-    """What an object could wrongly be after its edit: as before, gone (None), or either with one property another."""
-    sizes = (before.radius, int(before.radius * SHRUNK))
-    choices = {"shape": SHAPES, "colour": tuple(COLOURS), "pattern": PATTERNS, "radius": sizes}
-    found: set[Object | None] = {None, before}
-    for one in (before, after or before):
-        found |= {replace(one, **{name: value}) for name, values in choices.items() for value in values}
-    return found - {after}
+def alternatives(before: Object, instruction: Instruction) -> set[Object | None]:
+    """What an object could wrongly be after its edit: as before, gone (None), or the asked property of another value."""
+    after = instruction.changed(before)
+    name, values = {RECOLOUR: ("colour", tuple(COLOURS)), RESHAPE: ("shape", SHAPES), REPATTERN: ("pattern", PATTERNS)}.get(
+        instruction.kind, ("radius", (before.radius,))
+    )
+    return {None, before, *(replace(before, **{name: value}) for value in values)} - {after}
 
 
 @functools.lru_cache(maxsize=64)
 def _region(task: Task, identity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a meant object's region: its pixels, their wanted colours (n, 3), and those of each alternative (k, n, 3).
-
-    One more alternative is the whole box in the object's colour.
-    """
+    """Of a meant object's region: its pixels, their wanted colours (n, 3), and those of each alternative (k, n, 3)."""
     changes = {one: difference(task.scene, edit.apply(task.scene, (one,))) for one, edit in task.asked}
     own = changes.pop(identity)
     others = np.logical_or.reduce([difference(task.wanted, task.literal), *changes.values()])
@@ -115,10 +113,12 @@ def _region(task: Task, identity: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         now = (thing if one.id == identity else rest.get(one.id, one) for one in task.scene.objects)
         return task.scene.with_objects(one for one in now if one is not None).pixels[near].astype(np.int32)
 
-    flooded = task.wanted.pixels.astype(np.int32)
+    flooded, dark = (task.wanted.pixels.astype(np.int32) for _ in range(2))
     left, top, right, bottom = (int(edge) for edge in region.box)
     flooded[top:bottom, left:right] = COLOURS[(after or before).colour]
-    return near, shown(after), np.stack([*(shown(thing) for thing in alternatives(before, after)), flooded[near]])
+    dark[task.wanted.mask(identity) if after else own] = ACCENT
+    wrong = [shown(thing) for thing in alternatives(before, dict(task.asked)[identity])]
+    return near, shown(after), np.stack([*wrong, flooded[near], dark[near]])
 
 
 def score(task: Task, result: np.ndarray) -> Scores:

@@ -12,7 +12,7 @@ from replan.tools.toyworld.host_check import randomised
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.text_training import SAID, asked, sentences, text_loss, understood
 from replan.tools.toyworld.texts import LENGTH, ORDERED, Reader, TextEncoder, Words
-from replan.tools.toyworld.train import main, newest_comfyui
+from replan.tools.toyworld.train import STOPPED, main, newest_comfyui
 from safetensors.torch import load_file
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_text_encoder_is_refused_in_words(comfyui, tmp_path, c
 
 def test_a_reader_is_trained_resumed_and_published_by_one_command(comfyui, tmp_path, capsys):
     command = ["texts", "--folder", str(tmp_path), "--batch", "4", "--comfyui", str(comfyui), "--steps", "3", "--device", "cpu"]
-    assert main([*command, "--seconds", "0"]) == 0
+    assert main([*command, "--seconds", "0"]) == STOPPED
     assert "stopped at step 1 of 3" in capsys.readouterr().out
     assert main(command) == 0
     assert Reader().load_state_dict({k: v.float() for k, v in load_file(tmp_path / weights.TEXTS).items()})

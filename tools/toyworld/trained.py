@@ -43,7 +43,7 @@ def codec_weights(file: Path) -> dict[str, torch.Tensor]:
 
 def text_weights(file: Path) -> dict[str, torch.Tensor]:
     """A trained text encoder's. Raises TrainingError when the file is none."""
-    return _like(Reader(0), _read(file, "texts"), file, "texts")
+    return _like(Reader(0), _read(file, "text encoder"), file, "text encoder")
 
 
 def editor_weights(file: Path) -> dict[str, torch.Tensor]:
@@ -79,7 +79,7 @@ def _read(file: Path, kind: str) -> dict[str, torch.Tensor]:
     try:
         return {name: value.float() for name, value in load(file.read_bytes()).items()}
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{file} is no trained {kind} ({type(error).__name__}: {error}); train the {kind} first") from None
+        raise TrainingError(f"{file} is no trained {kind} ({type(error).__name__}: {error}); train it first (train.py)") from None
 
 
 def _like(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path, kind: str) -> dict[str, torch.Tensor]:
@@ -90,6 +90,6 @@ def _like(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path, 
         name = next(name for name in sorted({*wanted, *given}) if wanted.get(name) != given.get(name))
         raise TrainingError(
             f"{file} is no trained {kind}: {name} is {given.get(name, 'not there')}, expected {wanted.get(name, 'not to be there')}; "
-            f"train the {kind} first, or name the file of one"
+            f"train it first (train.py), or name the file of one"
         )
     return weights

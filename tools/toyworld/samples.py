@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .edits import KEEP, Instruction, edited, random_program
+from .edits import KEEP, KINDS, RESHAPE, Instruction, edited, random_program
 from .scenes import SIZE, TRAINING_SEEDS, Scene, random_state, training_scene
 
+TAUGHT = (*KINDS, RESHAPE)  # a new shape is the hardest to draw: twice as often as the others
 SILENT = 0.25  # of the texts that ask for nothing
 PIECES = 4  # of a scene and its edit, two of each
 
@@ -47,7 +48,7 @@ def _made(run: int, number: int, size: int, variant: int) -> tuple[Scene, Scene,
     seed = int(random.randint(len(TRAINING_SEEDS)))
     scene = _scene(seed, size)
     counts = 1 + random.randint(3, size=variant + 1)
-    program = random_program(scene, seed + variant, count=int(counts[variant]))
+    program = random_program(scene, seed + variant, count=int(counts[variant]), kinds=TAUGHT)
     return scene, edited(scene, program), tuple(_text(instruction, random) for instruction in program)
 
 

@@ -28,8 +28,11 @@ def publish_folder(folder: Path, weights: Path = WEIGHTS) -> int:
         for file in found:
             CHECKS[file.name](file)
         publish(found, weights)
-    except (WeightsError, TrainingError, OSError) as error:
+    except (WeightsError, TrainingError) as error:
         print(f"train.py: {error}; nothing was published", file=sys.stderr)
+        return 1
+    except OSError as error:  # in the middle of copying, a full disk for one
+        print(f"train.py: {error}; look at {weights} with git before you go on", file=sys.stderr)
         return 1
     print(f"{', '.join(file.name for file in found)}: now in {weights}; bring the model card up to date")
     return 0

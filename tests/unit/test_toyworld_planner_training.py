@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from replan.planner.build import read_plan
-from replan.tools.toyworld import planner_folder, train
+from replan.tools.toyworld import model_trainings, planner_folder, planner_measure
 from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.planner_folder import load_planner, planner_weights
 from replan.tools.toyworld.planner_measure import iou, judged_reply, measure, replies, summary
@@ -224,29 +224,29 @@ def small(monkeypatch):
     """The training's own steps on a model that takes no time; on one thread, which always adds in the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for module in (train, planner_folder):
+    for module in (model_trainings, planner_folder):
         monkeypatch.setattr(module, "make_model", lambda seed=0: make_model(seed, SMALL))
     yield
     torch.set_num_threads(threads)
 
 
 def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path, small):
-    whole = train.train_planner(tmp_path / "whole", planner_settings(4), say=lambda text: None)
+    whole = model_trainings.train_planner(tmp_path / "whole", planner_settings(4), say=lambda text: None)
     said = []
-    assert train.train_planner(tmp_path / "parts", planner_settings(4), stop=lambda: True, say=said.append) is None
+    assert model_trainings.train_planner(tmp_path / "parts", planner_settings(4), stop=lambda: True, say=said.append) is None
     assert "the same command goes on" in said[-1]
-    parts = train.train_planner(tmp_path / "parts", planner_settings(4), say=said.append)
+    parts = model_trainings.train_planner(tmp_path / "parts", planner_settings(4), say=said.append)
     assert {file.name: file.read_bytes() for file in whole.iterdir()} == {file.name: file.read_bytes() for file in parts.iterdir()}
 
 
 def test_a_training_begins_with_a_run_or_a_written_folder(tmp_path, small):
-    made = train.train_planner(tmp_path / "run", planner_settings(2), say=lambda text: None)
+    made = model_trainings.train_planner(tmp_path / "run", planner_settings(2), say=lambda text: None)
     kept = planner_weights(tmp_path / "run", average=True)
     read = planner_weights(made)
     assert kept.keys() == read.keys()
     assert all(torch.allclose(kept[name], value, atol=1e-3) for name, value in read.items())
     assert not load_planner(made).training
-    further = train.train_planner(tmp_path / "more", planner_settings(2), start=read, say=lambda text: None)
+    further = model_trainings.train_planner(tmp_path / "more", planner_settings(2), start=read, say=lambda text: None)
     fresh = planner_weights(made)
     assert any(not torch.equal(fresh[name], value) for name, value in planner_weights(further).items())
 
@@ -254,7 +254,7 @@ def test_a_training_begins_with_a_run_or_a_written_folder(tmp_path, small):
 def test_what_cannot_be_started_from_is_told(tmp_path, small):
     with pytest.raises(TrainingError, match="holds no planner"):
         planner_weights(tmp_path)
-    made = train.train_planner(tmp_path / "run", planner_settings(1), say=lambda text: None)
+    made = model_trainings.train_planner(tmp_path / "run", planner_settings(1), say=lambda text: None)
     file = made / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(TrainingError, match="holds no planner"):
@@ -265,3 +265,13 @@ def test_weights_of_another_model_are_told(tmp_path, processor):
     made = save(make_model(0, SMALL), processor, tmp_path / "planner")
     with pytest.raises(TrainingError, match="of another model .*patch_embed.proj.weight is 32 x .*, wanted 128 x"):
         planner_weights(made)
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [(["--size", "100"], "multiple of 16"), (["--show", "-1"], "negative"), (["--threads", "0"], "thread"), (["--scenes", "0"], "scene")],
+)
+def test_what_cannot_be_measured_is_told(tmp_path, capsys, wrong, said):
+    with pytest.raises(SystemExit):
+        planner_measure.main(["--folder", str(tmp_path), *wrong])
+    assert said in capsys.readouterr().err

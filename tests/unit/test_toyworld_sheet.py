@@ -31,3 +31,12 @@ def test_what_cannot_be_shown_is_refused_before_any_file_is_written(tmp_path, ca
         main([*wrong, "--out", str(tmp_path / "sheet.png")])
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_takes_no_picture_is_told(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "sheet")])
+    assert "no kind of picture" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["--tasks", "1", "--programs", "0", "--out", str(tmp_path / "file" / "sheet.png")]) == 1
+    assert "cannot be written" in capsys.readouterr().err

@@ -13,10 +13,11 @@ from PIL import Image
 from replan.tools.toyworld import latents
 from replan.tools.toyworld.codec import CHANNELS, FLUX_SCALE, FLUX_SHIFT, Codec, host_weights
 from replan.tools.toyworld.editor import TEXT
+from replan.tools.toyworld.model_trainings import load_encoder, train_codec, train_editor
 from replan.tools.toyworld.samples import Pictures, in_order, sample
 from replan.tools.toyworld.scenes import TRAINING_SEEDS
 from replan.tools.toyworld.texts import Encoded
-from replan.tools.toyworld.train import STOPPED, load_encoder, main, train_codec, train_editor
+from replan.tools.toyworld.train import STOPPED, main
 from replan.tools.toyworld.training import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
 from safetensors.torch import load_file
 

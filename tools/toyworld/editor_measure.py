@@ -26,10 +26,11 @@ if not __package__:  # run as a script
 from replan.tools.toyworld import editor
 from replan.tools.toyworld.codec import Codec, psnr
 from replan.tools.toyworld.editor_training import VISIBLE, of_editor
+from replan.tools.toyworld.model_trainings import load_texts
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 from replan.tools.toyworld.tasks import CHANGES, Task, held_out_task
 from replan.tools.toyworld.texts import TextEncoder
-from replan.tools.toyworld.train import load_texts, newest_comfyui
+from replan.tools.toyworld.train import newest_comfyui
 from replan.tools.toyworld.trained import codec_weights, editor_weights
 from replan.tools.toyworld.training import CHECKPOINT, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC, EDITOR, TEXTS, WEIGHTS, WeightsError, checked

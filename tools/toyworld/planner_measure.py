@@ -28,7 +28,7 @@ from replan.planner.plan import PlanError, RegionPlan
 from replan.tools.toyworld.planner_model import END, IMAGE, MERGE, TURN_END, make_processor
 from replan.tools.toyworld.planner_requests import Request, held_out_requests
 from replan.tools.toyworld.planner_training import conversation, patches
-from replan.tools.toyworld.scenes import SIZE
+from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 
 GOOD = 0.5  # an IoU from which a box counts as found
 LONGEST = 96  # tokens of a reply
@@ -143,8 +143,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print the first N requests and replies")
     args = parser.parse_args(arguments)
-    if args.scenes < 1:
-        parser.error("give at least one scene")
+    if args.scenes < 1 or args.show < 0 or (args.threads is not None and args.threads < 1):
+        parser.error("give at least one scene and one thread, and no negative number of replies to show")
+    try:
+        checked_size(args.size)
+    except SceneError as error:
+        parser.error(f"--size: {error}")
     if args.threads:
         torch.set_num_threads(args.threads)
     try:

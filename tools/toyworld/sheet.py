@@ -136,7 +136,7 @@ def sheet(seed: int, size: int = SIZE, tasks: int = 10, programs: int = 9) -> Im
     return whole
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="any whole number (default: 0)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
@@ -144,14 +144,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--programs", type=int, default=9, help="training samples (default: 9)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture to write, such as sheet.png")
     args = parser.parse_args(arguments)
+    if args.out.suffix.lower() not in Image.registered_extensions():
+        parser.error(f"--out {args.out} is no kind of picture; let it end in .png or .jpg")
     try:
         picture = sheet(args.seed, args.size, args.tasks, args.programs)
     except SceneError as error:
         parser.error(str(error))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(args.out)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(args.out)
+    except OSError as error:
+        print(f"sheet.py: {args.out} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
     print(f"{args.out}: {picture.width} x {picture.height}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 if not __package__:  # run as a script
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -28,191 +25,27 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.tools.toyworld import editor
-from replan.tools.toyworld.codec import CELL, Codec, codec_loss, host_weights
-from replan.tools.toyworld.editor_training import Pupil, editor_loss, of_editor
-from replan.tools.toyworld.latents import SHARD, Batch, Latents
-from replan.tools.toyworld.planner_folder import of_planner, planner_weights
-from replan.tools.toyworld.planner_model import make_model, make_processor, save
-from replan.tools.toyworld.planner_training import Batch as PlannerBatch
-from replan.tools.toyworld.planner_training import Pupil as PlannerPupil
-from replan.tools.toyworld.planner_training import planner_loss, training_batch
-from replan.tools.toyworld.samples import Pictures, in_order
+from replan.tools.toyworld.codec import CELL
+from replan.tools.toyworld.editor_training import of_editor
+from replan.tools.toyworld.latents import SHARD
+from replan.tools.toyworld.model_trainings import (
+    load_texts,
+    train_codec,
+    train_editor,
+    train_planner,
+    train_texts,
+    words_of,
+)
+from replan.tools.toyworld.planner_folder import planner_weights
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
-from replan.tools.toyworld.text_training import Sentences, sentences, text_loss
-from replan.tools.toyworld.texts import Encoded, Reader, TextEncoder, Words
-from replan.tools.toyworld.trained import codec_weights, editor_weights, grown, publish_folder, text_weights
-from replan.tools.toyworld.training import Run, Settings, TrainingError, weights_of
+from replan.tools.toyworld.trained import codec_weights, editor_weights, publish_folder
+from replan.tools.toyworld.training import Settings, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
-from replan.tools.toyworld.weights import PLANNER, TEXTS, WEIGHTS, WeightsError, checked
+from replan.tools.toyworld.weights import TEXTS, WEIGHTS, WeightsError, checked
 
 ROOT = Path(__file__).resolve().parents[2]
 STOPPED = 3  # exit status of a training that was told to leave the rest for another time
-
-
-def train_codec(
-    folder: Path,
-    settings: Settings,
-    device: str = "cpu",
-    workers: int = 0,
-    stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = print,
-) -> Path | None:
-    """Train, or go on training, the codec; the exported file once it has reached its last step, else None.
-
-    stop: asked after every step whether to save and leave the rest for another time.
-    """
-    torch.manual_seed(settings.seed)
-    run = Run(folder, settings, Codec().to(device, memory_format=torch.channels_last))
-    batches = Pictures(settings.seed, settings.batch, settings.size, settings.crop, run.step, settings.steps)
-
-    def loss_of(batch: torch.Tensor, step: int) -> tuple[torch.Tensor, float]:
-        generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
-        pictures = batch.to(device, memory_format=torch.channels_last).float() / 255
-        loss = codec_loss(run.model, pictures, generator)
-        return loss.total, loss.psnr
-
-    if not run.train(in_order(batches, workers), loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
-        return None
-    return _finished(folder / CODEC_FILE, host_weights(run.average), settings, say)
-
-
-def train_texts(
-    folder: Path,
-    settings: Settings,
-    words: Words,
-    device: str = "cpu",
-    stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = print,
-) -> Path | None:
-    """Train, or go on training, the text encoder on sentences; as `train_codec`. A minute, 0.8 MB."""
-    run = Run(folder, settings, Reader(settings.seed).to(device))
-
-    def loss_of(batch: Sentences, step: int) -> tuple[torch.Tensor, float]:
-        return text_loss(run.model, batch.to(device))
-
-    steps = range(run.step, settings.steps)
-    batches = (sentences(settings.seed, step, settings.batch, words) for step in steps)
-    if not run.train(batches, loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
-        return None
-    weights = {name: value.half().cpu().contiguous() for name, value in run.average.items()}
-    return _finished(folder / TEXTS, weights, settings, say)
-
-
-def train_editor(
-    folder: Path,
-    settings: Settings,
-    codec: Path,
-    texts: TextEncoder,
-    device: str = "cpu",
-    shards: int = 40,
-    start: Mapping[str, torch.Tensor] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = print,
-) -> Path | None:
-    """Train, or go on training, the editor on the latents of a trained codec's file; as `train_codec`.
-
-    texts: gives features for instructions. shards: of samples in all (`latents.SHARD` each); a run draws from more
-    and more of them. start: weights to begin with (default: fresh ones from the seed).
-    """
-    encode, key = load_encoder(codec, device, settings.half)
-    pool = Latents(
-        folder / "latents",
-        settings.seed,
-        settings.size,
-        shards,
-        max(1, settings.steps // 2 // shards),
-        encode,
-        key,
-    )
-    model = editor.make_editor(settings.seed)
-    if start is not None:
-        model.load_state_dict(grown(model, start))
-    run = Run(folder, settings, Pupil(model, settings.seed).to(device))
-
-    def loss_of(batch: Batch, step: int) -> tuple[torch.Tensor, float]:
-        generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
-        encoded = Encoded(*(value.to(device) for value in texts.together(batch.texts)))
-        return editor_loss(run.model, batch.to(device), encoded, generator)
-
-    batches = (pool.batch(step, settings.batch) for step in range(run.step, settings.steps))
-    if not run.train(batches, loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
-        return None
-    return _finished(folder / EDITOR_FILE, editor.host_weights(of_editor(run.average)), settings, say)
-
-
-def train_planner(
-    folder: Path,
-    settings: Settings,
-    device: str = "cpu",
-    start: Mapping[str, torch.Tensor] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = print,
-) -> Path | None:
-    """Train, or go on training, the planner; the folder that RePlan Load Planner reads once it is done, else None.
-
-    The measure is the share of box edges that are off by four pixels at most, each told the ones before it.
-    """
-    processor = make_processor()
-    model = make_model(settings.seed)
-    if start is not None:
-        model.load_state_dict(start)
-    run = Run(folder, settings, PlannerPupil(model, settings.seed).train().to(device))
-
-    def loss_of(batch: PlannerBatch, step: int) -> tuple[torch.Tensor, float]:
-        return planner_loss(run.model, batch.to(device))
-
-    steps = range(run.step, settings.steps)
-    batches = (training_batch(settings.seed, step, settings.batch, settings.size, processor) for step in steps)
-    if not run.train(batches, loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
-        return None
-    model = make_model(settings.seed)
-    model.load_state_dict(of_planner(run.average))
-    made = save(model, processor, folder / PLANNER)
-    say(f"{made}: {sum(file.stat().st_size for file in made.iterdir()) / 2**20:.1f} MiB")
-    return made
-
-
-def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
-    """The encoder of an exported codec, and the file's hash. Raises TrainingError when the file is no codec's."""
-    codec = Codec()
-    codec.load_state_dict(codec_weights(file))
-    codec.to(device, memory_format=torch.channels_last)
-
-    def encode(pictures: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
-            return codec.encode(pictures.to(device, memory_format=torch.channels_last)).float()
-
-    return encode, hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def load_texts(file: Path, comfyui: Path) -> TextEncoder:
-    """The text encoder of an exported file. Raises TrainingError when the file or the ComfyUI is none."""
-    weights = text_weights(file)
-    _words(comfyui)
-    return TextEncoder(comfyui, weights)
-
-
-def _finished(
-    file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]
-) -> Path:
-    _export(file, weights, settings)
-    say(
-        f"{file}: {file.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
-    )
-    return file
-
-
-def _export(file: Path, weights: dict[str, torch.Tensor], settings: Settings) -> None:
-    unfinished = file.with_name(f"{file.name}.part")
-    # One entry: safetensors writes several in any order, and the file's hash would be another each time.
-    save_file(weights, unfinished, metadata={"settings": json.dumps(vars(settings))})
-    os.replace(unfinished, file)
 
 
 def newest_comfyui() -> Path:
@@ -239,13 +72,6 @@ def _own(file: Path) -> Path:
     """A file to read. One that is published must be what its hash says."""
     published = file.parent.resolve() == WEIGHTS and file.name in (CODEC_FILE, EDITOR_FILE, TEXTS)
     return checked(file.name) if published else file
-
-
-def _words(comfyui: Path) -> Words:
-    try:
-        return Words(comfyui)
-    except OSError as error:
-        raise TrainingError(f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui") from None
 
 
 def _hash(weights: Mapping[str, torch.Tensor]) -> str:
@@ -372,7 +198,7 @@ def _train(args: argparse.Namespace, settings: Settings, stop: _Stop) -> Path | 
         return train_planner(args.folder, settings, args.device, start, stop)
     comfyui = args.comfyui or newest_comfyui()
     if args.what == "texts":
-        return train_texts(args.folder, settings, _words(comfyui), args.device, stop)
+        return train_texts(args.folder, settings, words_of(comfyui), args.device, stop)
     codec, texts = _own(args.codec), _own(args.texts)
     learnt = load_texts(texts, comfyui)
     codec_weights(codec)

@@ -172,6 +172,7 @@ def measure(args: argparse.Namespace, names: Sequence[str], base: Path) -> tuple
         methods[name] = {key: None if value != value else value for key, value in figures.items()}
         methods[name]["seconds"] = round(statistics.median(seconds), 3)
         by_kind = scoring.effect_by_kind(one for scene in outcomes for one in scene)
+        methods[name]["effect_by_scene"] = [round(one.effect, 4) for one in scores]
         methods[name]["effect_by_kind"] = {kind: round(value, 4) for kind, value in by_kind.items()}
     results = {"scenes": len(scenes), "seed": args.seed, "steps": args.steps, "methods": methods}
     return results | ({"stopped": stopped} if stopped else {}), (rows,)

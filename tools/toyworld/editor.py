@@ -28,7 +28,7 @@ class Size(NamedTuple):
 
     heads: int = 1
     double: int = 3
-    single: int = 6
+    single: int = 8
 
 
 def make_editor(seed: int, size: Size = Size()) -> FluxTransformer2DModel:  # noqa: B008 (a tuple)

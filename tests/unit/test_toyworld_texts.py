@@ -9,10 +9,11 @@ from replan.tools.toyworld import text_training, weights
 from replan.tools.toyworld.editor import make_editor, outputs
 from replan.tools.toyworld.edits import KEEP, KINDS, TEMPLATES, Reference, random_wording, written
 from replan.tools.toyworld.host_check import randomised
+from replan.tools.toyworld.model_trainings import newest_comfyui
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.text_training import SAID, asked, sentences, text_loss, understood
 from replan.tools.toyworld.texts import LENGTH, ORDERED, Reader, TextEncoder, Words
-from replan.tools.toyworld.train import STOPPED, main, newest_comfyui
+from replan.tools.toyworld.train import STOPPED, main
 from safetensors.torch import load_file
 
 

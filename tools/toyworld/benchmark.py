@@ -85,17 +85,17 @@ def unwritable(file: Path) -> str:
 
 def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """The part that needs the pack and its environment."""
-    from PIL import Image
     from replan.tools.host_server import PromptError, ServerError
     from replan.tools.toyworld import tables, weights
     from replan.tools.toyworld.methods import METHODS, chosen
     from replan.tools.toyworld.planner_benchmark import measure as measure_planner
     from replan.tools.toyworld.planner_benchmark import told
+    from replan.tools.toyworld.result_sheet import writes_pictures
 
     if args.list:
         print("\n".join(f"{name:28} {method.what}" for name, method in METHODS.items()))
         return 0
-    if args.sheet and args.sheet.suffix.lower() not in Image.registered_extensions():
+    if args.sheet and not writes_pictures(args.sheet):
         parser.error(f"--sheet {args.sheet} is no kind of picture; let it end in .png or .jpg")
     try:
         names = chosen(args.methods)
@@ -140,7 +140,9 @@ def measure(args: argparse.Namespace, names: Sequence[str], base: Path) -> tuple
     from replan.tools.toyworld.methods import METHODS
 
     models = ROOT / ".host" / "models"
-    weights.ensure(models, *([args.weights] if args.weights else []))
+    own = [args.weights] if args.weights else []
+    weights.ensure(models, *own)
+    measured = weights.fingerprint(*own)
     scenes: list[dict[str, tuple]] = []  # of each scene, every method's scores, outcomes and seconds
     rows, begun, stopped = [], time.monotonic(), ""
     try:
@@ -172,9 +174,11 @@ def measure(args: argparse.Namespace, names: Sequence[str], base: Path) -> tuple
         methods[name] = {key: None if value != value else value for key, value in figures.items()}
         methods[name]["seconds"] = round(statistics.median(seconds), 3)
         by_kind = scoring.effect_by_kind(one for scene in outcomes for one in scene)
+        methods[name]["tasks"] = METHODS[name].tasks
         methods[name]["effect_by_scene"] = [round(one.effect, 4) for one in scores]
         methods[name]["effect_by_kind"] = {kind: round(value, 4) for kind, value in by_kind.items()}
-    results = {"scenes": len(scenes), "seed": args.seed, "steps": args.steps, "methods": methods}
+    terms = {"scenes": len(scenes), "seed": args.seed, "steps": args.steps, "weights": measured}
+    results = {**terms, "methods": methods}
     return results | ({"stopped": stopped} if stopped else {}), (rows,)
 
 

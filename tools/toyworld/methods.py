@@ -48,6 +48,12 @@ class Method:
     ambiguous: bool = True
     guidance: float = 1.0
 
+    @property
+    def tasks(self) -> str:
+        """Which tasks it gets, in words: methods with the same words edit the same scenes, and can be compared on each."""
+        said = f"regions: {self.regions or '1 and 2 in turn'}"
+        return said + (", neighbours" if self.near else "") + ("" if self.ambiguous else ", unambiguous")
+
 
 def _no_isolation(_: Sequence[str]) -> dict[str, bool]:
     return {"hint:*|hint:*": True, "main|hint:*": True, "hint:*|main": True}

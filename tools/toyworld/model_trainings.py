@@ -1,6 +1,7 @@
 """The four trainings: codec, texts, editor and planner, each one function that goes on where its folder stopped.
 
-`train.py` is their command line.
+`train.py` is their command line. After them, what they learn from: the codec's encoder, the text encoder, and the
+ComfyUI whose tokenizer numbers the words.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ from .texts import Encoded, Reader, TextEncoder, Words
 from .trained import codec_weights, grown, text_weights
 from .training import Run, Settings, TrainingError
 from .weights import CODEC, EDITOR, PLANNER, TEXTS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def train_codec(
@@ -53,8 +56,7 @@ def train_codec(
         loss = codec_loss(run.model, pictures, generator)
         return loss.total, loss.psnr
 
-    if not run.train(in_order(batches, workers), loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+    if not _trained(run, in_order(batches, workers), loss_of, say, stop):
         return None
     return _finished(folder / CODEC, host_weights(run.average), settings, say)
 
@@ -67,7 +69,7 @@ def train_texts(
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = print,
 ) -> Path | None:
-    """Train, or go on training, the text encoder on sentences; as `train_codec`. A minute, 0.8 MB."""
+    """Train, or go on training, the text encoder on sentences; as `train_codec`. A minute or two, 0.8 MiB."""
     run = Run(folder, settings, Reader(settings.seed).to(device))
 
     def loss_of(batch: Sentences, step: int) -> tuple[torch.Tensor, float]:
@@ -75,8 +77,7 @@ def train_texts(
 
     steps = range(run.step, settings.steps)
     batches = (sentences(settings.seed, step, settings.batch, words) for step in steps)
-    if not run.train(batches, loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+    if not _trained(run, batches, loss_of, say, stop):
         return None
     weights = {name: value.half().cpu().contiguous() for name, value in run.average.items()}
     return _finished(folder / TEXTS, weights, settings, say)
@@ -96,7 +97,8 @@ def train_editor(
     """Train, or go on training, the editor on the latents of a trained codec's file; as `train_codec`.
 
     texts: gives features for instructions. shards: of samples in all (`latents.SHARD` each); a run draws from more
-    and more of them. start: weights to begin with (default: fresh ones from the seed).
+    and more of them. start: weights to begin with, of an editor of as many single blocks or fewer (default: fresh ones
+    from the seed). Raises TrainingError for a file that is no codec's, and for weights of another editor.
     """
     encode, key = load_encoder(codec, device, settings.half)
     pool = Latents(
@@ -119,8 +121,7 @@ def train_editor(
         return editor_loss(run.model, batch.to(device), encoded, generator)
 
     batches = (pool.batch(step, settings.batch) for step in range(run.step, settings.steps))
-    if not run.train(batches, loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+    if not _trained(run, batches, loss_of, say, stop):
         return None
     return _finished(folder / EDITOR, editor.host_weights(of_editor(run.average)), settings, say)
 
@@ -135,7 +136,8 @@ def train_planner(
 ) -> Path | None:
     """Train, or go on training, the planner; the folder that RePlan Load Planner reads once it is done, else None.
 
-    The measure is the share of box edges that are off by four pixels at most, each told the ones before it.
+    start: weights to begin with (default: fresh ones from the seed). The measure is the share of box edges that are
+    off by four pixels at most, each told the ones before it.
     """
     processor = make_processor()
     model = make_model(settings.seed)
@@ -148,8 +150,7 @@ def train_planner(
 
     steps = range(run.step, settings.steps)
     batches = (training_batch(settings.seed, step, settings.batch, settings.size, processor) for step in steps)
-    if not run.train(batches, loss_of, say, stop=stop):
-        say(f"stopped at step {run.step} of {settings.steps}; the same command goes on from there")
+    if not _trained(run, batches, loss_of, say, stop):
         return None
     model = make_model(settings.seed)
     model.load_state_dict(of_planner(run.average))
@@ -159,7 +160,10 @@ def train_planner(
 
 
 def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
-    """The encoder of an exported codec, and the file's hash. Raises TrainingError when the file is no codec's."""
+    """The encoder of an exported codec, (B, 3, H, W) in 0..1 to (B, 16, H/8, W/8), and the file's SHA-256.
+
+    half: compute in bfloat16. Raises TrainingError when the file is no codec's.
+    """
     codec = Codec()
     codec.load_state_dict(codec_weights(file))
     codec.to(device, memory_format=torch.channels_last)
@@ -171,11 +175,37 @@ def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.T
     return encode, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def words_of(comfyui: Path) -> Words:
+    """The tokenizer of a ComfyUI. Raises TrainingError when the folder has none."""
+    try:
+        return Words(comfyui)
+    except OSError as error:
+        raise TrainingError(f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui") from None
+
+
+def newest_comfyui() -> Path:
+    """The ComfyUI that set-up put below the checkout."""
+    found = sorted((ROOT / ".host").glob("comfyui-*.*"), key=lambda folder: [int(n) for n in folder.name.split("-")[1].split(".")])
+    if not found:
+        raise TrainingError(
+            "no ComfyUI below .host: run `python tools/host_setup.py` first, or give one with --comfyui"
+        )
+    return found[-1]
+
+
 def load_texts(file: Path, comfyui: Path) -> TextEncoder:
     """The text encoder of an exported file. Raises TrainingError when the file or the ComfyUI is none."""
     weights = text_weights(file)
-    words_of(comfyui)
+    words_of(comfyui)  # raises for a folder without a tokenizer
     return TextEncoder(comfyui, weights)
+
+
+def _trained(run: Run, batches: Iterable, loss_of: Callable, say: Callable[[str], None], stop: Callable[[], bool]) -> bool:
+    """Whether the run has reached its last step; says so when it has not."""
+    done = run.train(batches, loss_of, say, stop=stop)
+    if not done:
+        say(f"stopped at step {run.step} of {run.settings.steps}; the same command goes on from there")
+    return done
 
 
 def _finished(
@@ -193,11 +223,3 @@ def _export(file: Path, weights: dict[str, torch.Tensor], settings: Settings) ->
     # One entry: safetensors writes several in any order, and the file's hash would be another each time.
     save_file(weights, unfinished, metadata={"settings": json.dumps(vars(settings))})
     os.replace(unfinished, file)
-
-
-def words_of(comfyui: Path) -> Words:
-    """The tokenizer of a ComfyUI. Raises TrainingError when the folder has none."""
-    try:
-        return Words(comfyui)
-    except OSError as error:
-        raise TrainingError(f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui") from None

@@ -25,7 +25,7 @@ from .methods import METHODS
 from .planner_measure import GOOD, Found, judged, summary
 from .planner_requests import Request, held_out_request
 from .scenes import SIZE, held_out_seed
-from .weights import ensure, ensure_planner
+from .weights import ensure, ensure_planner, fingerprint
 
 ROWS = ("planned", "true plan")
 RULES = METHODS["replan"]
@@ -100,7 +100,8 @@ def measure(args: argparse.Namespace, base: Path, root: Path) -> tuple[dict, tup
     with HostServer(args.comfyui, base=base, pack=root, models=models) as server:
         planning = Planning(Editing(server, base, args.steps), *names)
         planning.editing.warm_up(RULES)
-        return measured(planning, args.scenes, args.seed)
+        results, rows = measured(planning, args.scenes, args.seed)
+    return {**results, "weights": fingerprint(*weights)}, rows
 
 
 def measured(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
@@ -138,9 +139,10 @@ def measured(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
     return results, (rows[:SHEET_ROWS], [answer.plan for _, answer, _ in answers[:SHEET_ROWS]])
 
 
-def _figures(scores: list[scoring.Scores]) -> dict[str, float | None]:
+def _figures(scores: list[scoring.Scores]) -> dict[str, float | list[float] | None]:
     figures = {key: round(value, 4) for key, value in asdict(scoring.mean(scores)).items()}
-    return {key: None if np.isnan(value) else value for key, value in figures.items()}
+    shown = {key: None if np.isnan(value) else value for key, value in figures.items()}
+    return {**shown, "effect_by_scene": [round(one.effect, 4) for one in scores]}
 
 
 def told(results: dict) -> str:

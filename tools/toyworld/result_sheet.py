@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,11 @@ from .tasks import Task
 
 SHOWN, GAP, LINE = 160, 6, 16
 INK, FAINT, PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
+
+
+def writes_pictures(file: Path) -> bool:
+    """Whether a file's name ends as a kind of picture that can be written (Pillow reads more kinds than it writes)."""
+    return Image.registered_extensions().get(file.suffix.lower()) in Image.SAVE
 
 
 def enlarged(pixels: np.ndarray, side: int = SHOWN) -> Image.Image:

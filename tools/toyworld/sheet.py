@@ -26,6 +26,7 @@ from replan.tools.toyworld.edits import (
     edited,
     random_program,
 )
+from replan.tools.toyworld.result_sheet import writes_pictures
 from replan.tools.toyworld.scenes import (
     SIZE,
     TRAINING_SEEDS,
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--programs", type=int, default=9, help="training samples (default: 9)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture to write, such as sheet.png")
     args = parser.parse_args(arguments)
-    if args.out.suffix.lower() not in Image.registered_extensions():
+    if not writes_pictures(args.out):
         parser.error(f"--out {args.out} is no kind of picture; let it end in .png or .jpg")
     try:
         picture = sheet(args.seed, args.size, args.tasks, args.programs)

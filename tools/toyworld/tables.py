@@ -1,6 +1,7 @@
 """The benchmark's figures as Markdown tables: `python tools/toyworld/tables.py sweep.json more.json --against replan`.
 
-Takes what `benchmark.py --json` wrote. Files of the same scenes are read as one, so a long sweep can be split.
+Takes what `benchmark.py --json` wrote. Files of the same scenes, steps and weights are read as one, so a long sweep can
+be split by methods.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ HEADS = {
     "lookalikes_changed": "look-alikes changed", "overall": "Overall", "weighted": "Weighted", "seconds": "s",
 }  # fmt: skip
 COARSE = ("consistency_psnr", "seconds")  # with one decimal; all others are shares
-SAME = ("scenes", "seed", "steps")  # of files that can be read as one
+SAME = ("scenes", "seed", "steps", "weights")  # of files that can be read as one
 
 
 class TableError(ValueError):
@@ -26,21 +27,24 @@ class TableError(ValueError):
 
 
 def scores(results: dict, against: str = "") -> str:
-    """A row for each method. against: a method; a further column says how much more Effect each has on the same scenes.
+    """A row for each method, and a line that says what ± is.
 
-    After a plus-minus sign stands the standard error of the mean over scenes; of the difference scene by scene
-    in the further column, which is smaller where two methods fail on the same scenes.
+    against: a method; a further column says how much more Effect each method of the same tasks has, and the standard
+    error of that difference, taken scene by scene: it is smaller than that of the means where both fail on the same scenes.
     """
-    heads = [*HEADS.values(), *([f"Effect against {against}"] if against else [])]
+    methods = results["methods"]
+    heads = [*HEADS.values(), *([f"Effect minus {against}'s"] if against else [])]
     lines = [_row("method", *heads), "|---" * (1 + len(heads)) + "|"]
-    for name, figures in results["methods"].items():
+    for name, figures in methods.items():
         cells = [_cell(key, figures.get(key)) for key in HEADS]
-        each = figures.get("effect_by_scene", [])
+        each = figures.get("effect_by_scene", ())
         if len(each) > 1:
-            cells[list(HEADS).index("effect")] += f" ± {_error(each):.3f}"
+            cells[list(HEADS).index("effect")] += f" ± {_standard_error(each):.3f}"
         if against:
-            cells.append("-" if name == against else _difference(each, results["methods"][against]["effect_by_scene"]))
+            cells.append(_difference(figures, methods[against]) if name != against else "")
         lines.append(_row(name, *cells))
+    if any(len(figures.get("effect_by_scene", ())) > 1 for figures in methods.values()):
+        lines += ["", f"±: standard error of the mean over {results['scenes']} scenes (no bound where all of them agree)."]
     return "\n".join(lines)
 
 
@@ -54,31 +58,63 @@ def kinds(results: dict) -> str:
 
 
 def joined(files: Sequence[Path]) -> dict:
-    """Results of several files as one. Raises TableError when one is none, or of other scenes than the first."""
+    """Results of several files as one. Raises TableError when one is none, or cannot stand beside those before it."""
     whole: dict = {}
     for file in files:
-        try:
-            results = json.loads(file.read_text(encoding="utf-8"))
-            methods, terms = results["methods"], {key: results[key] for key in SAME}
-            scores(results), kinds(results)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TableError(f"{file} holds no methods that `benchmark.py --json` measured ({type(error).__name__}: {error})") from None
-        if whole and terms != {key: whole[key] for key in SAME}:
-            raise TableError(f"{file} has {terms}, the files before it {({key: whole[key] for key in SAME})}; give files of the same scenes")
-        whole = {**terms, "methods": {**whole.get("methods", {}), **methods}}
+        results = _read(file)
+        terms = {key: results.get(key) for key in SAME} | {"planned": "planner" in results}
+        if whole and (unlike := [key for key, value in terms.items() if value != whole[key]]):
+            key = unlike[0]
+            raise TableError(f"{file} has {key} {terms[key]}, the files before it {whole[key]}; give files that differ in their methods only")
+        if twice := set(results["methods"]) & set(whole.get("methods", ())):
+            raise TableError(f"{file} has {min(twice)!r}, which a file before it has too; give each method once")
+        whole = {**terms, "methods": {**whole.get("methods", {}), **results["methods"]}}
+        if results.get("stopped"):
+            print(f"tables.py: {file} holds the {results['scenes']} scenes before its run was stopped", file=sys.stderr)
     return whole
 
 
-def _error(each: Sequence[float]) -> float:
-    """The standard error of the mean."""
+def _read(file: Path) -> dict:
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TableError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise TableError(f"{file} is no JSON") from None
+    methods = results.get("methods") if isinstance(results, dict) else None
+    count = results.get("scenes") if isinstance(results, dict) else None
+    if not isinstance(methods, dict) or not methods or not all(_measured(one, count) for one in methods.values()):
+        raise TableError(f"{file} does not hold the figures that `benchmark.py --json` writes")
+    return results
+
+
+def _measured(figures: object, scenes: object) -> bool:
+    """Whether these are a method's figures: numbers, and one Effect for each scene where there are any."""
+    if not isinstance(figures, dict) or not all(key in figures and _number(figures[key], or_none=True) for key in list(HEADS)[:-1]):
+        return False
+    each, rows = figures.get("effect_by_scene", []), figures.get("effect_by_kind", {})
+    if not isinstance(each, list) or not isinstance(rows, dict) or (each and len(each) != scenes):
+        return False
+    return all(map(_number, (*each, *rows.values()))) and _number(figures.get("seconds"), or_none=True)
+
+
+def _number(value: object, or_none: bool = False) -> bool:
+    if value is None:
+        return or_none
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _standard_error(each: Sequence[float]) -> float:
+    """Of the mean."""
     return statistics.stdev(each) / math.sqrt(len(each))
 
 
-def _difference(each: Sequence[float], base: Sequence[float]) -> str:
-    if len(each) != len(base) or len(each) < 2:
-        return "-"
-    apart = [one - other for one, other in zip(each, base, strict=True)]
-    return f"{statistics.mean(apart):+.3f} ± {_error(apart):.3f}"
+def _difference(figures: dict, base: dict) -> str:
+    if figures.get("tasks") != base.get("tasks"):
+        return "other tasks"
+    pairs = zip(figures["effect_by_scene"], base["effect_by_scene"], strict=True)
+    apart = [one - other for one, other in pairs]
+    return f"{statistics.mean(apart):+.3f} ± {_standard_error(apart):.3f}"
 
 
 def _row(*cells: str) -> str:
@@ -95,26 +131,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what `benchmark.py --json FILE` wrote")
     parser.add_argument("--methods", help="only these, names with commas between them (default: all)")
-    parser.add_argument("--against", default="", metavar="METHOD", help="compare the Effect with this method's, scene by scene")
+    parser.add_argument("--against", metavar="METHOD", help="compare the Effect with this method's, scene by scene")
     parser.add_argument("--kinds", action="store_true", help="the Effect by kind of edit instead")
     args = parser.parse_args(arguments)
+    if args.kinds and args.against:
+        parser.error("--kinds shows shares alone; leave out --against")
     try:
-        results = joined(args.files)
-        names = args.methods.split(",") if args.methods else list(results["methods"])
-        if missing := [name for name in (*names, *([args.against] if args.against else [])) if name not in results["methods"]]:
-            raise TableError(f"no method called {missing[0]!r} was measured; there are {', '.join(results['methods'])}")
-        if args.against and not results["methods"][args.against].get("effect_by_scene"):
-            raise TableError(f"{args.against} was measured by an older benchmark, which did not write its scenes one by one")
+        print(_asked(joined(args.files), args.methods, args.against, args.kinds))
     except TableError as error:
         print(f"tables.py: {error}", file=sys.stderr)
         return 1
-    base = results["methods"]
-    if args.kinds:
-        print(kinds({"methods": {name: base[name] for name in names}}))
-        return 0
-    shown = {name: base[name] for name in dict.fromkeys((*names, *([args.against] if args.against else [])))}
-    print(scores({"methods": shown}, args.against))
     return 0
+
+
+def _asked(results: dict, words: str | None, against: str | None, by_kind: bool) -> str:
+    methods = results["methods"]
+    names = list(methods) if words is None else [word.strip() for word in words.split(",") if word.strip()]
+    if not names:
+        raise TableError(f"{words!r} names no method")
+    names = list(dict.fromkeys((*names, *((against,) if against else ()))))
+    if missing := [name for name in names if name not in methods]:
+        raise TableError(f"no method called {missing[0]!r} was measured; there are {', '.join(methods)}")
+    if against and any(len(methods[name].get("effect_by_scene", ())) < 2 for name in names):
+        raise TableError("a comparison needs two scenes at least, and a benchmark that writes them one by one")
+    shown = {**results, "methods": {name: methods[name] for name in names}}
+    if not by_kind:
+        return scores(shown, against or "")
+    if lacking := [name for name in names if "effect_by_kind" not in methods[name]]:
+        raise TableError(f"{lacking[0]} was not measured by kind of edit")
+    return kinds(shown)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from replan.tools.toyworld.editor_training import of_editor
 from replan.tools.toyworld.latents import SHARD
 from replan.tools.toyworld.model_trainings import (
     load_texts,
+    newest_comfyui,
     train_codec,
     train_editor,
     train_planner,
@@ -44,18 +45,7 @@ from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
 from replan.tools.toyworld.weights import TEXTS, WEIGHTS, WeightsError, checked
 
-ROOT = Path(__file__).resolve().parents[2]
 STOPPED = 3  # exit status of a training that was told to leave the rest for another time
-
-
-def newest_comfyui() -> Path:
-    """The ComfyUI that set-up put below the checkout."""
-    found = sorted((ROOT / ".host").glob("comfyui-*.*"), key=lambda folder: [int(n) for n in folder.name.split("-")[1].split(".")])
-    if not found:
-        raise TrainingError(
-            "no ComfyUI below .host: run `python tools/host_setup.py` first, or give one with --comfyui"
-        )
-    return found[-1]
 
 
 def _start(place: Path) -> dict[str, torch.Tensor]:

@@ -47,6 +47,12 @@ def checked(name: str, weights: Path = WEIGHTS) -> Path:
     return file
 
 
+def fingerprint(weights: Path = WEIGHTS) -> str:
+    """Twelve digits that tell one set of editor, codec and text encoder from another. Raises WeightsError."""
+    hashes = _hashes(weights)
+    return hashlib.sha256("".join(hashes.get(name, "") for name in (CODEC, EDITOR, TEXTS)).encode()).hexdigest()[:12]
+
+
 def _hashes(weights: Path) -> dict[str, str]:
     """What each published file must be. Raises WeightsError."""
     if not weights.is_dir():

@@ -30,7 +30,7 @@ from replan.tools.toyworld.model_trainings import load_texts, newest_comfyui
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 from replan.tools.toyworld.tasks import CHANGES, Task, held_out_task
 from replan.tools.toyworld.texts import TextEncoder
-from replan.tools.toyworld.trained import codec_weights, editor_weights
+from replan.tools.toyworld.trained import codec_weights, editor_weights, grown
 from replan.tools.toyworld.training import CHECKPOINT, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC, EDITOR, TEXTS, WEIGHTS, WeightsError, checked
 
@@ -81,9 +81,9 @@ def load_editor(place: Path) -> torch.nn.Module:
         weights = editor_weights(checked(EDITOR) if place.resolve() == WEIGHTS else place / EDITOR)
     model = editor.make_editor(0)
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise TrainingError(f"{place} holds an editor of another size ({str(error).splitlines()[-1].strip()})") from None
+        model.load_state_dict(grown(model, weights))  # blocks that an older editor lacks change nothing
+    except TrainingError as error:
+        raise TrainingError(f"{place}: {error}") from None
     return model.eval()
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from replan.tools.toyworld.tasks import Task
 
 EXAMPLE = "replan_demo"  # the name of the pack that holds the demo's own template
-SEED = 18  # a scene in which the plain words also change a look-alike and the rules do not; most others show less
+SEED = 2  # one of 45 that were tried: the plain words change a look-alike there too, and the editor recolours well
 SCENE = "toyworld_scene.png"
 METHODS = ("plain", "replan")
 

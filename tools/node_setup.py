@@ -56,9 +56,17 @@ def ensure_checker(say=print) -> Path | None:
     )  # fmt: skip
     if done.returncode:
         say(
-            f"set-up: npm could not fetch {CHECKER}, so the pages' types are not checked: {done.stdout.strip()[-300:]}"
+            f"set-up: npm could not fetch {CHECKER}, so the pages' types are not checked: {_last_lines(done.stdout)}"
         )
     return find_checker()
+
+
+def _last_lines(text: str, most: int = 300) -> str:
+    """As many whole lines of the end as fit, the last one at least."""
+    lines = text.strip().splitlines() or [""]
+    while len(lines) > 1 and len("\n".join(lines)) > most:
+        lines.pop(0)
+    return "\n".join(lines)
 
 
 def _npm(node: str) -> list[str] | None:

@@ -29,6 +29,7 @@ from replan.tools.toyworld.planner_model import END, IMAGE, MERGE, TURN_END, mak
 from replan.tools.toyworld.planner_requests import Request, held_out_requests
 from replan.tools.toyworld.planner_training import conversation, patches
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
+from replan.tools.toyworld.weights import PLANNER, WEIGHTS
 
 GOOD = 0.5  # an IoU from which a box counts as found
 LONGEST = 96  # tokens of a reply
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     from replan.tools.toyworld.training import TrainingError
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="a run's folder, or a planner's")
+    parser.add_argument("--folder", type=Path, default=WEIGHTS / PLANNER, help="a run's folder, or a planner's (default: the published one)")
     parser.add_argument("--scenes", type=int, default=50, help="held-out scenes (default: 50)")
     parser.add_argument("--seed", type=int, default=0, help="other scenes, all held out (default: 0)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")

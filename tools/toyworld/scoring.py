@@ -2,10 +2,10 @@
 
 Target and Effect are asked of every meant object, over the pixels that its edit changes; for the Effect what was asked
 must also be recognised: of all values of the property, the wanted one is nearest. So neither a flooded box nor a blot in
-place of a star is an effect; that an object lost its stripes on the way is none of the Effect's business, but the
-published judge's Quality's. Consistency is asked of everything outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
-the criteria; Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels
-cannot tell.
+place of a star is an effect; that an object lost its stripes on the way, or its colour where only stripes were asked for,
+is none of the Effect's business, but the published judge's Quality's. Consistency is asked of everything outside the
+regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of the criteria;
+Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels cannot tell.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def step_of(options: dict) -> tuple[int, int]:
     return (at[-1] if at else 0), steps
 
 
-def inactive_regions(regions: tuple[Region, ...], percent_to_sigma: Callable[[float], float], options: dict) -> frozenset[int]:
+def inactive_regions(
+    regions: tuple[Region, ...], percent_to_sigma: Callable[[float], float], options: dict
+) -> frozenset[int]:
     """Plan indices of the regions whose start and end (percent of sampling) leave out the current sigma.
 
     percent_to_sigma: the model's (comfy.model_sampling). The bounds count as inside, as they do for the host's own
@@ -67,5 +69,7 @@ def inactive_regions(regions: tuple[Region, ...], percent_to_sigma: Callable[[fl
         return frozenset()
     now = float(options["sigmas"].reshape(-1)[0])
     return frozenset(
-        i for i, region in enumerate(regions) if now > percent_to_sigma(region.start) or now < percent_to_sigma(region.end)
+        i
+        for i, region in enumerate(regions)
+        if now > percent_to_sigma(region.start) or now < percent_to_sigma(region.end)
     )

@@ -35,7 +35,9 @@ class Component(NamedTuple):
     key: str
 
 
-def components(region_ids: tuple[str, ...], image_prompt: bool, edited: bool, references: tuple[int, ...]) -> tuple[Component, ...]:
+def components(
+    region_ids: tuple[str, ...], image_prompt: bool, edited: bool, references: tuple[int, ...]
+) -> tuple[Component, ...]:
     """All components of a call, in the order shown to people: text, then regions, then the rest.
 
     image_prompt: the text holds pictures; edited: a reference image carries the regions; references: numbers

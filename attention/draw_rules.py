@@ -97,7 +97,10 @@ def draw_table(parts: tuple[Component, ...], sees: np.ndarray, default: np.ndarr
             box = (x + 1, y + 1, x + cell - 2, y + cell - 2)
             changed = default is not None and default[row, column] != sees[row, column]
             draw.rectangle(
-                box, fill=_SEES if sees[row, column] else _BLIND, outline=_DIFFERS if changed else None, width=max(2, cell // 8)
+                box,
+                fill=_SEES if sees[row, column] else _BLIND,
+                outline=_DIFFERS if changed else None,
+                width=max(2, cell // 8),
             )
     return picture
 

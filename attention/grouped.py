@@ -228,7 +228,10 @@ def _shared_layout(attend, q, k, v, plan: DevicePlan, steps: list[Step], dim: in
         store(
             step.queries,
             attend(
-                step.queries.take(q, dim), keys.narrow(dim, step.start, length), values.narrow(dim, step.start, length), part
+                step.queries.take(q, dim),
+                keys.narrow(dim, step.start, length),
+                values.narrow(dim, step.start, length),
+                part,
             ),
         )
 

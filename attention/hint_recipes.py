@@ -125,7 +125,9 @@ def _tokenizer_of(clip: Any, key: str) -> Any:
 def _cut_to_reference(section: Section, text: str) -> Section:
     if len(section) <= REFERENCE_TOKENS:
         return section
-    logger.warning("a hint of %d tokens is cut to %d (hint_padding 'reference'): %.60s", len(section), REFERENCE_TOKENS, text)
+    logger.warning(
+        "a hint of %d tokens is cut to %d (hint_padding 'reference'): %.60s", len(section), REFERENCE_TOKENS, text
+    )
     # As the published pipelines' tokenizer cuts: the end token stays last.
     return [*section[: REFERENCE_TOKENS - 1], section[-1]]
 

@@ -57,12 +57,16 @@ def attach_hints(
     With nothing to attach the very same list comes back. Raises RegionError.
     """
     if use not in USES or padding not in HINT_PADDINGS:
-        raise RegionError(f"use is one of {USES} and hint_padding one of {HINT_PADDINGS}; found {use!r} and {padding!r}")
+        raise RegionError(
+            f"use is one of {USES} and hint_padding one of {HINT_PADDINGS}; found {use!r} and {padding!r}"
+        )
     regions = _regions_with(plan, use)
     if not regions:
         return conditioning
     if clip is None:
-        raise RegionError("no text encoder came in; connect the CLIP that encoded the conditioning (a checkpoint may carry none)")
+        raise RegionError(
+            "no text encoder came in; connect the CLIP that encoded the conditioning (a checkpoint may carry none)"
+        )
     _check_entries(conditioning)
 
     texts = [getattr(region, use) for region in regions]
@@ -151,5 +155,7 @@ def _contexts(conditioning, clip, padding, encoder, images, regions, texts) -> l
     recipe = PlainRecipe(clip, padding)
     _check_budget(regions, texts, lambda text: recipe.count(recipe.tokenize(text)))
     if any(image is not None for image in images):
-        logger.warning("RePlan Region Conditioning: this text encoder takes no pictures; the connected images are not used")
+        logger.warning(
+            "RePlan Region Conditioning: this text encoder takes no pictures; the connected images are not used"
+        )
     return [Context(recipe)] * len(conditioning)

@@ -59,7 +59,9 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
     with _named():
         family_of(model.model)
         if edited_reference < 0:
-            raise RegionError(f"edited_reference is {edited_reference}; count reference images from 1, or give 0 for none of them")
+            raise RegionError(
+                f"edited_reference is {edited_reference}; count reference images from 1, or give 0 for none of them"
+            )
     model = model.clone()
     regions = RegionRules(rules, edited_reference)
     for kind, wrapper in (
@@ -210,7 +212,9 @@ class RegionRules:
         key = (text.layout, lengths, main_tokens, noise, tuple(references), phase, inactive)
 
         def plan(queries: int, lead: int, device: torch.device) -> DevicePlan:
-            return self._plan((*key, device, queries, lead), payload, lengths, main_tokens + lead, lead, noise, references, edited)
+            return self._plan(
+                (*key, device, queries, lead), payload, lengths, main_tokens + lead, lead, noise, references, edited
+            )
 
         return CallState(
             text=main_tokens + sum(lengths),
@@ -228,7 +232,9 @@ class RegionRules:
         norms = torch.stack([text.float().norm() / math.sqrt(len(text)) for text in texts]).tolist()
         before = [part.text.text_norm for part in payload.parts]
         if any(was and not now for now, was in zip(norms, before, strict=True)):
-            keep = torch.cat([torch.full((len(text), 1, 1), float(now > 0)) for text, now in zip(texts, norms, strict=True)])
+            keep = torch.cat(
+                [torch.full((len(text), 1, 1), float(now > 0)) for text, now in zip(texts, norms, strict=True)]
+            )
             return [hint * keep.to(hint) for hint in hints]
         grown = context.shape[1] - payload.text.text_tokens
         padded = grown > 0 and not context[:, :grown].any()
@@ -279,7 +285,9 @@ class RegionRules:
         )
         strangers = unknown_cells(self.rules, layout.components)
         if strangers:
-            self.warn_once(("cells", tuple(strangers)), f"no component of this run matches the rules {', '.join(strangers)}")
+            self.warn_once(
+                ("cells", tuple(strangers)), f"no component of this run matches the rules {', '.join(strangers)}"
+            )
         table = self.rules.table(layout.components, phase, inactive)
         plan = to_device(plan_groups(layout, table, queries), device)
         with self._lock:

@@ -244,7 +244,9 @@ class Matcher:
         unused = [i for i, image in enumerate(self.images) if image is not None and i not in slots]
         if unused:
             names = ", ".join(_socket(i) for i in unused)
-            logger.warning("RePlan Region Conditioning: %s not in the conditioning's text, so hints are read without", names)
+            logger.warning(
+                "RePlan Region Conditioning: %s not in the conditioning's text, so hints are read without", names
+            )
         return Context(self._recipe(encoder, images), probe.full.spans[:shown])
 
     def _matching(self, probe: Probe, text: torch.Tensor, window: Window) -> tuple[int, str]:

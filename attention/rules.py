@@ -209,8 +209,7 @@ def make_rules(
     """
     if not math.isfinite(switch) or switch > 1:
         raise RegionError(
-            f"the switch is a share of the steps between 0 and 1, found {switch}; for a number of steps use "
-            "switch_step"
+            f"the switch is a share of the steps between 0 and 1, found {switch}; for a number of steps use switch_step"
         )
     if family not in ("auto", *FAMILIES):
         raise RegionError(f"there is no model family '{family}'; the families are {', '.join(FAMILIES)}")
@@ -334,10 +333,12 @@ def describe(rules: Rules, parts: tuple[Component, ...], family: str) -> str:
     if rules.switch_step is not None:
         when = f"the first {rules.switch_step} steps"
     else:
-        share = rules.switch if rules.switch is not None else DEFAULT_SWITCH[family if rules.family == "auto" else rules.family]
+        share = (
+            rules.switch
+            if rules.switch is not None
+            else DEFAULT_SWITCH[family if rules.family == "auto" else rules.family]
+        )
         when = f"the first {share:.0%} of the steps"
     lines += [f"before ({when}):", describe_table(parts, rules.table(parts, "before"))]
     lines += ["after:", describe_table(parts, rules.table(parts, "after"))]
     return "\n".join(lines)
-
-

@@ -23,10 +23,23 @@ class RegionConditioning(io.ComfyNode):
             "prompt until RePlan Apply Region Rules shows it to its own region only. Guidance, reference latents, ControlNet and "
             "masks in the conditioning stay. An empty plan changes nothing. Hints take the host's prompt syntax: (word:1.2) and "
             "embedding:name do what they do in CLIP Text Encode.",
-            search_aliases=["regional prompt", "region prompt", "regional conditioning", "area prompt", "box prompt", "hints", "replan"],
+            search_aliases=[
+                "regional prompt",
+                "region prompt",
+                "regional conditioning",
+                "area prompt",
+                "box prompt",
+                "hints",
+                "replan",
+            ],
             inputs=[
-                io.Conditioning.Input("conditioning", tooltip="The encoded global prompt, with whatever guidance and reference latents it carries."),
-                io.Clip.Input("clip", tooltip="The text encoder that made this conditioning, with the same LoRA and hooks."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    tooltip="The encoded global prompt, with whatever guidance and reference latents it carries.",
+                ),
+                io.Clip.Input(
+                    "clip", tooltip="The text encoder that made this conditioning, with the same LoRA and hooks."
+                ),
                 PlanSocket.Input("plan", tooltip="The regions whose hints are added."),
                 io.Combo.Input(
                     "encoder",
@@ -51,11 +64,17 @@ class RegionConditioning(io.ComfyNode):
                 io.Image.Input("image2", optional=True, tooltip=picture.format("the second")),
                 io.Image.Input("image3", optional=True, tooltip=picture.format("the third")),
             ],
-            outputs=[io.Conditioning.Output(tooltip="The same conditioning with the hints beside it; it needs a model with region rules.")],
+            outputs=[
+                io.Conditioning.Output(
+                    tooltip="The same conditioning with the hints beside it; it needs a model with region rules."
+                )
+            ],
         )
 
     @classmethod
-    def execute(cls, conditioning, clip, plan, encoder, use, hint_padding, image=None, image2=None, image3=None) -> io.NodeOutput:
+    def execute(
+        cls, conditioning, clip, plan, encoder, use, hint_padding, image=None, image2=None, image3=None
+    ) -> io.NodeOutput:
         with naming(cls):
             attached = attach_hints(
                 conditioning, clip, plan, use=use, padding=hint_padding, encoder=encoder, images=(image, image2, image3)

@@ -75,9 +75,7 @@ class RePlanRegionEditor(io.ComfyNode):
             outputs=[
                 PlanSocket.Output("plan", tooltip="The plan as the editor shows it, in pixels of the image."),
                 io.String.Output("global_prompt", tooltip="The plan's global prompt, for the text encoder."),
-                io.Image.Output(
-                    "preview", tooltip="The plan drawn over each image, at most 1536 pixels a side."
-                ),
+                io.Image.Output("preview", tooltip="The plan drawn over each image, at most 1536 pixels a side."),
                 io.Mask.Output(
                     "masks",
                     tooltip="One mask per region at the image's size, in the plan's order; a single empty mask without regions. "
@@ -113,9 +111,7 @@ class RePlanRegionEditor(io.ComfyNode):
             if not cls.hidden.extra_pnginfo:  # a prompt over the API: there is no page that could be asked
                 raise PlanError(f"RePlan Region Editor: {choice.question}")
             # What hangs on the node waits for the answer, while the page still gets the new image to ask about.
-            return io.NodeOutput(
-                *[None] * 5, ui=page, block_execution=f"RePlan Region Editor: {choice.question}"
-            )
+            return io.NodeOutput(*[None] * 5, ui=page, block_execution=f"RePlan Region Editor: {choice.question}")
         if choice.source == "upstream" and cls.hidden.extra_pnginfo:
             value = {**said["upstream"], "editor": {"edited": False, "origin": "upstream"}}
             remember_plan(

@@ -50,9 +50,7 @@ def _path(name: str) -> str:
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         places = " or ".join(folder_paths.get_folder_paths(FOLDER))
-        raise PlanError(
-            f"there is no template file '{name}' in {places}; put it there, or choose another template"
-        )
+        raise PlanError(f"there is no template file '{name}' in {places}; put it there, or choose another template")
     return path
 
 

@@ -23,7 +23,13 @@ class RePlanResize(io.ComfyNode):
             category=f"{CATEGORY}/image",
             description="Brings an image to the size a model family works at and moves the plan with it, so that the "
             "boxes stay on what they mark. RePlan Restore leads back.",
-            search_aliases=["resize with plan", "kontext scale", "scale image to model", "resize boxes", "working size"],
+            search_aliases=[
+                "resize with plan",
+                "kontext scale",
+                "scale image to model",
+                "resize boxes",
+                "working size",
+            ],
             is_input_list=True,
             inputs=[
                 io.Image.Input("image", tooltip="The image to edit, at any size."),
@@ -125,7 +131,15 @@ class RePlanRestore(io.ComfyNode):
             category=f"{CATEGORY}/image",
             description="Brings an edited image back to the size it had before RePlan Resize, and keeps the original "
             "outside a mask if wanted.",
-            search_aliases=["resize back", "original size", "undo resize", "uncrop", "unpad", "paste back", "keep background"],
+            search_aliases=[
+                "resize back",
+                "original size",
+                "undo resize",
+                "uncrop",
+                "unpad",
+                "paste back",
+                "keep background",
+            ],
             inputs=[
                 io.Image.Input("image", tooltip="The edited image, at the working size."),
                 TransformSocket.Input("transform", tooltip="From the RePlan Resize that made the working image."),
@@ -173,10 +187,18 @@ class RePlanRegionMasks(io.ComfyNode):
             inputs=[
                 PlanSocket.Input("plan", tooltip="The plan whose regions become masks."),
                 io.Int.Input(
-                    "width", default=0, min=0, max=LARGEST_SIDE, tooltip="Width of the masks in pixels; 0: as the plan's image."
+                    "width",
+                    default=0,
+                    min=0,
+                    max=LARGEST_SIDE,
+                    tooltip="Width of the masks in pixels; 0: as the plan's image.",
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=LARGEST_SIDE, tooltip="Height of the masks in pixels; 0: as the plan's image."
+                    "height",
+                    default=0,
+                    min=0,
+                    max=LARGEST_SIDE,
+                    tooltip="Height of the masks in pixels; 0: as the plan's image.",
                 ),
                 io.Int.Input(
                     "feather",

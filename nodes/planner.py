@@ -69,9 +69,7 @@ class RePlanLoadPlanner(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PlannerSocket.Output(
-                    "planner", tooltip="The model, for RePlan Planner. Several nodes share one load."
-                )
+                PlannerSocket.Output("planner", tooltip="The model, for RePlan Planner. Several nodes share one load.")
             ],
         )
 

@@ -97,9 +97,7 @@ class RePlanPlannerPrompt(io.ComfyNode):
     ) -> io.NodeOutput:
         with naming(cls):
             if coordinates == "pixels" and image is None:
-                raise PlanError(
-                    "coordinates 'pixels' needs the size of the image: connect it, or choose relative_1000"
-                )
+                raise PlanError("coordinates 'pixels' needs the size of the image: connect it, or choose relative_1000")
             size = image_size(image) if image is not None and coordinates == "pixels" else None
             chosen = chosen_template(template)
             messages = planner_messages(chosen, instruction, coordinates_in_words(coordinates, size), layout)

@@ -36,29 +36,50 @@ class RePlanPlanFromText(io.ComfyNode):
             category=_CATEGORY,
             description="Reads a plan from JSON, from RePlan's tags (<think>, <gen_image>, <region>), or from a list "
             "of regions. What had to be repaired or dropped is in the report.",
-            search_aliases=["region plan", "parse plan", "json to regions", "bounding boxes from text", "bbox json", "vlm grounding"],
+            search_aliases=[
+                "region plan",
+                "parse plan",
+                "json to regions",
+                "bounding boxes from text",
+                "bbox json",
+                "vlm grounding",
+            ],
             inputs=[
                 io.String.Input(
-                    "text", multiline=True, default="",
+                    "text",
+                    multiline=True,
+                    default="",
                     tooltip="The plan as JSON, the answer of a planner with its tags, or a list of regions "
                     '[{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}]. One text is one plan for all images of a batch.',
                 ),
                 io.Image.Input(
-                    "image", optional=True,
+                    "image",
+                    optional=True,
                     tooltip="The image to edit; only its size is used. Not needed for a text that names its image size.",
                 ),
                 io.Combo.Input(
-                    "coordinates", options=list(CHOICES), default="auto", optional=True,
+                    "coordinates",
+                    options=list(CHOICES),
+                    default="auto",
+                    optional=True,
                     tooltip="What the numbers of the boxes count. auto: 0..1 if no number is above 1, 0..1000 if the text shows it, else "
                     "pixels of the image as Qwen2.5-VL sees it. pixels: of the connected image (what the published code does). "
                     "relative_1000: Qwen3-VL, Qwen2-VL; with y_first Gemini, Gemma. A text that names its image size is in its pixels.",
                 ),
                 io.Int.Input(
-                    "seen_width", default=0, min=0, max=_MAX_SIDE, optional=True,
+                    "seen_width",
+                    default=0,
+                    min=0,
+                    max=_MAX_SIDE,
+                    optional=True,
                     tooltip="Width of the image that the model saw, in pixels; 0: as Qwen2.5-VL resizes the connected image.",
                 ),
                 io.Int.Input(
-                    "seen_height", default=0, min=0, max=_MAX_SIDE, optional=True,
+                    "seen_height",
+                    default=0,
+                    min=0,
+                    max=_MAX_SIDE,
+                    optional=True,
                     tooltip="Height of the image that the model saw, in pixels; 0: as Qwen2.5-VL resizes the connected image.",
                 ),
             ],
@@ -68,7 +89,9 @@ class RePlanPlanFromText(io.ComfyNode):
     @classmethod
     def execute(cls, text, image=None, coordinates="auto", seen_width=0, seen_height=0) -> io.NodeOutput:
         with naming(cls):
-            plan, note = read_plan(text, None if image is None else image_size(image), coordinates, (seen_width, seen_height))
+            plan, note = read_plan(
+                text, None if image is None else image_size(image), coordinates, (seen_width, seen_height)
+            )
         return io.NodeOutput(*_answer(cls, plan, note))
 
 
@@ -86,7 +109,10 @@ class RePlanPlanToText(io.ComfyNode):
             inputs=[
                 PlanSocket.Input("plan", tooltip="The plan to write."),
                 io.Combo.Input(
-                    "format", options=["json", "tags"], default="json", optional=True,
+                    "format",
+                    options=["json", "tags"],
+                    default="json",
+                    optional=True,
                     tooltip="json: keeps all of the plan. tags: what the published RePlan reads and writes, with boxes as "
                     "whole pixels of the plan's image.",
                 ),
@@ -114,13 +140,17 @@ class RePlanPlanFromBoxes(io.ComfyNode):
             search_aliases=["bounding boxes to regions", "bbox", "detections", "region plan", "elements"],
             inputs=[
                 io.MultiType.Input(
-                    "boxes", [io.BoundingBox, io.Array, io.String],
+                    "boxes",
+                    [io.BoundingBox, io.Array, io.String],
                     tooltip="Bounding boxes (x, y, width, height in pixels), the elements of Create Bounding Boxes, or a "
                     "JSON text of either or of [[x1, y1, x2, y2], ...] in pixels.",
                 ),
                 io.Image.Input("image", tooltip="The image that the boxes are on; only its size is used."),
                 io.String.Input(
-                    "hints", multiline=True, default="", optional=True,
+                    "hints",
+                    multiline=True,
+                    default="",
+                    optional=True,
                     tooltip="One hint a line, in the order of the boxes. Empty: elements keep their own descriptions.",
                 ),
                 _global_prompt_input(),
@@ -154,7 +184,10 @@ class RePlanPlanFromMasks(io.ComfyNode):
                     tooltip="A batch of masks as large as the image to edit, one for each region (inside is above 0.5).",
                 ),
                 io.String.Input(
-                    "hints", multiline=True, default="", optional=True,
+                    "hints",
+                    multiline=True,
+                    default="",
+                    optional=True,
                     tooltip="One hint a line, in the order of the masks.",
                 ),
                 _global_prompt_input(),
@@ -192,7 +225,9 @@ class RePlanMergePlans(io.ComfyNode):
                     tooltip="The plans to put together; a new socket appears with each one connected.",
                 ),
             ],
-            outputs=[PlanSocket.Output("plan", tooltip="One plan with the regions of all, in the order of the sockets.")],
+            outputs=[
+                PlanSocket.Output("plan", tooltip="One plan with the regions of all, in the order of the sockets.")
+            ],
         )
 
     @classmethod
@@ -219,16 +254,27 @@ class RePlanExpandRegions(io.ComfyNode):
             inputs=[
                 PlanSocket.Input("plan", tooltip="The plan whose boxes to expand."),
                 io.Float.Input(
-                    "value", default=0.15, min=-4096.0, max=4096.0, step=0.01, round=False, optional=True,
+                    "value",
+                    default=0.15,
+                    min=-4096.0,
+                    max=4096.0,
+                    step=0.01,
+                    round=False,
+                    optional=True,
                     tooltip="How far each side moves out. ratio 0.15 makes a box 1.3 times as wide and high; the published "
                     "defaults are 0.15 for Flux and 0 for Qwen-Image-Edit. Negative values shrink.",
                 ),
                 io.Combo.Input(
-                    "mode", options=list(EXPAND_MODES), default="ratio", optional=True,
+                    "mode",
+                    options=list(EXPAND_MODES),
+                    default="ratio",
+                    optional=True,
                     tooltip="ratio: the value times the box's own width or height. pixels: of the plan's image.",
                 ),
             ],
-            outputs=[PlanSocket.Output("plan", tooltip="The plan with other boxes; ids, hints and masks are the same.")],
+            outputs=[
+                PlanSocket.Output("plan", tooltip="The plan with other boxes; ids, hints and masks are the same.")
+            ],
         )
 
     @classmethod
@@ -243,11 +289,13 @@ def _plan_outputs(as_list: bool = False) -> list[io.Output]:
     return [
         PlanSocket.Output("plan", is_output_list=as_list, tooltip="The plan, in pixels of the image."),
         io.String.Output(
-            "global_prompt", is_output_list=as_list,
+            "global_prompt",
+            is_output_list=as_list,
             tooltip="The text for the whole image: connect it to the text encoder.",
         ),
         io.String.Output(
-            "report", is_output_list=as_list,
+            "report",
+            is_output_list=as_list,
             tooltip="The plan in words, how its boxes were read, and what to check.",
         ),
     ]
@@ -255,7 +303,10 @@ def _plan_outputs(as_list: bool = False) -> list[io.Output]:
 
 def _global_prompt_input() -> io.String.Input:
     return io.String.Input(
-        "global_prompt", multiline=True, default=KEEP_UNCHANGED, optional=True,
+        "global_prompt",
+        multiline=True,
+        default=KEEP_UNCHANGED,
+        optional=True,
         tooltip="What should happen to the image as a whole; the default asks to leave the rest as it is.",
     )
 

@@ -93,9 +93,7 @@ class RePlanRules(io.ComfyNode):
             rules, warnings = make_rules(preset, switch, switch_step, family, matrix)
         strangers = foreign_cells(rules, plan.ids) if plan is not None else []
         if strangers:
-            warnings.append(
-                f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has"
-            )
+            warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
         for warning in warnings:
             log.warning("%s: %s.", cls.define_schema().display_name, warning)
         if plan is None:
@@ -103,9 +101,7 @@ class RePlanRules(io.ComfyNode):
         # The page's rule matrix has rows for each region, named by its hint. The host joins the dicts of a batch by the
         # first one's keys, so they are the same for every plan.
         regions = encode_json([{"id": region.id, "hint": region.hint} for region in plan.regions])
-        return io.NodeOutput(
-            rules, ui={"text": ["\n".join(warnings)] if warnings else [], "replan_regions": [regions]}
-        )
+        return io.NodeOutput(rules, ui={"text": ["\n".join(warnings)] if warnings else [], "replan_regions": [regions]})
 
 
 class RePlanApplyRegionRules(io.ComfyNode):
@@ -133,9 +129,7 @@ class RePlanApplyRegionRules(io.ComfyNode):
                     "model",
                     tooltip="Flux.1 (dev, Kontext, fill), FLUX.2 (dev, klein) or Qwen-Image (Edit, 2509, 2511).",
                 ),
-                RulesSocket.Input(
-                    "rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."
-                ),
+                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
                 io.Int.Input(
                     "edited_reference",
                     default=1,
@@ -177,9 +171,7 @@ class RePlanRulesPreview(io.ComfyNode):
                 PlanSocket.Input(
                     "plan", optional=True, tooltip="The plan; without one, two example regions are shown."
                 ),
-                RulesSocket.Input(
-                    "rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."
-                ),
+                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
                 io.Combo.Input(
                     "family",
                     options=list(FAMILIES),
@@ -209,9 +201,7 @@ class RePlanRulesPreview(io.ComfyNode):
             layout = example_layout(plan, family)
             picture = draw_rules(layout, rules, family)
         image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0).unsqueeze(0)
-        return io.NodeOutput(
-            image, describe(rules, layout.components, family), ui=ui.PreviewImage(image, cls=cls)
-        )
+        return io.NodeOutput(image, describe(rules, layout.components, family), ui=ui.PreviewImage(image, cls=cls))
 
 
 NODES = [RePlanRules, RePlanApplyRegionRules, RePlanRulesPreview]

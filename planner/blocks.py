@@ -115,9 +115,7 @@ class _Finder:
         if first is None or not self.tags[first].closes:
             return None
         tag = self.tags[first]
-        follows = any(
-            not later.closes and later.meaning in ("region", "gen_image") for later in self.tags[first + 1 :]
-        )
+        follows = any(not later.closes and later.meaning in ("region", "gen_image") for later in self.tags[first + 1 :])
         return tag if follows or _OPENING.search(self.text, tag.end) else None
 
     def extent(self, index: int, trust_json: bool) -> tuple[int, int, bool]:
@@ -125,9 +123,7 @@ class _Finder:
         tag = self.tags[index]
         if tag.meaning == "region" and trust_json:
             # A hint may hold tags in its text: trust the JSON over them.
-            beyond = self._json_end(
-                tag.end, self.starts[index + 1] if index + 1 < len(self.tags) else len(self.text)
-            )
+            beyond = self._json_end(tag.end, self.starts[index + 1] if index + 1 < len(self.tags) else len(self.text))
             if beyond:
                 following = bisect.bisect_left(self.starts, beyond)
                 if following == len(self.tags):
@@ -137,13 +133,7 @@ class _Finder:
                 return next_tag.start, next_tag.end if closed else next_tag.start, closed
         closing = self.closing[index]
         # A global prompt is short and holds no other tag; reasoning may quote them all.
-        opening = (
-            self.opening[index]
-            if closing is None
-            else self.other[index]
-            if tag.meaning == "gen_image"
-            else None
-        )
+        opening = self.opening[index] if closing is None else self.other[index] if tag.meaning == "gen_image" else None
         if closing is not None and (opening is None or closing < opening):
             return self.tags[closing].start, self.tags[closing].end, True
         end = len(self.text) if opening is None else self.tags[opening].start

@@ -26,7 +26,11 @@ from .resize import Size, fit_plan
 
 
 def read_plan(
-    text: str, image_size: Size | None = None, coordinates: str = "auto", seen_size: Size = (0, 0), by_model: bool = False
+    text: str,
+    image_size: Size | None = None,
+    coordinates: str = "auto",
+    seen_size: Size = (0, 0),
+    by_model: bool = False,
 ) -> tuple[RegionPlan, str]:
     """The plan in `text`, and in words which coordinates its boxes were read in.
 
@@ -63,7 +67,9 @@ def read_plan(
     plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning, extra=reply.said)
     plan = plan.with_warnings(*reply.warnings, *doubts, *dropped)
     if not regions and plan.global_prompt == KEEP_UNCHANGED:
-        plan = plan.with_warnings("nothing is left to edit: the plan has no region and its global prompt keeps the image")
+        plan = plan.with_warnings(
+            "nothing is left to edit: the plan has no region and its global prompt keeps the image"
+        )
     if own_size:
         plan = _checked_choice(plan if image_size is None else fit_plan(plan, image_size), coordinates)
     return plan, f"Boxes read as {frame.note}"
@@ -153,9 +159,13 @@ def _plan_from_frame(
         box = checked_box(drawn.box, name)
         inside = clamped(box, image_size)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            raise PlanError(f"{name}: {list(box)} lies outside the image of {width}x{height} pixels; move it onto the image")
+            raise PlanError(
+                f"{name}: {list(box)} lies outside the image of {width}x{height} pixels; move it onto the image"
+            )
         if inside != box:
-            warnings.append(f"{name}: {list(box)} reaches over the border of the image of {width}x{height} and was clamped to it")
+            warnings.append(
+                f"{name}: {list(box)} reaches over the border of the image of {width}x{height} and was clamped to it"
+            )
         regions.append(Region(f"r{number}", inside, hint))
     if not regions:
         warnings.append("there are no boxes: the plan has no regions")
@@ -180,7 +190,11 @@ def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
 
 def _is_numbers(value: Any) -> bool:
     """Whether it is a list that means to be a box: some number or text in it, no object and no list."""
-    return isinstance(value, (list, tuple)) and bool(value) and not any(isinstance(v, (Mapping, list, tuple)) for v in value)
+    return (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and not any(isinstance(v, (Mapping, list, tuple)) for v in value)
+    )
 
 
 def _drawn(box: Any, number: int, image_size: Size) -> _Drawn:
@@ -192,7 +206,9 @@ def _drawn(box: Any, number: int, image_size: Size) -> _Drawn:
         raise PlanError(f"{name}: a box is [x1, y1, x2, y2] or an object with x, y, width, height, found {shown(box)}")
     if "bbox" in box:
         if not isinstance(box["bbox"], (list, tuple)) or len(box["bbox"]) != 4:
-            raise PlanError(f"{name}: an element's bbox is four numbers [ymin, xmin, ymax, xmax], found {shown(box['bbox'])}")
+            raise PlanError(
+                f"{name}: an element's bbox is four numbers [ymin, xmin, ymax, xmax], found {shown(box['bbox'])}"
+            )
         y1, x1, y2, x2 = (_finite(value, name) for value in box["bbox"])
         if not all(0 <= value <= 1000 for value in (y1, x1, y2, x2)):
             raise PlanError(f"{name}: an element's bbox lies in 0..1000 of the image, found {list(box['bbox'])}")

@@ -36,7 +36,9 @@ def merge_plans(*plans: RegionPlan) -> RegionPlan:
             if region.id in used:
                 identity = fresh_id(taken)
                 taken.add(identity)
-                renamed.append(f"region '{region.id}' of plan {number} is called '{identity}' here, because an earlier plan has that id")
+                renamed.append(
+                    f"region '{region.id}' of plan {number} is called '{identity}' here, because an earlier plan has that id"
+                )
                 region = replace(region, id=identity)
             used.add(region.id)
             regions.append(region)
@@ -86,5 +88,7 @@ def expand_regions(plan: RegionPlan, value: float, mode: str = "ratio") -> Regio
     changed = plan.with_regions(regions)
     masked = ", ".join(f"'{region.id}'" for region in plan.regions if region.mask is not None)
     if masked and value > 0:
-        changed = changed.with_warnings(f"expanding does not reach beyond a mask: {masked} stay within theirs; grow the mask instead")
+        changed = changed.with_warnings(
+            f"expanding does not reach beyond a mask: {masked} stay within theirs; grow the mask instead"
+        )
     return changed

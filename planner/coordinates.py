@@ -23,9 +23,7 @@ CHOICES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1", "rela
 _OVERSHOOT = 0.1
 
 
-def smart_resize(
-    width: int, height: int, factor: int = 28, min_pixels: int = 3136, max_pixels: int = 12845056
-) -> Size:
+def smart_resize(width: int, height: int, factor: int = 28, min_pixels: int = 3136, max_pixels: int = 12845056) -> Size:
     """The (width, height) at which a Qwen-VL model sees an image (qwen_vl_utils 0.0.14, `smart_resize`).
 
     Each side is rounded to a multiple of `factor`; an area outside min_pixels..max_pixels is first scaled into
@@ -126,7 +124,9 @@ def choose_frame(
     how = "as given"
     if seen is None:
         seen, how = smart_resize(width, height), "as Qwen2.5-VL sees it"
-    return Frame(seen, image_size, f"pixels of the image the model saw, {seen[0]}x{seen[1]} ({how}), mapped to {width}x{height}")
+    return Frame(
+        seen, image_size, f"pixels of the image the model saw, {seen[0]}x{seen[1]} ({how}), mapped to {width}x{height}"
+    )
 
 
 def _guessed(
@@ -143,7 +143,8 @@ def _guessed(
         return "seen_pixels", ""
     across, down = seen or smart_resize(*image_size)
     far = any(
-        max(box[0::2], default=0) > across * (1 + _OVERSHOOT) or max(box[1::2], default=0) > down * (1 + _OVERSHOOT) for box in boxes
+        max(box[0::2], default=0) > across * (1 + _OVERSHOOT) or max(box[1::2], default=0) > down * (1 + _OVERSHOOT)
+        for box in boxes
     )
     if not far:
         return "seen_pixels", ""

@@ -54,9 +54,7 @@ def read_stored(text: str) -> Stored:
         return Stored(edited=bool(about.get("edited")))
     plan = plan_from_json(data)
     # A value without "editor" is a plan that somebody stored by hand or over the API: it is meant.
-    return Stored(
-        _without_page_keys(plan), bool(about.get("edited", not about)), bool(about.get("assumed_size"))
-    )
+    return Stored(_without_page_keys(plan), bool(about.get("edited", not about)), bool(about.get("assumed_size")))
 
 
 def choose_plan(text: str, upstream: RegionPlan | None, follow: str, image_size: Size) -> Choice:

@@ -78,7 +78,9 @@ def _window(
     """The rows and columns of a grid that a box touches, clamped to the grid."""
     x1, y1, x2, y2 = box
     (width, height), (down, across) = image_size, extent
-    return _span(y1 * down / height, y2 * down / height, grid[0]), _span(x1 * across / width, x2 * across / width, grid[1])
+    return _span(y1 * down / height, y2 * down / height, grid[0]), _span(
+        x1 * across / width, x2 * across / width, grid[1]
+    )
 
 
 def _span(low: float, high: float, count: int) -> slice:

@@ -28,7 +28,9 @@ def image_size(image: torch.Tensor) -> Size:
 def apply_transform(image: torch.Tensor, transform: Transform) -> torch.Tensor:
     """The working image, (B, H, W, C). What a pad adds repeats the picture's outermost pixels."""
     if image_size(image) != transform.source_size:
-        raise PlanError(f"the image has {_text(image_size(image))} pixels, the transform is for {_text(transform.source_size)}")
+        raise PlanError(
+            f"the image has {_text(image_size(image))} pixels, the transform is for {_text(transform.source_size)}"
+        )
     if transform.is_identity:
         return image
     x1, y1, x2, y2 = transform.source_box

@@ -58,9 +58,7 @@ def plain_key(key: Any) -> str:
 
 def has_box(value: Mapping[str, Any]) -> bool:
     """Whether an object says where something is, well or badly."""
-    names = {
-        plain_key(key) for key, entry in value.items() if entry is not None and not _holds_objects(entry)
-    }
+    names = {plain_key(key) for key, entry in value.items() if entry is not None and not _holds_objects(entry)}
     if names & {*_LIST_KEYS, *_SIZE_KEYS, *_POINT_KEYS}:
         return True
     return any(names.issuperset(edges) for edges in (*_EDGES, *_CORNER_AND_SIZE))
@@ -100,9 +98,7 @@ def boxes_of(item: Mapping[str, Any]) -> tuple[list[Spelled], str]:
 def numbers_in(text: str) -> list[float]:
     """The finite numbers of a text, in order."""
     return [
-        value
-        for value in (_number(found.group()) for found in _NUMBER.finditer(text[:_LONGEST]))
-        if value is not None
+        value for value in (_number(found.group()) for found in _NUMBER.finditer(text[:_LONGEST])) if value is not None
     ]
 
 
@@ -180,16 +176,12 @@ def _numbers(value: Any) -> tuple[list[Any], bool]:
                 inner, percent = _numbers(entry)
                 # Lists that are nested any deeper are flattened: [[[1, 2], [3, 4]]] is one box.
                 entries.append(
-                    tuple(
-                        number for part in inner for number in (part if isinstance(part, tuple) else (part,))
-                    )
+                    tuple(number for part in inner for number in (part if isinstance(part, tuple) else (part,)))
                 )
                 share = share or percent
             else:
                 number = _number(entry)
-                entries.append(
-                    tuple(numbers_in(entry)) if number is None and isinstance(entry, str) else number
-                )
+                entries.append(tuple(numbers_in(entry)) if number is None and isinstance(entry, str) else number)
                 share = share or (isinstance(entry, str) and "%" in entry)
         return entries, share
     if isinstance(value, Mapping):

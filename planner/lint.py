@@ -241,9 +241,7 @@ def _of_adding(plan: RegionPlan, instruction: str) -> Iterable[Finding]:
             (
                 other
                 for other in regions
-                if other is not region
-                and not _ADD.search(other.hint)
-                and _SAME > iou(region.box, other.box) >= _COVERS
+                if other is not region and not _ADD.search(other.hint) and _SAME > iou(region.box, other.box) >= _COVERS
             ),
             None,
         )

@@ -51,9 +51,7 @@ def _is_flat(value: Any, deepest: int = _MAX_DEPTH) -> bool:
         value = list(value.values())
     if not isinstance(value, list):
         return True
-    return deepest > 0 and all(
-        _is_flat(entry, deepest - 1) for entry in value if isinstance(entry, (dict, list))
-    )
+    return deepest > 0 and all(_is_flat(entry, deepest - 1) for entry in value if isinstance(entry, (dict, list)))
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once)

@@ -41,9 +41,7 @@ BARE = re.compile(
 NAME = r"[\w][\w \-]{0,39}"
 KEY_AT_END = re.compile(rf"[{QUOTE}]{NAME}\Z")
 KEY_UNTIL_VALUE = re.compile(rf"({NAME}?)\s{{0,8}}[:=\uff1a]\s{{0,8}}[{QUOTE}\[{{]")
-KEY = re.compile(
-    rf"[{QUOTE}]{{1,2}}{NAME}[{QUOTE}]{{1,2}}\s{{0,64}}[:=\uff1a]|[A-Za-z_]\w{{0,39}}\s{{0,8}}[:=\uff1a]"
-)
+KEY = re.compile(rf"[{QUOTE}]{{1,2}}{NAME}[{QUOTE}]{{1,2}}\s{{0,64}}[:=\uff1a]|[A-Za-z_]\w{{0,39}}\s{{0,8}}[:=\uff1a]")
 KEY_AHEAD = re.compile(rf"\s{{1,64}}[{QUOTE}]{NAME}[{QUOTE}]\s{{0,64}}[:=\uff1a]")
 KEY_AFTER_COMMA = re.compile(rf"\s{{0,64}}[,\uff0c]\s{{0,64}}[{QUOTE}]?{NAME}[{QUOTE}]?\s{{0,8}}[:=\uff1a]")
 SWALLOWED_KEY = re.compile(r"(?P<end>\s{0,64}(?:\}\s{0,64},?\s{0,64}\{|,)\s{0,64})\Z")

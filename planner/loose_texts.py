@@ -66,9 +66,7 @@ class TextReader:
         if quote != '"':
             self.repairs.append("single quotes" if quote == "'" else "quotes of another kind")
         closings = QUOTES[quote]
-        doubled = (
-            self.text[self.at + 1 : self.at + 2] == quote and self.text[self.at + 2 : self.at + 3].isalnum()
-        )
+        doubled = self.text[self.at + 1 : self.at + 2] == quote and self.text[self.at + 2 : self.at + 3].isalnum()
         if doubled:
             self.repairs.append("doubled quotes")
             self.at += 1
@@ -129,10 +127,7 @@ class TextReader:
             if role == "list":
                 return True
             after = skip_space(self.text, skip_space(self.text, at) + 1)
-            return (
-                self.signs[after : after + 1] in ("", "{", "}", "]", ",")
-                or KEY.match(self.text, after) is not None
-            )
+            return self.signs[after : after + 1] in ("", "{", "}", "]", ",") or KEY.match(self.text, after) is not None
         if role == "list":
             return sign == "" or sign in "{["
         return KEY_AHEAD.match(self.text, at) is not None or (sign == "{" and role != "key")

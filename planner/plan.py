@@ -187,9 +187,7 @@ def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, f
     return values
 
 
-def clamped(
-    box: tuple[float, float, float, float], image_size: tuple[int, int]
-) -> tuple[float, float, float, float]:
+def clamped(box: tuple[float, float, float, float], image_size: tuple[int, int]) -> tuple[float, float, float, float]:
     """The part of the box on the image of `image_size` (width, height); inverted or empty if there is none."""
     (x1, y1, x2, y2), (width, height) = box, image_size
     return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
@@ -235,7 +233,9 @@ class RegionPlan(_KeepsExtra):
     def __post_init__(self) -> None:
         width, height = self.image_size
         if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in (width, height)):
-            raise PlanError(f"a plan's image size is two positive whole numbers [width, height], found {shown(self.image_size)}")
+            raise PlanError(
+                f"a plan's image size is two positive whole numbers [width, height], found {shown(self.image_size)}"
+            )
         if max(width, height) > LARGEST_SIDE:
             raise PlanError(
                 f"a plan's image size {shown(self.image_size)} is larger than {LARGEST_SIDE} pixels a side; give the size "

@@ -51,7 +51,9 @@ def plan_from_json(source: str | Mapping[str, Any]) -> RegionPlan:
     version = data.get("version", VERSION)
     if version != VERSION or isinstance(version, bool):
         if isinstance(version, int) and version > VERSION:
-            raise PlanError(f"this plan is of version {shown(version)} and this pack reads version {VERSION}; update the pack")
+            raise PlanError(
+                f"this plan is of version {shown(version)} and this pack reads version {VERSION}; update the pack"
+            )
         raise PlanError(f"a plan's version is the number {VERSION}, found {shown(version)}")
     if "image_size" not in data:
         raise PlanError('the plan has no "image_size": [width, height], the image its boxes refer to; add it')
@@ -108,7 +110,9 @@ def decode_json(text: str, what: str = "the plan's JSON") -> Any:
     except RecursionError:
         raise PlanError(f"{what} cannot be read: its lists are nested too deeply; write them flat") from None
     except ValueError:  # Python reads no whole number of more than some thousand digits
-        raise PlanError(f"{what} cannot be read: a number in it has too many digits; give pixels of the image") from None
+        raise PlanError(
+            f"{what} cannot be read: a number in it has too many digits; give pixels of the image"
+        ) from None
 
 
 def mask_to_dict(mask: RegionMask) -> dict[str, list[int]]:
@@ -175,7 +179,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _whole_pair(value: Any, what: str) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in value):
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or any(isinstance(v, bool) or not isinstance(v, int) for v in value)
+    ):
         raise PlanError(f"{what}, found {shown(value)}")
     return value[0], value[1]
 

@@ -156,9 +156,7 @@ class _Session:
         better = second.plan is not None and (
             first.plan is None or len(self._wrong(second).splitlines()) < len(wrong.splitlines())
         )
-        self.notes.append(
-            f"Asked again, because of:\n{wrong}\nThe {'second' if better else 'first'} reply was used"
-        )
+        self.notes.append(f"Asked again, because of:\n{wrong}\nThe {'second' if better else 'first'} reply was used")
         return second if better else first
 
     def _read(self, answer: Answer) -> _Read:
@@ -211,7 +209,9 @@ class _Session:
         choices = {"ask_again": self.wish.ask_again, "second_look": self.wish.second_look, "votes": self.wish.votes > 1}
         unused = [name for name, chosen in choices.items() if chosen]
         if unused:
-            plan = plan.with_warnings(f"the template '{self.wish.template.name}' asks for a text, not for regions; not used: {', '.join(unused)}")
+            plan = plan.with_warnings(
+                f"the template '{self.wish.template.name}' asks for a text, not for regions; not used: {', '.join(unused)}"
+            )
         if not answer.finished:
             plan = plan.with_warnings(f"the reply was cut off at max_tokens {self.sampling.max_tokens}")
         note = f"The template '{self.wish.template.name}' asks for a text, which is the global prompt here; the plan has no regions"
@@ -224,9 +224,7 @@ class _Session:
         return coordinates_in_words(self.coordinates, size if self.coordinates == "pixels" else seen)
 
     def _no_plan(self, read: _Read) -> str:
-        cut = (
-            "" if read.answer.finished else f" It stopped at max_tokens {self.sampling.max_tokens}: raise it."
-        )
+        cut = "" if read.answer.finished else f" It stopped at max_tokens {self.sampling.max_tokens}: raise it."
         again = "It was asked again already: choose" if self.wish.ask_again else "Turn ask_again on, or choose"
         return (
             f"the reply of {self.model.label} holds no plan: {read.error}.{cut} It wrote {read.answer.tokens} tokens: "
@@ -246,9 +244,7 @@ class _Session:
             sum(answer.asked for answer in self.answers),
             sum(answer.tokens for answer in self.answers),
         )
-        notes.append(
-            f"Cost: {replies} repl{'y' if replies == 1 else 'ies'}, {asked} tokens read and {written} written"
-        )
+        notes.append(f"Cost: {replies} repl{'y' if replies == 1 else 'ies'}, {asked} tokens read and {written} written")
         findings = lint(plan, self.wish.instruction) if self.wish.template.plans else ()
         return describe_plan(plan, *notes, *self.notes, findings=findings)
 
@@ -256,6 +252,4 @@ class _Session:
     def _all_replies(answers: Sequence[Answer]) -> str:
         if len(answers) == 1:
             return answers[0].text
-        return "\n\n".join(
-            f"--- reply {number} ---\n{answer.text}" for number, answer in enumerate(answers, 1)
-        )
+        return "\n\n".join(f"--- reply {number} ---\n{answer.text}" for number, answer in enumerate(answers, 1))

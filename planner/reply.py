@@ -107,9 +107,7 @@ def read_tags(text: str) -> Reply:
         )
         if inner is not None:
             reply = read_tags(inner)
-            reasoning = reply.reasoning or (
-                "" if inner == blocks.texts.get("think") else blocks.texts.get("think", "")
-            )
+            reasoning = reply.reasoning or ("" if inner == blocks.texts.get("think") else blocks.texts.get("think", ""))
             return reply._replace(reasoning=reasoning, warnings=(*warnings, *reply.warnings))
         listed = find_values(blocks.texts.get("answer", ""))
         if not usable(listed.values):

@@ -27,7 +27,15 @@ _LINE_LABEL = re.compile(
 _AROUND_HINT = " \t:;,.|*_`'\"=>\u2013\u2014\u201c\u201d-"
 _PLAN_KEYS = ("image_size", "version")
 # The last alone may mean anything; beside a list it means the global prompt.
-PROMPT_KEYS = ("global_prompt", "gen_image", "global_edit", "global_instruction", "global_hint", "overall_edit", "global")
+PROMPT_KEYS = (
+    "global_prompt",
+    "gen_image",
+    "global_edit",
+    "global_instruction",
+    "global_hint",
+    "overall_edit",
+    "global",
+)
 REASON_KEYS = ("reasoning", "think", "thinking")
 _WORD_KEYS = ("prompt", "text", "hint", "instruction", "edit", "description")
 
@@ -70,7 +78,11 @@ def wrapped_text(values: Sequence[Any]) -> str:
         if isinstance(value, list) and value and (len(value) == 1 or all(isinstance(entry, str) for entry in value)):
             value = value[0]
         elif isinstance(value, dict) and not has_box(value) and not said(value, PROMPT_KEYS):
-            held = [entry for entry in value.values() if isinstance(entry, (dict, list)) or isinstance(entry, str) and looks_tagged(entry)]
+            held = [
+                entry
+                for entry in value.values()
+                if isinstance(entry, (dict, list)) or isinstance(entry, str) and looks_tagged(entry)
+            ]
             if len(held) != 1:
                 return ""
             value = held[0]
@@ -89,18 +101,12 @@ def usable(values: Sequence[Any], depth: int = 0) -> bool:
             if has_box(value) or isinstance(listed, (dict, list)) or isinstance(listed, str) and has_box_text(listed):
                 return True
             inner = list(value.values())
-            if (
-                inner
-                and all(isinstance(entry, (dict, list)) for entry in inner)
-                and usable(inner, depth + 1)
-            ):
+            if inner and all(isinstance(entry, (dict, list)) for entry in inner) and usable(inner, depth + 1):
                 return True
             if depth and any(plain_key(key) == "hint" for key in value):
                 return True
             if any(
-                isinstance(entry, list)
-                and len(entry) == 4
-                and all(isinstance(n, (int, float)) for n in entry)
+                isinstance(entry, list) and len(entry) == 4 and all(isinstance(n, (int, float)) for n in entry)
                 for entry in inner
             ):
                 return True
@@ -123,7 +129,11 @@ def has_box_text(text: str) -> bool:
     if "{" not in text:
         return False
     values = find_values(text[:_LONGEST_REGION]).values
-    return any(isinstance(one, dict) and has_box(one) for value in values for one in (value if isinstance(value, list) else [value]))
+    return any(
+        isinstance(one, dict) and has_box(one)
+        for value in values
+        for one in (value if isinstance(value, list) else [value])
+    )
 
 
 def json_body(text: str) -> str | None:

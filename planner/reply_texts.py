@@ -46,9 +46,7 @@ def clean_prompt(block: str, own: bool, warnings: list[str], where: str = "<gen_
     plain = text.strip(_QUOTES + " .\n").casefold()
     if not text.strip():
         if where == "<gen_image>":
-            warnings.append(
-                f"the text has no <gen_image> block with text: the global prompt is {KEEP_UNCHANGED!r}"
-            )
+            warnings.append(f"the text has no <gen_image> block with text: the global prompt is {KEEP_UNCHANGED!r}")
         else:
             warnings.append(f"{where} has no global prompt: it is {KEEP_UNCHANGED!r}")
         return KEEP_UNCHANGED
@@ -63,5 +61,10 @@ def clean_prompt(block: str, own: bool, warnings: list[str], where: str = "<gen_
             f"the global prompt {shown(text)} is copied from the planner's instructions; it is {KEEP_UNCHANGED!r} instead"
         )
         return KEEP_UNCHANGED
-    quoted = len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
+    quoted = len(text) > 2 and (text[0], text[-1]) in (
+        ('"', '"'),
+        ("`", "`"),
+        ("\u201c", "\u201d"),
+        ("\u2018", "\u2019"),
+    )
     return text[1:-1].strip() if quoted and text[0] not in text[1:-1] else text

@@ -27,7 +27,9 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
         if (region.start, region.end) != (0.0, 1.0):
             lines.append(f"   active from {region.start:g} to {region.end:g} of sampling")
         if region.mask is not None:
-            lines.append(f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them inside")
+            lines.append(
+                f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them inside"
+            )
     lines += [f"{name[0].upper()}{name[1:]}: {plan.extra[name]}" for name in SAID if plan.extra.get(name)]
     lines += [f"Warning: {warning}" for warning in plan.warnings]
     lines += [f"Check: {finding}" for finding in findings]

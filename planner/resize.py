@@ -237,7 +237,9 @@ def shape_warning(plan: RegionPlan, size: Size, what: str = "this image has") ->
     side that is off by one pixel was rounded. `what` leads to the size in the message.
     """
     shift = plan.shift_on(*size)
-    found = f"the plan is for an image of {_text(plan.image_size)} pixels and {what} {_text(size)}, another aspect ratio"
+    found = (
+        f"the plan is for an image of {_text(plan.image_size)} pixels and {what} {_text(size)}, another aspect ratio"
+    )
     # On a thumbnail a patch is less than a pixel, so rounding is none of its business.
     if shift > math.sqrt(size[0] * size[1]) / 64 and not _scales_to(plan.image_size, size):
         raise PlanError(

@@ -24,7 +24,9 @@ Box = tuple[float, float, float, float]
 _MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "is_meant", "visible", "result")
 # Before either may stand the number of the question.
 _YES = re.compile(r"[\W\d]{0,8}(?:(?:yes|true|correct)\b|\u662f)", re.IGNORECASE)
-_NO = re.compile(r"[\W\d]{0,8}(?:(?:no|not(?! (?:sure|certain|clear)\b)|false|none|incorrect)\b|\u5426|\u4e0d)", re.IGNORECASE)
+_NO = re.compile(
+    r"[\W\d]{0,8}(?:(?:no|not(?! (?:sure|certain|clear)\b)|false|none|incorrect)\b|\u5426|\u4e0d)", re.IGNORECASE
+)
 # A cut-out is at most so many times as long as wide; models see little in a strip.
 _LONGEST = 4.0
 # A tighter box has to lie so much inside the first, or overlap it so much; and not be the whole cut-out again.
@@ -95,9 +97,7 @@ def read_look(reply: str, cut: Cut, coordinates: str = "auto", seen_size: Size =
     meant, spelled = None, []
     for value in objects:
         said = {plain_key(key): entry for key, entry in value.items()}
-        meant = next(
-            (answer for key in _MEANT_KEYS if (answer := _yes_or_no(said.get(key))) is not None), meant
-        )
+        meant = next((answer for key in _MEANT_KEYS if (answer := _yes_or_no(said.get(key))) is not None), meant)
         if not spelled and has_box(value):
             spelled = [box for box in boxes_of(value)[0] if not box.is_point]
     if not objects:
@@ -136,7 +136,10 @@ def merge_look(region: Region, look: Look, cut: Cut) -> tuple[Region, str]:
     """
     name = f"region '{region.id}'"
     if look.meant is False:
-        return region, f"{name}: a second look does not find what its hint is meant for; look at it, and move or delete it"
+        return (
+            region,
+            f"{name}: a second look does not find what its hint is meant for; look at it, and move or delete it",
+        )
     if look.box is None:
         return (
             region,

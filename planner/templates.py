@@ -167,17 +167,13 @@ def planner_messages(
     return (Message("user", (*picture, text)),)
 
 
-def second_look_messages(
-    template: Template, hint: str, instruction: str, coordinates: str = ""
-) -> tuple[Message, ...]:
+def second_look_messages(template: Template, hint: str, instruction: str, coordinates: str = "") -> tuple[Message, ...]:
     """The turn that asks, of a cut-out, whether it shows what `hint` is meant for, and for a tighter box."""
     values = {"hint": hint.strip(), "instruction": well_formed(instruction).strip(), "coordinates": coordinates}
     return (Message("user", (Part.PICTURE, fill(template.text, values))),)
 
 
-def ask_again_messages(
-    template: Template, asked: Sequence[Message], reply: str, findings: str
-) -> tuple[Message, ...]:
+def ask_again_messages(template: Template, asked: Sequence[Message], reply: str, findings: str) -> tuple[Message, ...]:
     """The conversation `asked`, the model's `reply`, and the turn that asks for the plan once more.
 
     findings: what was wrong, a line each (`mending.ask_again`).

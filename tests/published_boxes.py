@@ -24,9 +24,7 @@ def reference_expand(
     return int(max(0, x1 - dx)), int(max(0, y1 - dy)), int(min(width, x2 + dx)), int(min(height, y2 + dy))
 
 
-def patch_range(
-    box: Sequence[float], image_size: tuple[int, int], grid: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def patch_range(box: Sequence[float], image_size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int, int, int]:
     """Patches a box touches: (col0, row0, col1, row1), ends exclusive, of a grid of (columns, rows) over the image.
 
     First edges are rounded down, last edges up, and all are clamped to the grid (spec 2.4). A box outside the

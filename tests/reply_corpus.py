@@ -70,7 +70,5 @@ def _read(file: Path) -> list[Case]:
                 said[key] = value
             else:
                 raise ValueError(f"{file.name}, {name}: {line!r} is no expectation")
-        cases.append(
-            Case(file.stem, name, reply, prompt, tuple(regions), said, tuple(says), refused, coordinates)
-        )
+        cases.append(Case(file.stem, name, reply, prompt, tuple(regions), said, tuple(says), refused, coordinates))
     return cases

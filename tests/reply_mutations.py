@@ -54,8 +54,4 @@ def _once(text: str, chance: random.Random) -> str:
         piece = chance.choice((*PIECES, text[at:end] or "["))
         return text[:at] + piece * chance.choice((2, 3, 10, 100, 1000)) + text[at:]
     target = chance.randint(0, len(text))
-    return (
-        text[:target] + text[at:end] + text[target:at] + text[end:]
-        if target <= at
-        else text[:at] + text[end:]
-    )
+    return text[:target] + text[at:end] + text[target:at] + text[end:] if target <= at else text[:at] + text[end:]

@@ -38,17 +38,32 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer cases, and fewer rounds when time runs out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/benchmark.md at the end")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="report earlier results, measure nothing")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="report earlier results, measure nothing"
+    )
     parser.add_argument("--only", choices=("attention", "step"), help="leave the other part out")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="seconds of the wall or of the process")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="seconds of the wall or of the process"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each method (default: 15)")
-    parser.add_argument("--sides", type=_numbers, metavar="N,..", help="patches along a side of the image (L is about twice its square)")
+    parser.add_argument(
+        "--sides", type=_numbers, metavar="N,..", help="patches along a side of the image (L is about twice its square)"
+    )
     parser.add_argument("--regions", type=_numbers, metavar="N,..", help="numbers of separate regions")
     parser.add_argument("--overlaps", type=_numbers, metavar="N,..", help="numbers of overlapping regions")
-    parser.add_argument("--hints", type=_numbers, metavar="N,..", help="tokens of a hint: 24 is trimmed, 256 Flux.1's padding")
-    parser.add_argument("--try", dest="tried", type=_constants, metavar="NAME=N,..", default={}, help="other thresholds than those in attention/groups.py")
+    parser.add_argument(
+        "--hints", type=_numbers, metavar="N,..", help="tokens of a hint: 24 is trimmed, 256 Flux.1's padding"
+    )
+    parser.add_argument(
+        "--try",
+        dest="tried",
+        type=_constants,
+        metavar="NAME=N,..",
+        default={},
+        help="other thresholds than those in attention/groups.py",
+    )
     parser.add_argument("--no-flex", action="store_true", help="leave FlexAttention out")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # this Python has everything
     return parser
@@ -143,7 +158,11 @@ class Bench:
             "dtype": str(self.dtype).removeprefix("torch."),
             "heads": self.heads,
             "head_dim": self.width,
-            "thresholds": {name: value for name, value in vars(groups).items() if name.isupper() and isinstance(value, (int, float))},
+            "thresholds": {
+                name: value
+                for name, value in vars(groups).items()
+                if name.isupper() and isinstance(value, (int, float))
+            },
             "clock": self.args.clock,
             "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
             "quick": self.args.quick,
@@ -184,7 +203,11 @@ class Bench:
             cost = case.tokens**2 / sum(other.tokens**2 for other in cases[number:])
             # Compiling takes 10 to 30 s for each length, so a quick run does it once.
             flex = not self.args.no_flex and (not self.args.quick or (case.regions == 3 and case.hint < 64))
-            problem = flex_problem(case.tokens, shape, QUICK_FLEX_SECONDS if self.args.quick else FULL_FLEX_SECONDS) if flex else None
+            problem = (
+                flex_problem(case.tokens, shape, QUICK_FLEX_SECONDS if self.args.quick else FULL_FLEX_SECONDS)
+                if flex
+                else None
+            )
             if problem:
                 print(f"FlexAttention is left out at {case.tokens} tokens: {problem}", flush=True)
             yield measure(
@@ -201,7 +224,11 @@ class Bench:
         bench_step.import_host(self.comfyui, self.device.type == "cpu")
         real = self.device.type == "cuda"
         side = (self.args.sides or ([64] if real else [46]))[0]
-        counts = [count for count in ([3] if self.args.quick else [3, 8, 16]) if not self.args.regions or count in self.args.regions]
+        counts = [
+            count
+            for count in ([3] if self.args.quick else [3, 8, 16])
+            if not self.args.regions or count in self.args.regions
+        ]
         for number, family in enumerate(bench_step.FAMILIES):
             model, layers = bench_step.make_model(family, self.device, real)
             limit = self.left() / (len(bench_step.FAMILIES) - number)
@@ -214,7 +241,9 @@ def import_pack() -> None:
     """Make this checkout importable as the package `replan`, whatever its folder is called."""
     if "replan" in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location("replan", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    spec = importlib.util.spec_from_file_location(
+        "replan", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["replan"] = module
     spec.loader.exec_module(module)

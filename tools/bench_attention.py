@@ -126,7 +126,9 @@ def flex_problem(tokens: int, shape: Shape, limit: float) -> str | None:
         f"import bench_attention; bench_attention.run_flex(*{arguments!r})"
     )
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="replace", timeout=limit)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, errors="replace", timeout=limit
+        )
     except subprocess.TimeoutExpired:
         return f"torch had not compiled it after {limit:.0f} s"
     if done.returncode == 0:

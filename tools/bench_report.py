@@ -36,15 +36,41 @@ def targets(results: dict) -> list[Target]:
 
     if gpu:
         ratios = [
-            Target("grouped / plain, 8 separate regions at 9,216 tokens", worst(grouped, lambda row: row["regions"] == 8 and row["tokens"] == 9216), 1.05)
+            Target(
+                "grouped / plain, 8 separate regions at 9,216 tokens",
+                worst(grouped, lambda row: row["regions"] == 8 and row["tokens"] == 9216),
+                1.05,
+            )
         ]
     else:
         ratios = [
-            Target("grouped / plain, 3 separate regions", worst(grouped, lambda row: row["regions"] == 3 and not row["overlap"]), 1.05),
-            Target("grouped / plain, 16 separate regions", worst(grouped, lambda row: row["regions"] == 16 and not row["overlap"]), 1.15),
-            Target("grouped / plain, overlaps that make 100 groups or more", worst(grouped, lambda row: row["groups"] >= 100), 1.25),
-            Target("dense / grouped, separate regions", worst(lambda row: row["ratios"]["dense/grouped"], lambda row: not row["overlap"], min), 1.2, True),
-            Target("dense / grouped, overlapping regions", worst(lambda row: row["ratios"]["dense/grouped"], lambda row: row["overlap"], min), 1.2, True),
+            Target(
+                "grouped / plain, 3 separate regions",
+                worst(grouped, lambda row: row["regions"] == 3 and not row["overlap"]),
+                1.05,
+            ),
+            Target(
+                "grouped / plain, 16 separate regions",
+                worst(grouped, lambda row: row["regions"] == 16 and not row["overlap"]),
+                1.15,
+            ),
+            Target(
+                "grouped / plain, overlaps that make 100 groups or more",
+                worst(grouped, lambda row: row["groups"] >= 100),
+                1.25,
+            ),
+            Target(
+                "dense / grouped, separate regions",
+                worst(lambda row: row["ratios"]["dense/grouped"], lambda row: not row["overlap"], min),
+                1.2,
+                True,
+            ),
+            Target(
+                "dense / grouped, overlapping regions",
+                worst(lambda row: row["ratios"]["dense/grouped"], lambda row: row["overlap"], min),
+                1.2,
+                True,
+            ),
         ]
     steps = [row["ratio"] for row in results["step"] if row["ratio"] is not None]
     return [
@@ -136,7 +162,11 @@ def markdown(results: dict) -> str:
             for row in rows
         ],
     )  # fmt: skip
-    lines += ["", "Memory of one call in MiB: what it needs at its peak beside its result, and what is kept between calls.", ""]
+    lines += [
+        "",
+        "Memory of one call in MiB: what it needs at its peak beside its result, and what is kept between calls.",
+        "",
+    ]
     lines += _table(
         ["Tokens", "Regions", "Hint tokens", "Groups", "q, k, v and output", "Peak, plain", "Peak, grouped", "Peak, dense",
          "Kept, grouped", "Kept, dense"],

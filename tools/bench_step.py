@@ -74,9 +74,7 @@ def _flux2(real: bool) -> tuple[dict, dict]:
 def _qwen(real: bool) -> tuple[dict, dict]:
     sizes = dict(image_model="qwen_image")
     if not real:
-        sizes |= dict(
-            num_attention_heads=4, attention_head_dim=64, joint_attention_dim=64, axes_dims_rope=(16, 24, 24)
-        )
+        sizes |= dict(num_attention_heads=4, attention_head_dim=64, joint_attention_dim=64, axes_dims_rope=(16, 24, 24))
     return sizes, dict(num_layers=60 if real else 2)
 
 

@@ -89,7 +89,9 @@ def transient_bytes(call: Callable[[], torch.Tensor], device: torch.device) -> i
         result = call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before - result.numel() * result.element_size()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as run:
         result = call()
     live = peak = 0
     for event in run.profiler.kineto_results.events():

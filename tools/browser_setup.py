@@ -69,9 +69,7 @@ def ensure_browser(python: Path | str, say=print) -> str | None:
         )
     found = find_browser()
     if not found:
-        say(
-            "set-up: no Chromium could be installed, so the browser tests are skipped. Install one and start again."
-        )
+        say("set-up: no Chromium could be installed, so the browser tests are skipped. Install one and start again.")
         for problem in problems:
             say(f"  {problem}")
     return found

@@ -33,9 +33,7 @@ def repaired(text: str, start: int = 0) -> Loose:
 def wrong(cases: list[Case]) -> tuple[list[str], float]:
     """The cases read otherwise than a person would, what is told aside, and the seconds it took."""
     began = time.perf_counter()
-    found = [
-        str(case) for case in cases if any(not one.startswith("no warning") for one in differences(case))
-    ]
+    found = [str(case) for case in cases if any(not one.startswith("no warning") for one in differences(case))]
     return found, time.perf_counter() - began
 
 

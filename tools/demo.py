@@ -42,8 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "out", help="where the pictures go (default: out/)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"which held-out scene (default: {SEED})")
-    parser.add_argument("--ask", metavar="TEXT", help="what to change in the scene, for the planner (default: the scene's own request)")
-    parser.add_argument("--planner", type=Path, metavar="DIR", help="a planner's folder (default: the one in tools/toyworld/weights)")
+    parser.add_argument(
+        "--ask", metavar="TEXT", help="what to change in the scene, for the planner (default: the scene's own request)"
+    )
+    parser.add_argument(
+        "--planner", type=Path, metavar="DIR", help="a planner's folder (default: the one in tools/toyworld/weights)"
+    )
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--serve", action="store_true", help="leave the server up, for the browser")
     parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
@@ -88,7 +92,9 @@ def demonstrate(args: argparse.Namespace) -> int:
         server = HostServer(args.comfyui, base=args.out / "comfyui", pack=ROOT, models=models, port=args.port)
         editing = Editing(server, args.out, args.steps)
         request = requested(args.seed, args.ask) if names else None
-        task = request.task if request else editing.task(ALL["replan"], args.seed, 1)  # scene 1 of a seed has two regions
+        task = (
+            request.task if request else editing.task(ALL["replan"], args.seed, 1)
+        )  # scene 1 of a seed has two regions
         example = write_example(server.base / "example", task, request, names) if args.serve else None
         if example:
             server.nodes[EXAMPLE] = server.base / "example"
@@ -96,10 +102,15 @@ def demonstrate(args: argparse.Namespace) -> int:
         with server:
             print(f"ComfyUI answers at {server.url} after {time.monotonic() - begun:.0f} s", flush=True)
             plan, edits = edit(editing, task, request, names, bool(args.ask))
-            demo_sheet(task, edits, plan, asked=args.ask or "", request=request.text if request else "").save(args.out / "demo.png")
+            demo_sheet(task, edits, plan, asked=args.ask or "", request=request.text if request else "").save(
+                args.out / "demo.png"
+            )
             tell(task, edits, plan, scored=not args.ask)
             print(f"{len(edits)} edits of {args.steps} steps; {time.monotonic() - begun:.0f} s in all")
-            print(f"Wrote {args.out / 'demo.png'}: scene and plan, both edits" + ("" if args.ask else ", what is meant, and where each is off"))
+            print(
+                f"Wrote {args.out / 'demo.png'}: scene and plan, both edits"
+                + ("" if args.ask else ", what is meant, and where each is off")
+            )
             if args.serve:
                 editing.upload(task, SCENE)
                 serve(server, example)
@@ -162,7 +173,9 @@ def tell(task: Task, edits: dict, plan: RegionPlan, scored: bool) -> None:
     if not scored:
         return
     if plan != task.plan:
-        print("Overlap (IoU) with what is meant: " + ", ".join(f"{value:.2f}" for value in judged(task.plan, plan).ious))
+        print(
+            "Overlap (IoU) with what is meant: " + ", ".join(f"{value:.2f}" for value in judged(task.plan, plan).ious)
+        )
     print(f"The words also name {len(task.others)} object(s) that are not meant.")
     for name, pixels in edits.items():
         one = score(task, pixels)

@@ -63,7 +63,9 @@ def by_coverage(number: int) -> None:
         # atheris reads a text by its first byte (1: ASCII, 2: two bytes a character) and numbers from the end.
         stored = b"\x01" + reply.encode() if reply.isascii() else b"\x02" + reply.encode("utf-16-le")
         (folder / f"seed_{place}").write_bytes(stored + b"\x00")
-    atheris.Setup([sys.argv[0], f"-runs={number}", "-max_len=4096", "-len_control=0", "-rss_limit_mb=4096", str(folder)], one)
+    atheris.Setup(
+        [sys.argv[0], f"-runs={number}", "-max_len=4096", "-len_control=0", "-rss_limit_mb=4096", str(folder)], one
+    )
     atheris.Fuzz()
 
 
@@ -75,15 +77,12 @@ def ordinary() -> None:
     from test_reply_fuzz import read_and_check
 
     thought = (
-        "The user speaks of the things on the table. The spoon lies on the right, the cups stand on the left. "
-        * 6
+        "The user speaks of the things on the table. The spoon lies on the right, the cups stand on the left. " * 6
     )
     for count in (1, 3, 6, 12):
         items = [f'{{"bbox_2d": [{20 * n}, {30 * n}, {20 * n + 90}, {30 * n + 110}], "point_2d": [{20 * n + 45}, {30 * n + 55}], '
                  f'"hint": "the cup number {n} is painted blue with a white rim"}}' for n in range(count)]  # fmt: skip
-        good = (
-            f"<think>{thought}</think><gen_image>warm light</gen_image><region>[{', '.join(items)}]</region>"
-        )
+        good = f"<think>{thought}</think><gen_image>warm light</gen_image><region>[{', '.join(items)}]</region>"
         for kind, reply in (
             ("well-formed", good),
             ("to be repaired", good.replace('"hint": "', "'hint': '").replace('rim"', "rim'")),
@@ -98,9 +97,7 @@ def ordinary() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutations", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--atheris", type=int, default=0)

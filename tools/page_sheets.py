@@ -27,8 +27,7 @@ BOXES = ([205, 96, 370, 196], [322, 66, 426, 330], [470, 8, 596, 150])
 
 def plan(*extra: dict) -> dict:
     regions = [
-        {"id": f"r{i}", "bbox_2d": box, "hint": hint}
-        for i, (box, hint) in enumerate(zip(BOXES, HINTS, strict=True), 1)
+        {"id": f"r{i}", "bbox_2d": box, "hint": hint} for i, (box, hint) in enumerate(zip(BOXES, HINTS, strict=True), 1)
     ]
     return {"version": 1, "image_size": [600, 400], "global_prompt": "A cup of coffee on a wooden table. Keep everything else as it is.",
             "reasoning": "The spoon lies on the saucer, to the right of the cup.", "regions": [*regions, *extra]}  # fmt: skip
@@ -50,7 +49,9 @@ class Shots:
     def editor(self, name: str) -> None:
         self.page.shown()
         self.page.js("() => new Promise((done) => setTimeout(done, 250))")
-        rect = self.page.js("() => { const r = document.querySelector('.replan-editor').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }")
+        rect = self.page.js(
+            "() => { const r = document.querySelector('.replan-editor').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }"
+        )
         self.take(name, rect[0] - 14, rect[1] - 14, rect[2] + 28, rect[3] + 28)
 
     def node(self, name: str, node: int) -> None:
@@ -146,7 +147,10 @@ def editor_sizes(page) -> list[tuple[str, Path]]:
         page.look(0, -100)  # below what the host shows at the top
         page.run_branch()
         page.sees_picture()
-        page.js("([id, size]) => { app.graph.getNodeById(id).setSize(size); app.canvas.setDirty(true, true); }", [node, [width, height]])
+        page.js(
+            "([id, size]) => { app.graph.getNodeById(id).setSize(size); app.canvas.setDirty(true, true); }",
+            [node, [width, height]],
+        )
         page.shown()
         page.click(370, 300)
         page.chosen("r2")
@@ -159,6 +163,7 @@ def matrix_states(page) -> list[tuple[str, Path]]:
     from matrix_page import Matrix, text
 
     shots = Shots(page)
+
     def matrix(name: str, cells: str = "", preset: str = "replan", with_editor: bool = True, **do) -> Matrix:
         page.empty()
         made = Matrix(page, cells, preset, with_editor=with_editor)
@@ -172,7 +177,9 @@ def matrix_states(page) -> list[tuple[str, Path]]:
 
     matrix("The preset replan; the regions of the editor beside it")
     matrix("The preset isolated_regions", preset="isolated_regions")
-    changed = text(after={"main|hint:*": True, "noise:cup|noise:r2": False, "noise:r2|noise:cup": False, "hint:cup|main": True})
+    changed = text(
+        after={"main|hint:*": True, "noise:cup|noise:r2": False, "noise:r2|noise:cup": False, "hint:cup|main": True}
+    )
     matrix("What differs from the preset: set (unbroken), following from it (broken)", changed)
     matrix("Two phases of a preset", preset="local_first", press=["Before the switch"])
     matrix("Two phases of your own", press=["Two phases"])

@@ -229,7 +229,9 @@ def ensure_models(names: Iterable[str] = SMALL, models: Path = DEFAULT_MODELS) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write tiny random checkpoints for tests and the demo.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(MODELS)} (default: all but {LARGE[0]})")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"of {', '.join(MODELS)} (default: all but {LARGE[0]})"
+    )
     parser.add_argument("--comfyui", type=Path, required=True, help="the ComfyUI folder whose modules give the shapes")
     parser.add_argument("--models", type=Path, default=DEFAULT_MODELS, help="where to write (default: .host/models)")
     args = parser.parse_args()

@@ -20,9 +20,7 @@ _loaded: WeakValueDictionary[tuple, Any] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def load_planner(
-    path: Path, dtype: str = "default", device: str = "default", reader: str = "auto"
-) -> PlannerModel:
+def load_planner(path: Path, dtype: str = "default", device: str = "default", reader: str = "auto") -> PlannerModel:
     """The model at `path`, loaded or shared.
 
     dtype, device, reader: of DTYPES, DEVICES, READERS. Raises PlanError for whatever is wrong with it or with the choices.

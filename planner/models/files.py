@@ -110,11 +110,7 @@ def _shard_names(folder: Path) -> list[str]:
         )
         raise PlanError(
             f"the folder '{folder.name}' holds no .safetensors weights"
-            + (
-                f", only {others[0]}, a kind that is not read"
-                if others
-                else "; download the whole model folder again"
-            )
+            + (f", only {others[0]}, a kind that is not read" if others else "; download the whole model folder again")
         )
     return names
 
@@ -151,6 +147,4 @@ def _check_whole(file: Path) -> None:
 def stamp(path: Path) -> tuple:
     """What changes when a model on disk is replaced: names, sizes and times of its files."""
     files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    return tuple(
-        (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()
-    )
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())

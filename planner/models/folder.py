@@ -87,7 +87,9 @@ def _reading(path: Path):
     """Say in our words, with the library's first line, what it could not read."""
     try:
         yield
-    except Exception as error:  # files of a folder may be wrong in any way, and each part of the library has errors of its own
+    except (
+        Exception
+    ) as error:  # files of a folder may be wrong in any way, and each part of the library has errors of its own
         if memory_is_full(error):
             raise
         raise PlanError(
@@ -121,9 +123,7 @@ def _check_processor(processor: Any, path: Path) -> None:
         raise PlanError(
             f"'{path.name}' is not a vision-language model: its processor takes no pictures; choose another folder"
         )
-    if not getattr(processor, "chat_template", None) and not getattr(
-        processor.tokenizer, "chat_template", None
-    ):
+    if not getattr(processor, "chat_template", None) and not getattr(processor.tokenizer, "chat_template", None):
         raise PlanError(
             f"'{path.name}' has no chat template (chat_template.jinja), so it is no model that answers; take the instruction-tuned version"
         )

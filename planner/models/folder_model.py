@@ -50,9 +50,7 @@ class FolderModel:
             }
             written = self.network.generate(**given, **self._settings(sampling, asked))[0, asked:].tolist()
         finished = bool(written) and written[-1] in self._ends
-        text = self.processor.tokenizer.decode(
-            written, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        text = self.processor.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(text.strip(), finished, asked, len(written))
 
     def inputs(self, messages: Sequence[Message], picture: torch.Tensor | None) -> dict[str, Any]:
@@ -69,9 +67,7 @@ class FolderModel:
             turns.append({"role": message.role, "content": parts})
         text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         pictures = None
-        if picture is not None and any(
-            part is Part.PICTURE for message in messages for part in message.parts
-        ):
+        if picture is not None and any(part is Part.PICTURE for message in messages for part in message.parts):
             pictures = [_to_pillow(picture)]
         # The picture already has the size that it is to be seen at; a family that is fixed to one size still scales it.
         keep = {"do_resize": False} if self._sees_any_size else {}
@@ -112,9 +108,7 @@ class FolderModel:
         """The model where it computes, as the device that takes its inputs; spread models are put back afterwards."""
         if self.patcher is not None:
             # Partly loaded works for the host's own layers only; these are all on the device or none is.
-            management.load_models_gpu(
-                [self.patcher], memory_required=self._estimate(length), force_full_load=True
-            )
+            management.load_models_gpu([self.patcher], memory_required=self._estimate(length), force_full_load=True)
             yield self.patcher.load_device
             return
         if not self._spread:
@@ -147,9 +141,7 @@ class _Draw:
         ordered, order = logs.sort(descending=True)
         before = ordered.exp().cumsum(-1) - ordered.exp()
         logs = logs.scatter(-1, order, ordered.masked_fill(before >= self._sampling.top_p, -torch.inf))
-        noise = torch.rand(logs.shape, generator=self._generator, dtype=torch.float64).clamp_(
-            1e-12, 1 - 1e-12
-        )
+        noise = torch.rand(logs.shape, generator=self._generator, dtype=torch.float64).clamp_(1e-12, 1 - 1e-12)
         return logs - torch.log(-torch.log(noise)).to(logs)
 
 

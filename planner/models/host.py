@@ -40,9 +40,7 @@ class HostModel:
     without one (Qwen2.5-VL only), on a patcher of its own.
     """
 
-    def __init__(
-        self, clip: Any, encoder: torch.nn.Module, family: Family, label: str, head: Any = None
-    ) -> None:
+    def __init__(self, clip: Any, encoder: torch.nn.Module, family: Family, label: str, head: Any = None) -> None:
         self.clip, self.encoder, self.family, self.label = clip, encoder, family, label
         self._head = head
         self._tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
@@ -57,9 +55,7 @@ class HostModel:
         device = self.clip.patcher.load_device
         tokens = self.tokens(messages, picture)
         with told_when_full(self.label):
-            management.load_models_gpu(
-                self.patchers, memory_required=self._estimate(tokens, picture, sampling)
-            )
+            management.load_models_gpu(self.patchers, memory_required=self._estimate(tokens, picture, sampling))
             with management.cuda_device_context(device), torch.no_grad():
                 embeds, places = self.embeds(tokens, device)
                 generator = _Generator(self._model, self._logits)
@@ -155,9 +151,7 @@ def load(path: Path, dtype: str, device: str) -> HostModel:
     options: dict[str, Any] = {"qwen25_7b_model_config": {"lm_head": True}}
     if device == "cpu":
         options["load_device"] = options["offload_device"] = torch.device("cpu")
-    given = {
-        key.replace("model.language_model.", "model.").replace("model.visual.", "visual.") for key in state
-    }
+    given = {key.replace("model.language_model.", "model.").replace("model.visual.", "visual.") for key in state}
     given = {f"model.{key}" if key.startswith("lm_head.") else key for key in given}
     try:
         clip = comfy.sd.load_text_encoder_state_dicts(
@@ -242,11 +236,7 @@ def _read_head(file: str) -> torch.Tensor | None:
             return None
         weight = opened.get_tensor(key)
         scale = next(
-            (
-                f"{key[:-7]}.{name}"
-                for name in ("weight_scale", "scale_weight")
-                if f"{key[:-7]}.{name}" in names
-            ),
+            (f"{key[:-7]}.{name}" for name in ("weight_scale", "scale_weight") if f"{key[:-7]}.{name}" in names),
             None,
         )
         if weight.dtype.itemsize > 1:

@@ -34,9 +34,7 @@ def spread_out(network: Any, reserve: float):
         room = management.get_free_memory(place) - reserve - management.minimum_inference_memory()
         limits = {place.index or 0: max(0, int(room)), "cpu": int(size * 2)}
     whole = getattr(network, "_no_split_modules", None)
-    where = accelerate.infer_auto_device_map(
-        network, max_memory=limits, no_split_module_classes=list(whole or [])
-    )
+    where = accelerate.infer_auto_device_map(network, max_memory=limits, no_split_module_classes=list(whole or []))
     try:
         accelerate.dispatch_model(network, where, main_device=next(iter(where.values())), force_hooks=True)
         yield place

@@ -223,9 +223,7 @@ class Page:
     def graph_undo(self, way: str = "undo") -> None:
         """The graph's own undo or redo."""
         self.drawn()
-        self.js(
-            "async (way) => { await app.extensionManager.workflow.activeWorkflow.changeTracker[way](); }", way
-        )
+        self.js("async (way) => { await app.extensionManager.workflow.activeWorkflow.changeTracker[way](); }", way)
 
     def prompt(self) -> dict:
         return self.js("async () => (await app.graphToPrompt()).output")
@@ -271,9 +269,7 @@ class Page:
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A point on the screen for a point of the plan's image, with the view as the Fit button leaves it."""
-        width, height = (
-            int(side) for side in re.findall(r"\d+", self.editor(".replan-status").first.inner_text())[:2]
-        )
+        width, height = (int(side) for side in re.findall(r"\d+", self.editor(".replan-status").first.inner_text())[:2])
         rect = self.js(
             "() => { const c = document.querySelector('.replan-canvas'); const r = c.getBoundingClientRect(); return [r.left, r.top, r.width, r.height, r.width / c.offsetWidth]; }"
         )

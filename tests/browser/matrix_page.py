@@ -63,9 +63,7 @@ class Matrix:
 
     def cell(self, row, column):
         names = self.headings()
-        return self.root(
-            f"tbody tr:nth-child({names.index(row) + 1}) td:nth-child({names.index(column) + 2})"
-        )
+        return self.root(f"tbody tr:nth-child({names.index(row) + 1}) td:nth-child({names.index(column) + 2})")
 
     def state(self, row, column):
         return self.cell(row, column).get_attribute("data-state")

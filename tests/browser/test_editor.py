@@ -118,9 +118,7 @@ def test_the_keyboard_alone_does_everything(comfy):
     comfy.key("Escape")
     assert comfy.editor().get_by_role("dialog").count() == 0
     comfy.key("Escape", "Tab", "Tab", "Tab")
-    assert comfy.js("() => document.activeElement !== document.querySelector('.replan-canvas')"), (
-        "Tab is no trap"
-    )
+    assert comfy.js("() => document.activeElement !== document.querySelector('.replan-canvas')"), "Tab is no trap"
     comfy.wait_regions(2)
 
 
@@ -167,9 +165,7 @@ def test_several_regions_move_together(comfy):
     comfy.tab.keyboard.up("Shift")
     comfy.chosen("right", "small")
     comfy.drag((520, 200), (500, 230))
-    assert comfy.near(comfy.box(1), [180, 180, 280, 280], 3) and comfy.near(
-        comfy.box(2), [430, 130, 560, 330], 3
-    )
+    assert comfy.near(comfy.box(1), [180, 180, 280, 280], 3) and comfy.near(comfy.box(2), [430, 130, 560, 330], 3)
     assert comfy.box(0) == [100, 80, 400, 320]
     comfy.focus()
     comfy.key("Control+z")
@@ -243,7 +239,9 @@ def test_a_release_that_never_arrives_ends_the_drag(comfy, button):
     comfy.tab.mouse.move(*start)
     comfy.tab.mouse.down(button=button)
     comfy.tab.mouse.move(*end, steps=3)
-    comfy.js("() => addEventListener('pointerup', (event) => { event.stopImmediatePropagation(); event.preventDefault(); }, { capture: true, once: true })")
+    comfy.js(
+        "() => addEventListener('pointerup', (event) => { event.stopImmediatePropagation(); event.preventDefault(); }, { capture: true, once: true })"
+    )
     comfy.tab.mouse.up(button=button)
     comfy.tab.mouse.move(*later, steps=3)
     if button == "left":
@@ -384,10 +382,7 @@ def test_the_editor_grows_with_its_node_and_has_names_for_screen_readers(comfy):
     comfy.draw([420, 20, 560, 80])
     assert comfy.near(comfy.box(3), [420, 20, 560, 80], 3)
     comfy.chosen("r4")
-    assert (
-        comfy.editor().get_by_role("listbox", name="Regions").get_by_role("option", selected=True).count()
-        == 1
-    )
+    assert comfy.editor().get_by_role("listbox", name="Regions").get_by_role("option", selected=True).count() == 1
     assert "Region 4 of 4" in comfy.editor('[aria-live="polite"]').inner_text()
     nameless = comfy.js(
         "() => [...document.querySelectorAll('.replan-editor :is(button, input, textarea, select, canvas)')].filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || e.title)).length"

@@ -47,9 +47,7 @@ def test_a_copied_node_has_a_plan_of_its_own(comfy):
         "(id) => { app.canvas.select(app.graph.getNodeById(id)); app.canvas.copyToClipboard(); app.canvas.pasteFromClipboard(); }",
         node,
     )
-    comfy.until(
-        "() => app.graph.nodes.length === 2 && document.querySelectorAll('.replan-editor').length === 2"
-    )
+    comfy.until("() => app.graph.nodes.length === 2 && document.querySelectorAll('.replan-editor').length === 2")
     comfy.js("() => { app.graph.nodes[1].pos = [460, 800]; app.canvas.setDirty(true, true); }")
     comfy.click(500, 200)
     comfy.key("Delete")

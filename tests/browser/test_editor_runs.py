@@ -40,9 +40,7 @@ def test_plan_runs_only_the_branch_and_shows_image_plan_and_reasoning(comfy):
     comfy.run_branch()
     comfy.wait_regions(2)
     comfy.sees_picture()
-    assert comfy.js("() => window.ran.map((id) => app.graph.getNodeById(Number(id)).type)") == [
-        "RePlanRegionEditor"
-    ]
+    assert comfy.js("() => window.ran.map((id) => app.graph.getNodeById(Number(id)).type)") == ["RePlanRegionEditor"]
     assert comfy.editor(".replan-mode").get_attribute("data-mode") == "planned"
     assert "spoon lies" in comfy.editor(".replan-reasoning").text_content()
     red = comfy.js(
@@ -69,18 +67,14 @@ def test_upstream_appears_until_the_first_edit_and_is_then_only_offered(comfy):
     comfy.hint().fill("mine")
     change_upstream(comfy, SECOND)
     comfy.run_branch()
-    comfy.until(
-        "() => document.querySelector('.replan-notes').textContent.includes('Upstream has another plan')"
-    )
+    comfy.until("() => document.querySelector('.replan-notes').textContent.includes('Upstream has another plan')")
     assert [region["hint"] for region in comfy.regions()] == ["the cup", "mine"]
     assert comfy.editor(".replan-mode").get_attribute("data-mode") == "corrected"
     comfy.button("Changes").click()
     assert 'r2 hint: "the table" -> "mine"' in comfy.editor().get_by_role("dialog").inner_text()
     comfy.key("Escape")
     comfy.button("Keep mine").click()
-    comfy.until(
-        "() => !document.querySelector('.replan-notes').textContent.includes('Upstream has another plan')"
-    )
+    comfy.until("() => !document.querySelector('.replan-notes').textContent.includes('Upstream has another plan')")
     comfy.button("Take upstream again").click()
     comfy.wait_regions(1)
     assert comfy.editor(".replan-mode").get_attribute("data-mode") == "planned"
@@ -116,9 +110,7 @@ def test_a_disconnected_plan_stays_and_a_followed_one_that_is_missing_is_an_erro
         "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'); e.disconnectInput(e.inputs.findIndex((i) => i.name === 'plan')); }"
     )
     sent = next(
-        node["inputs"]["regions"]
-        for node in comfy.prompt().values()
-        if node["class_type"] == "RePlanRegionEditor"
+        node["inputs"]["regions"] for node in comfy.prompt().values() if node["class_type"] == "RePlanRegionEditor"
     )
     assert len(json.loads(sent)["regions"]) == 2
     comfy.run_branch()
@@ -185,9 +177,7 @@ def test_a_run_whose_connection_is_lost_does_not_stay_on_the_screen(comfy):
 def test_a_missing_picture_file_is_said_and_no_box_is_lost(comfy):
     comfy.build()
     comfy.draw([200, 200, 500, 500])
-    comfy.js(
-        "() => { app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0].value = 'not_there.png'; }"
-    )
+    comfy.js("() => { app.graph.nodes.find((n) => n.type === 'LoadImage').widgets[0].value = 'not_there.png'; }")
     comfy.button("Plan").click()
     comfy.until("() => document.querySelector('.replan-notes').textContent.includes('not_there.png')")
     assert len(comfy.regions()) == 1
@@ -249,9 +239,7 @@ def test_a_result_brings_back_the_plan_that_made_it(comfy):
     stored = next(
         node for node in json.loads(picture.info["workflow"])["nodes"] if node["type"] == "RePlanRegionEditor"
     )
-    assert len(json.loads(stored["widgets_values"][1])["regions"]) == 2, (
-        "the picture holds the plan that made it"
-    )
+    assert len(json.loads(stored["widgets_values"][1])["regions"]) == 2, "the picture holds the plan that made it"
     change_upstream(comfy, SECOND)
     comfy.run_branch()
     comfy.wait_regions(1)
@@ -293,9 +281,7 @@ def test_an_edit_runs_to_an_image_with_the_tiny_model(comfy):
     comfy.hint().fill("a golden spoon")
     comfy.run_branch("Run")
     comfy.until("() => window.images.length > 0")
-    assert any(" / " in (text or "") for text in comfy.js("() => window.seen")), (
-        "the steps were counted in the editor"
-    )
+    assert any(" / " in (text or "") for text in comfy.js("() => window.seen")), "the steps were counted in the editor"
 
 
 # Adds up in window.work the milliseconds that animation frames and moves of the pointer over a canvas take the page.

@@ -17,7 +17,9 @@ COMFYUI = Path(os.environ.get("REPLAN_COMFYUI") or ROOT / ".host" / "comfyui-0.3
 MODELS = ROOT / ".host" / "models"
 
 if not (COMFYUI / "comfy" / "sd.py").is_file():
-    raise pytest.UsageError(f"no ComfyUI at {COMFYUI}: run `python tools/test.py`, which sets one up and starts the tests")
+    raise pytest.UsageError(
+        f"no ComfyUI at {COMFYUI}: run `python tools/test.py`, which sets one up and starts the tests"
+    )
 
 # First on the path: this repository has a folder called `nodes` too.
 sys.path.insert(0, str(COMFYUI))

@@ -12,7 +12,18 @@ OVERRIDE_KEY = "optimized_attention_override"
 ROWS = COLS = 6
 
 
-def dense_override(plan, main, hint_lengths, edited, further=(), preset="replan", phases=lambda step: "after", spans=(), rows=ROWS, cols=COLS):
+def dense_override(
+    plan,
+    main,
+    hint_lengths,
+    edited,
+    further=(),
+    preset="replan",
+    phases=lambda step: "after",
+    spans=(),
+    rows=ROWS,
+    cols=COLS,
+):
     """An attention override that applies the published rules as one dense mask on top of the mask of the call.
 
     main, hint_lengths: tokens of the global prompt and of each hint at the model. edited: (rows, cols) of the
@@ -21,10 +32,19 @@ def dense_override(plan, main, hint_lengths, edited, further=(), preset="replan"
     """
 
     def grid(rows, cols):
-        return rows, cols, {r.id: reference.patches_of(r.box, plan.image_size, rows, cols, rows, cols) for r in plan.regions}
+        return (
+            rows,
+            cols,
+            {r.id: reference.patches_of(r.box, plan.image_size, rows, cols, rows, cols) for r in plan.regions},
+        )
 
-    names = reference.tokens(plan.ids, main, spans, hint_lengths, grid(rows, cols), grid(*edited) if edited else None, further)
-    masks = {p: reference.dense_mask(names, lambda q, k, p=p: reference.allowed(preset, p, q, k)) for p in ("before", "after")}
+    names = reference.tokens(
+        plan.ids, main, spans, hint_lengths, grid(rows, cols), grid(*edited) if edited else None, further
+    )
+    masks = {
+        p: reference.dense_mask(names, lambda q, k, p=p: reference.allowed(preset, p, q, k))
+        for p in ("before", "after")
+    }
 
     def override(func, q, k, v, heads, *args, **kwargs):
         options = kwargs["transformer_options"]
@@ -72,7 +92,23 @@ def left_padded(text):
     return torch.nn.functional.pad(text, (0, 0, 512 - text.shape[1], 0))
 
 
-def dense_run(model, ruled, family, *, edited=(ROWS, COLS), further=(), preset="replan", phases=lambda step: "after", spans=(), change=None, rows=ROWS, cols=COLS, negative=None, batch=1, **options):
+def dense_run(
+    model,
+    ruled,
+    family,
+    *,
+    edited=(ROWS, COLS),
+    further=(),
+    preset="replan",
+    phases=lambda step: "after",
+    spans=(),
+    change=None,
+    rows=ROWS,
+    cols=COLS,
+    negative=None,
+    batch=1,
+    **options,
+):
     """Sample what `ruled` (a conditioning with hints) means, on a model without the pack.
 
     change(values) alters the entry's values once hints are joined.
@@ -85,4 +121,6 @@ def dense_run(model, ruled, family, *, edited=(ROWS, COLS), further=(), preset="
     wants = joined(ruled, family, carried.padding)
     if change is not None:
         wants = [[text, change(values)] for text, values in wants]
-    return sample(under_dense_mask(model, override), wants, negative, latent_shape(family, rows, cols, batch), **options)
+    return sample(
+        under_dense_mask(model, override), wants, negative, latent_shape(family, rows, cols, batch), **options
+    )

@@ -34,8 +34,7 @@ def flux1(model, latents, text, pooled, sigma, fault):
     pipeline = FluxKontextPipeline
     height, width = latents[0].shape[-2:]
     ids = [
-        pipeline._prepare_latent_image_ids(1, x.shape[-2] // 2, x.shape[-1] // 2, "cpu", torch.float32)
-        for x in latents
+        pipeline._prepare_latent_image_ids(1, x.shape[-2] // 2, x.shape[-1] // 2, "cpu", torch.float32) for x in latents
     ]
     for reference_ids in ids[1:]:
         reference_ids[:, 0] = 2 if fault == "reference at another index" else 1
@@ -97,9 +96,7 @@ def _shifted_positions(model, fault):
             image, text = right(shapes, max_txt_seq_len=max_txt_seq_len + 1, device=device)
             return image, text[1:]
         (noise, edited, *others), *_ = shapes
-        image, text = right(
-            [[noise, edited, edited, *others]], max_txt_seq_len=max_txt_seq_len, device=device
-        )
+        image, text = right([[noise, edited, edited, *others]], max_txt_seq_len=max_txt_seq_len, device=device)
         first, extra = noise[1] * noise[2], edited[1] * edited[2]
         return torch.cat([image[:first], image[first + extra :]]), text
 

@@ -89,9 +89,7 @@ def flux1_of(patcher) -> FluxTransformer2DModel:
         "joint_attention_dim": TEXT,
         "pooled_projection_dim": TEXT,
     }
-    return _loaded(
-        FluxTransformer2DModel(**size, **HEADS, guidance_embeds=True), _flux1_names(_weights(patcher))
-    )
+    return _loaded(FluxTransformer2DModel(**size, **HEADS, guidance_embeds=True), _flux1_names(_weights(patcher)))
 
 
 def flux2_of(patcher) -> Flux2Transformer2DModel:

@@ -23,7 +23,9 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "flux1": Family("tiny_flux1.safetensors", "tiny_clip_l.safetensors", "tiny_vae_flux1.safetensors", "tiny_lora_flux1.safetensors"),
+    "flux1": Family(
+        "tiny_flux1.safetensors", "tiny_clip_l.safetensors", "tiny_vae_flux1.safetensors", "tiny_lora_flux1.safetensors"
+    ),
     "flux2": Family("tiny_flux2.safetensors", "tiny_clip_l.safetensors", "taef2"),
     "qwen": Family("tiny_qwen_image.safetensors", None, "tiny_vae_qwen.safetensors"),
 }

@@ -107,7 +107,9 @@ def square(box) -> torch.Tensor:
 
 def reply(box, hint="blue", think="a red square") -> str:
     region = json.dumps([{"bbox_2d": list(box), "hint": hint}])
-    return f"<think>{think}</think><gen_image>keep remaining part of image unchanged.</gen_image><region>{region}</region>"
+    return (
+        f"<think>{think}</think><gen_image>keep remaining part of image unchanged.</gen_image><region>{region}</region>"
+    )
 
 
 def closer(box) -> tuple[torch.Tensor, object]:

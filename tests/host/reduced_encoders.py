@@ -13,9 +13,21 @@ import comfy.text_encoders.llama
 import comfy.text_encoders.qwen_image
 import torch
 
-QWEN = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+QWEN = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
 # Klein stacks the states after layers 9, 18 and 27.
-QWEN3 = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 28, "num_attention_heads": 1, "num_key_value_heads": 1}
+QWEN3 = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+}
 T5 = {"d_model": 64, "d_ff": 64, "d_kv": 16, "num_heads": 4, "num_layers": 2}
 CLIP_L = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
 

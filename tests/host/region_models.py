@@ -29,7 +29,11 @@ SIZES = {
         joint_attention_dim=TEXT, axes_dims_rope=(16, 24, 24),
     ),
 }  # fmt: skip
-CONFIGS = {"flux": comfy.supported_models.Flux, "flux2": comfy.supported_models.Flux2, "qwen": comfy.supported_models.QwenImage}
+CONFIGS = {
+    "flux": comfy.supported_models.Flux,
+    "flux2": comfy.supported_models.Flux2,
+    "qwen": comfy.supported_models.QwenImage,
+}
 FAMILIES = tuple(SIZES)
 _built: dict = {}
 

@@ -113,9 +113,7 @@ def host_steps(family: Family, inputs: Inputs, preset: str | None) -> list[tuple
         norm = float(inputs.text.norm())
         carried = HintText(plan, tuple(inputs.hints.values()), MAIN, norm, inputs.spans, inputs.padding)
         extras["model_conds"] = {PAYLOAD_KEY: HintCond(carried)}
-        model = add_region_rules(
-            model, make_rules(preset, switch=0.5 if preset == "local_first" else -1)[0], 1
-        )
+        model = add_region_rules(model, make_rules(preset, switch=0.5 if preset == "local_first" else -1)[0], 1)
     steps = []
 
     def record(number, denoised, x, total):
@@ -143,9 +141,7 @@ def diffusers_noise(
         texts = texts[1:] + texts[:1]
     parts = [inputs.text, *texts]
     if family.pads_text:
-        parts = [
-            left_padded(part) if i == 0 or inputs.padding != "trim" else part for i, part in enumerate(parts)
-        ]
+        parts = [left_padded(part) if i == 0 or inputs.padding != "trim" else part for i, part in enumerate(parts)]
     mask = None
     if preset is not None:
         mask = published_mask(
@@ -159,9 +155,7 @@ def diffusers_noise(
         tensor.expand(len(x), *tensor.shape[1:]) for tensor in (torch.cat(parts, 1), inputs.pooled, *seen)
     )
     with calls.attending(family.module, mask), torch.no_grad():
-        return family.noise(
-            family.other, [x, *seen], text, pooled, torch.full((len(x),), SIGMAS[step]), fault
-        )
+        return family.noise(family.other, [x, *seen], text, pooled, torch.full((len(x),), SIGMAS[step]), fault)
 
 
 def left_padded(text):
@@ -197,9 +191,7 @@ def families(load_tiny):
 
     def flux2():
         host = load_tiny("flux2")
-        return Family(
-            host, weights.flux2_of(host), transformer_flux2, calls.flux2, TEXT, 128, 1, pads_text=True
-        )
+        return Family(host, weights.flux2_of(host), transformer_flux2, calls.flux2, TEXT, 128, 1, pads_text=True)
 
     def qwen(method):
         host = weights.reduced_qwen(method)
@@ -284,8 +276,7 @@ def test_the_comparison_notices_wrong_rules_order_and_positions(name, families):
     (x, ours), _ = host_steps(family, inputs, "local_first")
     assert (ours - diffusers_noise(family, inputs, "local_first", 0, x)).abs().max() < TOLERANCE
     changes = {
-        fault: (ours - diffusers_noise(family, inputs, "local_first", 0, x, fault)).abs().max()
-        for fault in FAULTS
+        fault: (ours - diffusers_noise(family, inputs, "local_first", 0, x, fault)).abs().max() for fault in FAULTS
     }
     if name == "flux1":  # all its text is at position 0, so the order of hints says nothing
         assert changes.pop("hints in another order") < TOLERANCE

@@ -68,7 +68,11 @@ def test_with_nothing_to_attach_the_same_object_comes_back(use, plan, clip, cond
 
 
 def test_negative_hints_take_only_the_regions_that_have_one(clip, conditioning):
-    regions = [Region("r1", (0, 0, 5, 5), "hat"), Region("r2", (5, 5, 9, 9), "", "no dog"), Region("r3", (1, 1, 3, 3), "", " ")]
+    regions = [
+        Region("r1", (0, 0, 5, 5), "hat"),
+        Region("r2", (5, 5, 9, 9), "", "no dog"),
+        Region("r3", (1, 1, 3, 3), "", " "),
+    ]
     text = payload(attach_hints(conditioning, clip, RegionPlan((9, 9), "", tuple(regions)), use="negative_hint")[0])
     assert text.plan.ids == ("r2",)
     torch.testing.assert_close(text.hints[0], encode(clip, "no dog"), rtol=0, atol=0)
@@ -144,7 +148,9 @@ class TestErrors:
         with pytest.raises(RegionError, match=f"10,000 regions come to 770,000 tokens.*{TOKEN_BUDGET:,}"):
             attach_hints(conditioning, clip, RegionPlan((9, 9), "", tuple(regions)))
         with pytest.raises(RegionError, match="the plan has 10000 regions with a hint; up to 2048 run at once"):
-            attach_hints(conditioning, clip, RegionPlan((9, 9), "", tuple(replace(r, hint="h") for r in regions)), padding="trim")
+            attach_hints(
+                conditioning, clip, RegionPlan((9, 9), "", tuple(replace(r, hint="h") for r in regions)), padding="trim"
+            )
 
 
 class TestSchedules:
@@ -173,12 +179,16 @@ class TestSchedules:
         entries = scheduled.encode_from_tokens_scheduled(scheduled.tokenize("a street"))
         assert [entry[1]["clip_start_percent"] for entry in entries] == [0.0, 0.4]
         for order in (entries, entries[::-1]):
-            with_lora, without = sorted(attach_hints(order, scheduled, plan_of("hat")), key=lambda entry: entry[1]["clip_start_percent"])
+            with_lora, without = sorted(
+                attach_hints(order, scheduled, plan_of("hat")), key=lambda entry: entry[1]["clip_start_percent"]
+            )
             torch.testing.assert_close(payload(without).hints[0], plain)
             assert not torch.allclose(payload(with_lora).hints[0], plain, atol=1e-2)
 
     def test_an_entry_of_no_known_window_is_an_error(self, scheduled, conditioning):
-        with pytest.raises(RegionError, match="windows 0 to 0.4, 0.4 to 1.*no schedule; use the same CLIP, with the same hooks"):
+        with pytest.raises(
+            RegionError, match="windows 0 to 0.4, 0.4 to 1.*no schedule; use the same CLIP, with the same hooks"
+        ):
             attach_hints(conditioning, scheduled, plan_of("hat"))
 
 
@@ -189,7 +199,10 @@ class TestStockNodes:
     def attached(self, clip, conditioning):
         return attach_hints(conditioning, clip, plan_of("hat", "dog"))
 
-    @pytest.mark.parametrize("case", ["concat", "average", "zero", "range", "combine", "guidance", "reference", "mask", "multiply", "control"])
+    @pytest.mark.parametrize(
+        "case",
+        ["concat", "average", "zero", "range", "combine", "guidance", "reference", "mask", "multiply", "control"],
+    )
     def test_the_hints_survive(self, case, attached, clip, conditioning):
         from comfy_extras.nodes_edit_model import ReferenceLatent
         from comfy_extras.nodes_flux import FluxGuidance
@@ -207,7 +220,9 @@ class TestStockNodes:
             "reference": lambda: ReferenceLatent.execute(attached, latent)[0],
             "mask": lambda: nodes.ConditioningSetMask().append(attached, torch.ones(1, 64, 64), "default", 1.0)[0],
             "multiply": lambda: nodes.ConditioningMultiply().multiply(attached, 0.5)[0],
-            "control": lambda: nodes.ControlNetApplyAdvanced().apply_controlnet(attached, attached, _Control(), torch.zeros(1, 64, 64, 3), 1.0, 0.0, 1.0)[0],
+            "control": lambda: nodes.ControlNetApplyAdvanced().apply_controlnet(
+                attached, attached, _Control(), torch.zeros(1, 64, 64, 3), 1.0, 0.0, 1.0
+            )[0],
         }[case]()
         assert payload(out[0]) is payload(attached[0])
         assert len(out) == (2 if case == "combine" else 1)
@@ -237,7 +252,17 @@ def test_the_node_has_its_inputs_in_the_order_saved_workflows_rely_on():
     from replan.nodes.conditioning import RegionConditioning
 
     schema = RegionConditioning.define_schema()
-    assert [i.id for i in schema.inputs] == ["conditioning", "clip", "plan", "encoder", "use", "hint_padding", "image", "image2", "image3"]
+    assert [i.id for i in schema.inputs] == [
+        "conditioning",
+        "clip",
+        "plan",
+        "encoder",
+        "use",
+        "hint_padding",
+        "image",
+        "image2",
+        "image3",
+    ]
     assert all(i.tooltip for i in schema.inputs) and schema.search_aliases
 
 

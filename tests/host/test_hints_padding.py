@@ -104,9 +104,19 @@ class TestLeftPadding:
         from transformers import Qwen2Tokenizer
 
         return SDTokenizer(
-            path, pad_with_end=False, embedding_size=32, embedding_key="mistral3_24b", tokenizer_class=Qwen2Tokenizer,
-            has_end_token=False, pad_to_max_length=False, pad_token=11, start_token=1, max_length=99999999, min_length=64,
-            pad_left=True, disable_weights=True,
+            path,
+            pad_with_end=False,
+            embedding_size=32,
+            embedding_key="mistral3_24b",
+            tokenizer_class=Qwen2Tokenizer,
+            has_end_token=False,
+            pad_to_max_length=False,
+            pad_token=11,
+            start_token=1,
+            max_length=99999999,
+            min_length=64,
+            pad_left=True,
+            disable_weights=True,
         )
 
     def test_only_the_padding_before_the_text_goes(self, tokenizer):

@@ -30,7 +30,9 @@ def edit(clip, prompt, *images):
 
 
 def plus(clip, prompt, *images):
-    return TextEncodeQwenImageEditPlus.execute(clip, prompt, **{f"image{i + 1}": image for i, image in enumerate(images)})[0]
+    return TextEncodeQwenImageEditPlus.execute(
+        clip, prompt, **{f"image{i + 1}": image for i, image in enumerate(images)}
+    )[0]
 
 
 def attach(conditioning, clip, *images, hints=(HINT,), **options):
@@ -60,9 +62,13 @@ ENCODERS = [(edit, "edit", 1), (plus, "plus", 1), (plus, "plus", 2), (plus, "plu
 @pytest.mark.parametrize("encoder", ["auto", "chosen"])
 @pytest.mark.parametrize("node, name, count", ENCODERS)
 class TestEveryEncoder:
-    def test_a_hint_is_the_tail_of_the_stock_encoding_with_the_same_pictures(self, node, name, count, encoder, clip, pictures):
+    def test_a_hint_is_the_tail_of_the_stock_encoding_with_the_same_pictures(
+        self, node, name, count, encoder, clip, pictures
+    ):
         images = pictures[:count]
-        out = attach(node(clip, "make it winter", *images), clip, *images, encoder=name if encoder == "chosen" else encoder)
+        out = attach(
+            node(clip, "make it winter", *images), clip, *images, encoder=name if encoder == "chosen" else encoder
+        )
         hint = payload(out).hints[0]
         assert hint.shape[1] == words(clip, HINT + CLOSING)
         torch.testing.assert_close(hint, node(clip, HINT, *images)[0][0][:, -hint.shape[1] :], rtol=0, atol=1e-5)
@@ -70,7 +76,9 @@ class TestEveryEncoder:
     def test_the_spans_are_the_pictures_of_the_main_text(self, node, name, count, encoder, clip, pictures):
         images = pictures[:count]
         conditioning = node(clip, "make it winter", *images)
-        spans = payload(attach(conditioning, clip, *images, encoder=name if encoder == "chosen" else encoder)).image_spans
+        spans = payload(
+            attach(conditioning, clip, *images, encoder=name if encoder == "chosen" else encoder)
+        ).image_spans
         expected, position = [], 0
         for i, image in enumerate(images):
             position += words(clip, f"Picture {i + 1}: ") if name == "plus" else 0
@@ -82,7 +90,9 @@ class TestEveryEncoder:
 
 
 def test_a_hint_reads_the_picture(clip, pictures):
-    first, second = (payload(attach(plus(clip, "x", image), clip, image)).hints[0] for image in (pictures[0], pictures[0].flip(1)))
+    first, second = (
+        payload(attach(plus(clip, "x", image), clip, image)).hints[0] for image in (pictures[0], pictures[0].flip(1))
+    )
     assert first.shape == second.shape and not torch.allclose(first, second, atol=1e-2)
 
 
@@ -103,7 +113,9 @@ class TestOtherPictures:
         other = {
             "flipped": image.flip(2),
             "half size": image[:, ::2, :100:2],
-            "noise of 20 %": (image + 0.2 * torch.randn(image.shape, generator=torch.Generator().manual_seed(3))).clamp(0, 1),
+            "noise of 20 %": (image + 0.2 * torch.randn(image.shape, generator=torch.Generator().manual_seed(3))).clamp(
+                0, 1
+            ),
         }[change]
         with pytest.raises(RegionError, match="connect the same image or images"):
             attach(node(clip, "x", image), clip, other)
@@ -127,7 +139,10 @@ class TestOtherPictures:
         out = attach(plus(clip, "x", pictures[0]), clip, *pictures[:2])
         one = attach(plus(clip, "x", pictures[0]), clip, pictures[0])
         torch.testing.assert_close(payload(out).hints[0], payload(one).hints[0], rtol=0, atol=1e-5)
-        assert payload(out).image_spans == payload(one).image_spans and "image2 not in the conditioning's text" in caplog.text
+        assert (
+            payload(out).image_spans == payload(one).image_spans
+            and "image2 not in the conditioning's text" in caplog.text
+        )
 
     @pytest.mark.parametrize("node, wrong", [(edit, "plus"), (plus, "edit")])
     def test_the_wrong_encoder_chosen_is_refused(self, node, wrong, clip, pictures):
@@ -140,7 +155,9 @@ class TestOtherPictures:
 
 
 class TestNoPictureConnected:
-    @pytest.mark.parametrize("slots, node", [((0,), "edit"), ((0,), "plus"), ((1,), "plus"), ((2,), "plus"), ((0, 1), "plus")])
+    @pytest.mark.parametrize(
+        "slots, node", [((0,), "edit"), ((0,), "plus"), ((1,), "plus"), ((2,), "plus"), ((0, 1), "plus")]
+    )
     def test_a_text_with_a_picture_asks_for_it(self, slots, node, clip, pictures):
         stock = {"edit": (TextEncodeQwenImageEdit, "image"), "plus": (TextEncodeQwenImageEditPlus, "image{}")}[node]
         images = {stock[1].format(i + 1): pictures[i] for i in slots}
@@ -163,12 +180,17 @@ class TestChangedConditioning:
 
         conditioning = plus(clip, "x", pictures[0])
         longer = nodes.ConditioningConcat().concat(conditioning, edit(clip, "more words"))[0]
-        assert payload(attach(longer, clip, pictures[0])).image_spans == payload(attach(conditioning, clip, pictures[0])).image_spans
+        assert (
+            payload(attach(longer, clip, pictures[0])).image_spans
+            == payload(attach(conditioning, clip, pictures[0])).image_spans
+        )
 
     def test_an_average_of_two_prompts_on_one_picture_still_matches(self, clip, pictures):
         import nodes
 
-        mixed = nodes.ConditioningAverage().addWeighted(plus(clip, "snow on it", pictures[0]), plus(clip, "rain on it", pictures[0]), 0.4)[0]
+        mixed = nodes.ConditioningAverage().addWeighted(
+            plus(clip, "snow on it", pictures[0]), plus(clip, "rain on it", pictures[0]), 0.4
+        )[0]
         assert payload(attach(mixed, clip, pictures[0])).image_spans
 
     def test_rounding_to_bf16_still_matches(self, clip, pictures):

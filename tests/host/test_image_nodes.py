@@ -45,7 +45,10 @@ def test_ids_sockets_and_their_order_are_the_public_contract():
         for node in (*images.NODES, RePlanPlanPreview)
     }
     assert found == {
-        "RePlanResize": (["image", "plan?", "target", "method", "multiple?"], ["IMAGE", "REGION_PLAN", "REPLAN_TRANSFORM"]),
+        "RePlanResize": (
+            ["image", "plan?", "target", "method", "multiple?"],
+            ["IMAGE", "REGION_PLAN", "REPLAN_TRANSFORM"],
+        ),
         "RePlanRestore": (["image", "transform", "original?", "mask?", "feather?"], ["IMAGE"]),
         "RePlanRegionMasks": (["plan", "width", "height", "feather"], ["MASK", "MASK", "MASK"]),
         "RePlanPlanPreview": (["plan", "image?", "patch?"], ["IMAGE"]),
@@ -155,7 +158,11 @@ def test_the_way_back_ends_at_the_original_size_and_keeps_it_outside_the_regions
 
 
 def test_a_region_that_a_crop_cuts_or_drops_is_logged(caplog):
-    regions = (Region("gone", (0, 0, 150, 20), "red"), Region("cut", (0, 0, 150, 50), "red"), Region("whole", (0, 90, 9, 99), "red"))
+    regions = (
+        Region("gone", (0, 0, 150, 20), "red"),
+        Region("cut", (0, 0, 150, 50), "red"),
+        Region("whole", (0, 90, 9, 99), "red"),
+    )
     before = RegionPlan((1500, 800), regions=regions, warnings=("known",))
     image = torch.zeros(1, 800, 1500, 3)
     _, (moved,), _ = resize([image], [before], target="multiple_of", method="crop", multiple=[800])
@@ -187,7 +194,11 @@ def test_the_preview_says_beside_the_picture_what_the_plan_warns_of(tmp_path, ca
     before = folder_paths.get_temp_directory()
     folder_paths.set_temp_directory(str(tmp_path))
     try:
-        _, ui = run(RePlanPlanPreview, plan=[plan(size=(640, 480)).with_warnings("careful")], image=[torch.zeros(1, 880, 1184, 3)])
+        _, ui = run(
+            RePlanPlanPreview,
+            plan=[plan(size=(640, 480)).with_warnings("careful")],
+            image=[torch.zeros(1, 880, 1184, 3)],
+        )
     finally:
         folder_paths.set_temp_directory(before)
     assert len(ui["images"]) == 1

@@ -47,12 +47,21 @@ def one_call(model, text, hints, latent, references, spans=()):
         "uuids": [object()],
     }
     options["wrappers"] = {"apply_model": dict(model.wrappers["apply_model"])}
-    executor = pe.WrapperExecutor.new_class_executor(inner._apply_model, inner, pe.get_all_wrappers("apply_model", options))
+    executor = pe.WrapperExecutor.new_class_executor(
+        inner._apply_model, inner, pe.get_all_wrappers("apply_model", options)
+    )
     extra = inner.extra_conds(cross_attn=text, noise=latent, device=torch.device("cpu"), **entry[1])
     conds = {key: value.process_cond(batch_size=1).cond for key, value in extra.items() if key != "c_crossattn"}
     context = extra["c_crossattn"].cond
     out = executor.execute(
-        latent, torch.tensor([0.9]), None, context, None, options, **conds, replan_hints=carried.process_cond(1).concat([])
+        latent,
+        torch.tensor([0.9]),
+        None,
+        context,
+        None,
+        options,
+        **conds,
+        replan_hints=carried.process_cond(1).concat([]),
     )
     for hook in hooks:
         hook.remove()
@@ -107,7 +116,14 @@ def change(values, family, component, spans):
 
 def components(family):
     parts = ["main", "hint:r1", "hint:r2", "noise:r1", "noise:r2", "noise_background"]
-    return [*parts, "image:r1", "image:r2", "image_background", "reference:2", *(["image_prompt"] if family == "qwen" else [])]
+    return [
+        *parts,
+        "image:r1",
+        "image:r2",
+        "image_background",
+        "reference:2",
+        *(["image_prompt"] if family == "qwen" else []),
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -123,11 +139,15 @@ def test_a_token_feels_exactly_the_components_its_rules_let_it_see(family, prese
         kinds = {frozenset(name) for name in names}
         # A patch in two regions is touched with either.
         touched = set().union(*(kind for kind in kinds if component in kind))
-        expected = {kind: any(reference.allowed(preset, "before", q, k) for q in kind for k in touched) for kind in kinds}
+        expected = {
+            kind: any(reference.allowed(preset, "before", q, k) for q in kind for k in touched) for kind in kinds
+        }
         for position, name in enumerate(names):
             # Tokens whose own value changed feel it anyway.
             if component not in name:
-                assert felt[position] == expected[frozenset(name)], f"{name} at {position} and {component}: felt {felt[position]}"
+                assert felt[position] == expected[frozenset(name)], (
+                    f"{name} at {position} and {component}: felt {felt[position]}"
+                )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

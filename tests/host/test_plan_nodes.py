@@ -35,7 +35,10 @@ def plan(*names, prompt="at dusk"):
 
 
 PUBLIC = {
-    "RePlanPlanFromText": (["text", "image?", "coordinates?", "seen_width?", "seen_height?"], ["REGION_PLAN", "STRING", "STRING"]),
+    "RePlanPlanFromText": (
+        ["text", "image?", "coordinates?", "seen_width?", "seen_height?"],
+        ["REGION_PLAN", "STRING", "STRING"],
+    ),
     "RePlanPlanToText": (["plan", "format?"], ["STRING"]),
     "RePlanPlanFromBoxes": (["boxes", "image", "hints?", "global_prompt?"], ["REGION_PLAN", "STRING", "STRING"]),
     "RePlanPlanFromMasks": (["masks", "hints?", "global_prompt?"], ["REGION_PLAN", "STRING", "STRING"]),
@@ -106,7 +109,9 @@ def test_the_hosts_own_box_node_feeds_ours_by_either_output():
     _, boxes, elements = CreateBoundingBoxes.execute(640, 480, editor_state=drawn).result
     (from_boxes,), *_ = run(RePlanPlanFromBoxes, boxes=[boxes], image=[IMAGE], hints=["a red hat"])
     (from_elements,), *_ = run(RePlanPlanFromBoxes, boxes=[elements], image=[IMAGE])
-    assert from_boxes == from_elements == RegionPlan((640, 480), regions=(Region("r1", (64, 48, 320, 240), "a red hat"),))
+    assert (
+        from_boxes == from_elements == RegionPlan((640, 480), regions=(Region("r1", (64, 48, 320, 240), "a red hat"),))
+    )
 
 
 def test_masks_become_regions():
@@ -118,9 +123,14 @@ def test_masks_become_regions():
 
 
 def test_plans_merge_from_sockets_that_grow_and_lists_merge_one_by_one():
-    merged = run(RePlanMergePlans, **{"plans.plan_1": [plan("r1"), plan("a")], "plans.plan_2": [plan("hat"), plan("b")]})
+    merged = run(
+        RePlanMergePlans, **{"plans.plan_1": [plan("r1"), plan("a")], "plans.plan_2": [plan("hat"), plan("b")]}
+    )
     assert [each.ids for each in merged[0]] == [("r1", "hat"), ("a", "b")]
-    assert run(RePlanMergePlans, **{"plans.plan_3": [plan("r1")], "plans.plan_1": [plan("hat")]})[0][0].ids == ("hat", "r1")
+    assert run(RePlanMergePlans, **{"plans.plan_3": [plan("r1")], "plans.plan_1": [plan("hat")]})[0][0].ids == (
+        "hat",
+        "r1",
+    )
 
 
 def test_regions_expand_by_the_published_default():
@@ -132,10 +142,18 @@ def test_regions_expand_by_the_published_default():
     [
         (RePlanPlanFromText, {"text": "hello"}, ("RePlan Plan from Text: ", "'hello'")),
         (RePlanPlanFromText, {"text": TAGS}, ("RePlan Plan from Text: ", "connect the image")),
-        (RePlanPlanFromBoxes, {"boxes": [[1, 2, 3, 4, 5]], "image": IMAGE, "hints": "a"}, ("RePlan Plan from Boxes: ", "found 5")),
+        (
+            RePlanPlanFromBoxes,
+            {"boxes": [[1, 2, 3, 4, 5]], "image": IMAGE, "hints": "a"},
+            ("RePlan Plan from Boxes: ", "found 5"),
+        ),
         (RePlanPlanFromMasks, {"masks": torch.zeros(1, 8, 8), "hints": "a"}, ("RePlan Plan from Masks: ", "mask 1")),
         (RePlanExpandRegions, {"plan": plan("r1"), "value": -9.0}, ("RePlan Expand Regions: ", "'r1'", "-9.0")),
-        (RePlanMergePlans, {"plans": {"a": plan("r1"), "b": RegionPlan((8, 8))}}, ("RePlan Merge Plans: ", "640x480", "8x8")),
+        (
+            RePlanMergePlans,
+            {"plans": {"a": plan("r1"), "b": RegionPlan((8, 8))}},
+            ("RePlan Merge Plans: ", "640x480", "8x8"),
+        ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
@@ -147,7 +165,9 @@ def test_an_error_begins_with_the_nodes_name_and_gives_the_value(node, inputs, n
 
 
 def test_what_expanding_and_merging_change_unasked_is_logged_and_what_was_known_is_not(caplog):
-    masked = replace(plan("r1"), regions=(replace(plan("r1").regions[0], mask=RegionMask((1, 2), (1, 1))),)).with_warnings("known")
+    masked = replace(
+        plan("r1"), regions=(replace(plan("r1").regions[0], mask=RegionMask((1, 2), (1, 1))),)
+    ).with_warnings("known")
     run(RePlanExpandRegions, plan=[masked])
     assert [(r.levelname, r.name) for r in caplog.records] == [("WARNING", "replan.nodes.notices")]
     assert "RePlan Expand Regions: expanding does not reach beyond a mask: 'r1'" in caplog.text

@@ -81,10 +81,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(pair, size):
     assert len(set(wanted)) > 3
     answer = held.answer(QUESTION, shown, Sampling(TOKENS))
     tokenizer = held._tokenizer
-    assert (
-        answer.text
-        == tokenizer.decode(wanted, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-    )
+    assert answer.text == tokenizer.decode(wanted, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     assert answer.tokens == len(wanted) and answer.asked == given["input_ids"].shape[1]
 
 
@@ -126,9 +123,7 @@ def test_the_picture_and_its_places_matter(pair):
     def last(picture, **changes):
         with torch.no_grad():
             embeds, places = held.embeds(held.tokens(QUESTION, picture), torch.device("cpu"))
-            return held._logits(
-                held.encoder.transformer.model(None, embeds=embeds, **{**places, **changes})[0]
-            )
+            return held._logits(held.encoder.transformer.model(None, embeds=embeds, **{**places, **changes})[0])
 
     assert (last(shown) - last(1 - shown)).abs().max() > 1e-2
     assert (last(shown) - last(shown, position_ids=None)).abs().max() > 1e-2
@@ -142,9 +137,7 @@ def test_a_size_of_the_family_reaches_the_tower_as_it_is(pair):
     family = FAMILIES[kind]
     shown = picture((333, 91), family)
     _, grid = qwen_vl.process_qwen2vl_images(shown, patch_size=family.factor // 2)
-    assert grid.tolist() == [
-        [1, shown.shape[1] // (family.factor // 2), shown.shape[2] // (family.factor // 2)]
-    ]
+    assert grid.tolist() == [[1, shown.shape[1] // (family.factor // 2), shown.shape[2] // (family.factor // 2)]]
 
 
 def test_what_a_user_writes_stays_words(pair):
@@ -173,10 +166,7 @@ def test_a_conversation_is_written_in_the_chat_format_of_the_family(pair):
         "<|im_start|>user\nthree<|im_end|>\n<|im_start|>assistant\n"
     )
     assert held.chat(turns) == added + text
-    assert (
-        held.chat((Message("system", ("be brief",)), *turns))
-        == f"<|im_start|>system\nbe brief<|im_end|>\n{text}"
-    )
+    assert held.chat((Message("system", ("be brief",)), *turns)) == f"<|im_start|>system\nbe brief<|im_end|>\n{text}"
 
 
 def test_chance_comes_from_the_seed_alone(pair):
@@ -294,16 +284,12 @@ def test_a_file_in_fp8_computes_with_its_scales(tmp_path):
     with tiny.tiny_host("qwen2_5_vl", FEW):
         held = host.load(file, "default", "default")
         shared = host.from_clip(comfy.sd.load_clip([str(file)], clip_type=comfy.sd.CLIPType.QWEN_IMAGE))
-    torch.testing.assert_close(
-        shared._head.model[0].weight.float(), meant["lm_head.weight"], atol=0, rtol=0.02
-    )
+    torch.testing.assert_close(shared._head.model[0].weight.float(), meant["lm_head.weight"], atol=0, rtol=0.02)
     makers = {
         name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name: value
         for name, value in meant.items()
     }
-    makers = {
-        f"model.{name}" if name.startswith("visual.") else name: value for name, value in makers.items()
-    }
+    makers = {f"model.{name}" if name.startswith("visual.") else name: value for name, value in makers.items()}
     model.load_state_dict(makers)
     ids = torch.arange(5, 25)[None]
     management.load_models_gpu(held.patchers)
@@ -379,9 +365,7 @@ def test_a_file_that_lacks_something_is_refused_by_name(kind, without, says, tmp
 
 def test_a_size_that_the_host_has_no_class_for_is_refused_by_its_width(tmp_path):
     file = tiny.single_file(tiny.make("qwen2_5_vl", words=FEW), tmp_path / "small.safetensors")
-    with pytest.raises(
-        PlanError, match=r"Qwen2.5-VL of width 512; ComfyUI has classes for 7B \(width 3584\) only"
-    ):
+    with pytest.raises(PlanError, match=r"Qwen2.5-VL of width 512; ComfyUI has classes for 7B \(width 3584\) only"):
         host.load(file, "default", "default")
 
 

@@ -42,9 +42,7 @@ def test_the_plan_follows_the_picture(planner, box):
 
 
 def test_boxes_come_back_in_the_pixels_of_a_larger_image(planner):
-    large = torch.nn.functional.interpolate(
-        square(RIGHT).movedim(-1, 1), (1280, 1280), mode="nearest"
-    ).movedim(1, -1)
+    large = torch.nn.functional.interpolate(square(RIGHT).movedim(-1, 1), (1280, 1280), mode="nearest").movedim(1, -1)
     plan, _, report = make_plan(planner, large, wish())
     assert plan.image_size == (1280, 1280) and "saw the image at 128x128" in report
     assert plan.regions[0].box == tuple(10.0 * edge for edge in RIGHT)
@@ -117,9 +115,7 @@ def test_chance_is_the_seeds_alone(planner):
 
 
 def test_a_template_that_asks_for_words_gives_a_global_prompt(planner):
-    plan, text, report = make_plan(
-        planner, square(LEFT), wish("err", template=ASK._replace(name="scene", plans=False))
-    )
+    plan, text, report = make_plan(planner, square(LEFT), wish("err", template=ASK._replace(name="scene", plans=False)))
     assert (plan.global_prompt, plan.regions, text) == ("no", (), "no")
     assert "The template 'scene' asks for a text" in report and "saw the image at 128x128" in report
     blind = ASK._replace(name="rephrase", plans=False, pictured=False)
@@ -135,9 +131,7 @@ def test_settings_that_need_regions_are_told_when_a_template_asks_for_words(plan
 
 
 def test_a_reply_that_was_cut_off_says_what_to_raise(planner):
-    with pytest.raises(
-        PlanError, match="holds no plan.* It stopped at max_tokens 10: raise it. It wrote 10 tokens"
-    ):
+    with pytest.raises(PlanError, match="holds no plan.* It stopped at max_tokens 10: raise it. It wrote 10 tokens"):
         make_plan(planner, square(LEFT), wish(sampling=Sampling(10)))
     plan, *_ = make_plan(planner, square(LEFT), wish(sampling=Sampling(20)))
     assert any("cut off at max_tokens 20" in warning for warning in plan.warnings)
@@ -182,7 +176,9 @@ def test_full_memory_says_which_settings_help_and_is_given_back(planner, learned
     make_plan(planner, square(LEFT), wish())
     with monkeypatch.context() as full:
         full.setattr(planner.network, "generate", no_room)
-        with pytest.raises(PlanError, match="Qwen2.5-VL 'learned' .* ran out of memory .*; lower max_megapixels or max_tokens"):
+        with pytest.raises(
+            PlanError, match="Qwen2.5-VL 'learned' .* ran out of memory .*; lower max_megapixels or max_tokens"
+        ):
             make_plan(planner, square(LEFT), wish())
     assert planner.patcher not in management.loaded_models()
     with monkeypatch.context() as full:
@@ -227,9 +223,7 @@ def test_a_folder_that_needs_code_of_its_own_is_refused(learned_planner, tmp_pat
         choose.load_planner(copy)
 
 
-def test_a_folder_of_a_kind_that_is_not_known_is_refused_with_the_librarys_own_words(
-    learned_planner, tmp_path
-):
+def test_a_folder_of_a_kind_that_is_not_known_is_refused_with_the_librarys_own_words(learned_planner, tmp_path):
     copy = changed(learned_planner, tmp_path, model_type="no_such_model")
     with pytest.raises(PlanError, match="transformers cannot read 'changed': .*no_such_model"):
         choose.load_planner(copy)
@@ -260,7 +254,9 @@ def test_weights_that_are_in_no_file_are_never_made_up(learned_planner, tmp_path
     copy = changed(learned_planner, tmp_path)
     kept = {name: weight for name, weight in load_file(copy / "model.safetensors").items() if lost not in name}
     save_file(kept, copy / "model.safetensors", {"format": "pt"})
-    with pytest.raises(PlanError, match=r"\d+ weights of the model are not in 'changed', the first is \w+.*download it again"):
+    with pytest.raises(
+        PlanError, match=r"\d+ weights of the model are not in 'changed', the first is \w+.*download it again"
+    ):
         choose.load_planner(copy)
 
 
@@ -363,6 +359,4 @@ def test_making_it_leaves_the_global_seed_alone():
     before = torch.get_rng_state()
     first, second = make_model(3), make_model(3)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(
-        torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True)
-    )
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))

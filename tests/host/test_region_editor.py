@@ -59,9 +59,7 @@ def test_the_stored_value_gives_the_plan_without_a_browser(server):
 
 def test_a_value_left_out_is_an_empty_plan(server):
     graph = Graph()
-    editor = graph.add(
-        "RePlanRegionEditor", image=graph.add("EmptyImage", width=64, height=64, batch_size=1, color=0)
-    )
+    editor = graph.add("RePlanRegionEditor", image=graph.add("EmptyImage", width=64, height=64, batch_size=1, color=0))
     written = graph.add("PreviewAny", source=graph.add("RePlanPlanToText", plan=editor))
     plan = plan_from_json("".join(server.run(graph).outputs[written.id]["text"]))
     assert plan.regions == () and plan.image_size == (64, 64)
@@ -105,9 +103,7 @@ def test_the_background_for_the_page_is_a_picture_of_the_image_small_enough_to_s
     (saved,) = result.outputs[editor.id]["replan_background"]
     picture = Image.open(
         io.BytesIO(
-            server._open(
-                f"/view?filename={saved['filename']}&type={saved['type']}&subfolder={saved['subfolder']}"
-            )
+            server._open(f"/view?filename={saved['filename']}&type={saved['type']}&subfolder={saved['subfolder']}")
         )
     )
     assert picture.size == (1536, 1026)

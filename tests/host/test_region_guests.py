@@ -65,7 +65,11 @@ def test_easycache_before_and_after_ours_works_across_a_switch(after):
 
     for exact in (True, False):
         model = build("flux")
-        model = cached(ruled(preset="local_first", switch=0.5)) if after else ruled(preset="local_first", switch=0.5, model=cached(model))
+        model = (
+            cached(ruled(preset="local_first", switch=0.5))
+            if after
+            else ruled(preset="local_first", switch=0.5, model=cached(model))
+        )
         out = run(model, regional(), steps=8)
         assert torch.isfinite(out).all()
         plain = run(ruled(preset="local_first", switch=0.5), regional(), steps=8)
@@ -187,13 +191,17 @@ def test_a_style_models_attention_bias_is_kept_and_hints_are_not_biased(strength
     bias = torch.zeros(1, text + images, text + images)
     bias[:, text:, 12:text] = strength
     bias[:, 12:text, text:] = strength / 2
-    carried = with_hints(conditioning(text, attention_mask=bias, attention_mask_img_shape=(ROWS, COLS)), plan_of(BOXES), LENGTHS)
+    carried = with_hints(
+        conditioning(text, attention_mask=bias, attention_mask_img_shape=(ROWS, COLS)), plan_of(BOXES), LENGTHS
+    )
     longer = torch.zeros(1, text + hints + images, text + hints + images)
     longer[:, text + hints :, 12:text] = strength
     longer[:, 12:text, text + hints :] = strength / 2
 
     out = run(ruled(), carried)
-    expected = dense_run(build("flux"), carried, "flux", edited=None, change=lambda values: {**values, "attention_mask": longer})
+    expected = dense_run(
+        build("flux"), carried, "flux", edited=None, change=lambda values: {**values, "attention_mask": longer}
+    )
     assert close(out, expected)
     assert not close(out, run(ruled(), with_hints(conditioning(text), plan_of(BOXES), LENGTHS)))
 
@@ -206,7 +214,9 @@ def tiny_controlnet():
     from replan.tools.tiny_models import randomise
 
     sizes = {key: value for key, value in SIZES["flux"].items() if key != "image_model"}
-    blank = ControlNetFlux(**{**sizes, "depth": 1, "depth_single_blocks": 1}, dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    blank = ControlNetFlux(
+        **{**sizes, "depth": 1, "depth_single_blocks": 1}, dtype=torch.float32, operations=comfy.ops.disable_weight_init
+    )
     weights = randomise(blank.state_dict(), 13)
     # The host tells published files by this name, and knows it as `weight` within.
     weights = {key.replace("_norm.weight", "_norm.scale"): value for key, value in weights.items()}
@@ -219,13 +229,17 @@ def test_a_controlnet_works_under_region_rules_and_sees_the_global_prompt_only()
     positive, _ = apply(regional(), conditioning(20, seed=2), tiny_controlnet(), picture, 0.7, 0.0, 1.0)
     out = run(ruled(), positive)
     # The reference gets its hints as text, so it is told which text is the ControlNet's.
-    expected = dense_run(build("flux"), positive, "flux", change=lambda values: {**values, "cross_attn_controlnet": positive[0][0]})
+    expected = dense_run(
+        build("flux"), positive, "flux", change=lambda values: {**values, "cross_attn_controlnet": positive[0][0]}
+    )
     assert close(out, expected)
     assert not close(out, run(ruled(), regional()))
 
 
 def test_a_fill_models_extra_channels_work_under_region_rules():
-    fill = build("flux", in_channels=96)  # the latent, the picture around the hole, and the hole's mask at 8 x 8 pixels a cell
+    fill = build(
+        "flux", in_channels=96
+    )  # the latent, the picture around the hole, and the hole's mask at 8 x 8 pixels a cell
     assert fill.model.diffusion_model.img_in.weight.shape[1] == 4 * 96
     hole = torch.zeros(1, 1, 16 * ROWS, 16 * COLS)
     hole[..., 30:70, 20:60] = 1
@@ -258,10 +272,14 @@ def test_device_threads_share_rules_without_harm():
     def call(regions, i):
         # Of equal length all, so that only the rules know whose plan is whose.
         plan = plan_of(BOXES[i % 2 : i % 2 + 1])
-        hints = with_hints(conditioning(20, seed=i), plan, LENGTHS[:1], seed=50 + i)[0][1]["model_conds"]["replan_hints"]
+        hints = with_hints(conditioning(20, seed=i), plan, LENGTHS[:1], seed=50 + i)[0][1]["model_conds"][
+            "replan_hints"
+        ]
         sigma = (0.9, 0.4)[i // 2 % 2]  # before and after the switch
         options = {"sigmas": torch.tensor([sigma]), "sample_sigmas": torch.tensor([0.9, 0.4, 0.0]), "uuids": [i]}
-        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(base._apply_model, base, [regions.apply_model])
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
+            base._apply_model, base, [regions.apply_model]
+        )
         return executor.execute(
             seeded(*latent_shape("flux", ROWS, COLS)), torch.tensor([sigma]), None, seeded(1, 20, 768, seed=i), None, options,
             replan_hints=hints.process_cond(1).concat([]), y=seeded(1, 768),
@@ -371,7 +389,9 @@ def test_another_attention_inside_a_block_passes_through_with_one_warning(caplog
 
     def output(out, options):
         q = out[:, -ROWS * COLS :].reshape(1, ROWS * COLS, 2, 128).transpose(1, 2)
-        out[:, -ROWS * COLS :] += optimized_attention(q, adapter, adapter, 2, skip_reshape=True, transformer_options=options)
+        out[:, -ROWS * COLS :] += optimized_attention(
+            q, adapter, adapter, 2, skip_reshape=True, transformer_options=options
+        )
         return out
 
     model = build("flux")
@@ -418,7 +438,10 @@ def test_a_block_that_another_node_replaces_is_reported(caplog):
     assert len([r for r in caplog.records if "only 3 of the model's 4 blocks" in r.getMessage()]) == 1
 
 
-@pytest.mark.parametrize(("number", "message"), [(-1, "edited_reference is -1; count"), (2, "edited_reference is 2, but .* 0 reference images")])
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(-1, "edited_reference is -1; count"), (2, "edited_reference is 2, but .* 0 reference images")],
+)
 def test_a_number_of_no_reference_image_is_refused(number, message):
     with pytest.raises(RegionError, match=message):
         run(ruled(edited_reference=number), with_hints(conditioning(), plan_of(BOXES), LENGTHS))
@@ -446,5 +469,8 @@ def test_indices_follow_the_device_of_the_attention_while_the_text_still_lies_on
     assert out.shape == (1, tokens, 16)
     (plan,) = state.plans.values()
     spans = [span for step in plan.steps for span in (step.queries, step.slot)]
-    tensors = [plan.atom, *(t for span in (plan.base, *spans) for t in (span.index, span.atoms, span.atom) if t is not None)]
+    tensors = [
+        plan.atom,
+        *(t for span in (plan.base, *spans) for t in (span.index, span.atoms, span.atom) if t is not None),
+    ]
     assert {t.device.type for t in tensors} == {"meta"}

@@ -28,7 +28,12 @@ def reference_latent(family, rows=ROWS, cols=COLS, seed=9):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("preset", "sampler", "cfg", "batch"),
-    [("replan", "euler", 1.0, 1), ("local_first", "heun", 4.0, 2), ("symmetric", "dpm_2", 1.0, 1), ("isolated_regions", "euler", 1.0, 1)],
+    [
+        ("replan", "euler", 1.0, 1),
+        ("local_first", "heun", 4.0, 2),
+        ("symmetric", "dpm_2", 1.0, 1),
+        ("isolated_regions", "euler", 1.0, 1),
+    ],
 )
 def test_a_ruled_run_equals_dense_attention_on_the_plain_host(family, preset, sampler, cfg, batch):
     model = build(family)
@@ -39,7 +44,13 @@ def test_a_ruled_run_equals_dense_attention_on_the_plain_host(family, preset, sa
     padding = "host" if preset == "replan" else "trim"  # FLUX.2 pads hints to 512 under "host"
     ruled = with_hints(positive, plan_of(BOXES), LENGTHS, spans=spans, padding=padding)
     options = dict(steps=4, cfg=cfg, sampler=sampler)
-    ours = sample(add_region_rules(model, rules(preset, switch=0.5), 1), ruled, negative, latent_shape(family, ROWS, COLS, batch), **options)
+    ours = sample(
+        add_region_rules(model, rules(preset, switch=0.5), 1),
+        ruled,
+        negative,
+        latent_shape(family, ROWS, COLS, batch),
+        **options,
+    )
     switch = 2 if preset == "local_first" else 0
     expected = dense_run(
         build(family), ruled, family, further=(12,), preset=preset, phases=lambda s: "before" if s < switch else "after", spans=spans,
@@ -79,7 +90,9 @@ def same_as_the_plain_host(family, preset, carried, negative_carries=False):
 @pytest.mark.parametrize("negative_carries", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_preset_off_is_bit_identical_to_the_plain_host_in_as_many_calls(family, negative_carries):
-    same_as_the_plain_host(family, "off", lambda positive: with_hints(positive, plan_of(BOXES), LENGTHS), negative_carries)
+    same_as_the_plain_host(
+        family, "off", lambda positive: with_hints(positive, plan_of(BOXES), LENGTHS), negative_carries
+    )
 
 
 @pytest.mark.parametrize("preset", ["replan", "off"])
@@ -165,7 +178,10 @@ def test_positive_and_negative_of_one_layout_share_a_call_and_keep_their_own_hin
     assert all(sorted(call) == [0, 1] for call in calls)
     alone = add_region_rules(build("flux"), rules(), 1)
     # A key of its own keeps the negative out of the positive's batch.
-    apart = [[text, {**values, "model_conds": {**values["model_conds"], "apart": comfy.conds.CONDConstant(1)}}] for text, values in negative]
+    apart = [
+        [text, {**values, "model_conds": {**values["model_conds"], "apart": comfy.conds.CONDConstant(1)}}]
+        for text, values in negative
+    ]
     assert (sample(alone, positive, apart, shape, cfg=4.0) - together).abs().max() < 1e-4
 
 
@@ -187,7 +203,17 @@ def test_every_image_of_a_batch_is_edited_as_if_alone(batch):
     noise = seeded(*shape, seed=3)
     for i in range(batch):
         alone = comfy.sample.sample(
-            model, noise[i : i + 1], 2, 1.0, "euler", "simple", positive, positive, torch.zeros_like(noise[:1]), disable_pbar=True, seed=3
+            model,
+            noise[i : i + 1],
+            2,
+            1.0,
+            "euler",
+            "simple",
+            positive,
+            positive,
+            torch.zeros_like(noise[:1]),
+            disable_pbar=True,
+            seed=3,
         )
         assert (alone - together[i : i + 1]).abs().max() < 1e-4
 
@@ -202,7 +228,9 @@ def test_a_region_outside_its_start_and_end_is_background():
     assert (never - without).abs().max() < 1e-4  # its hint is seen by nobody
     half = with_hints(base, plan_of(BOXES[:1], start=0.0, end=0.5), (9,))
     whole = with_hints(base, plan_of(BOXES[:1]), (9,))
-    results = [sample(model, c, None, shape, steps=4) for c in (half, whole)] + [sample(build("flux"), base, None, shape, steps=4)]
+    results = [sample(model, c, None, shape, steps=4) for c in (half, whole)] + [
+        sample(build("flux"), base, None, shape, steps=4)
+    ]
     assert all((results[a] - results[b]).abs().max() > 1e-3 for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
@@ -240,7 +268,16 @@ def test_the_switch_counts_the_steps_of_this_sampling_call(steps, monkeypatch):
     positive = with_hints(conditioning(), plan_of(BOXES), LENGTHS)
     model = add_region_rules(build("flux"), rules("local_first", switch=0.5), 1)
     start, end = steps
-    sample(model, positive, None, latent_shape("flux", ROWS, COLS), steps=6, sampler="heun", start_step=start, last_step=end)
+    sample(
+        model,
+        positive,
+        None,
+        latent_shape("flux", ROWS, COLS),
+        steps=6,
+        sampler="heun",
+        start_step=start,
+        last_step=end,
+    )
     count = end - start
     assert {of for _, of, _ in phases} == {count}
     assert {step for step, _, _ in phases} == set(range(count))

@@ -40,7 +40,9 @@ class TestEveryFamily:
         assert np.abs(edited - other).max() > 2
 
     @pytest.mark.parametrize("preset", [None, "off"])
-    def test_no_region_or_preset_off_gives_the_picture_of_the_host_alone(self, family, preset, families, server, photograph):
+    def test_no_region_or_preset_off_gives_the_picture_of_the_host_alone(
+        self, family, preset, families, server, photograph
+    ):
         plain = run_edit(server, photograph, None, family)
         plan = plan_text(HAT, DOG) if preset == "off" else plan_text()
         assert np.array_equal(run_edit(server, photograph, plan, family, preset=preset), plain)
@@ -81,7 +83,12 @@ def test_regions_on_a_model_without_rules_say_what_to_add(server, photograph):
 
 @pytest.mark.parametrize(
     "box, word",
-    [((500, 0, 600, 50), "outside"), ((90, 10, 20, 60), "90"), ((10, 10, 10, 60), "area"), ((10, 10, 20, 30, 40), "four")],
+    [
+        ((500, 0, 600, 50), "outside"),
+        ((90, 10, 20, 60), "90"),
+        ((10, 10, 10, 60), "area"),
+        ((10, 10, 20, 30, 40), "four"),
+    ],
 )
 def test_a_plan_with_no_usable_box_names_the_node_and_the_box(box, word, server, photograph):
     graph, _ = edit(photograph, plan_text((box, "a hat")))

@@ -40,10 +40,27 @@ CONTRACT = {
     ),
     "RePlanPlanner": (
         [
-            "planner REPLAN_PLANNER", "image IMAGE", "instruction STRING", "template COMBO", "seed INT", "max_tokens INT", "temperature? FLOAT",
-            "layout? COMBO", "coordinates? COMBO", "max_megapixels? FLOAT", "ask_again? BOOLEAN", "second_look? BOOLEAN", "votes? INT",
+            "planner REPLAN_PLANNER",
+            "image IMAGE",
+            "instruction STRING",
+            "template COMBO",
+            "seed INT",
+            "max_tokens INT",
+            "temperature? FLOAT",
+            "layout? COMBO",
+            "coordinates? COMBO",
+            "max_megapixels? FLOAT",
+            "ask_again? BOOLEAN",
+            "second_look? BOOLEAN",
+            "votes? INT",
         ],
-        ["plan REGION_PLAN list", "global_prompt STRING list", "reasoning STRING list", "reply STRING list", "report STRING list"],
+        [
+            "plan REGION_PLAN list",
+            "global_prompt STRING list",
+            "reasoning STRING list",
+            "reply STRING list",
+            "report STRING list",
+        ],
     ),
     "RePlanPlannerPrompt": (
         ["instruction STRING", "template COMBO", "image? IMAGE", "coordinates? COMBO", "layout? COMBO"],
@@ -66,7 +83,17 @@ CONTRACT = {
         ["masks MASK", "background MASK", "combined MASK"],
     ),
     "RePlanRegionConditioning": (
-        ["conditioning CONDITIONING", "clip CLIP", "plan REGION_PLAN", "encoder COMBO", "use COMBO", "hint_padding COMBO", "image? IMAGE", "image2? IMAGE", "image3? IMAGE"],
+        [
+            "conditioning CONDITIONING",
+            "clip CLIP",
+            "plan REGION_PLAN",
+            "encoder COMBO",
+            "use COMBO",
+            "hint_padding COMBO",
+            "image? IMAGE",
+            "image2? IMAGE",
+            "image3? IMAGE",
+        ],
         ["CONDITIONING CONDITIONING"],
     ),
     "RePlanRules": (
@@ -152,7 +179,9 @@ def test_a_choice_keeps_its_values(name, key, nodes):
 def test_a_growing_input_keeps_the_names_of_its_sockets(nodes):
     template = nodes["RePlanMergePlans"]["input"]["required"]["plans"][1]["template"]
     assert template["names"] == [f"plan_{i}" for i in range(1, 33)]
-    assert listed({"input": template["input"], "input_order": {"required": list(template["input"]["required"])}}, "required") == ["plan REGION_PLAN"]
+    assert listed(
+        {"input": template["input"], "input_order": {"required": list(template["input"]["required"])}}, "required"
+    ) == ["plan REGION_PLAN"]
 
 
 def test_every_node_explains_itself(nodes):

@@ -59,9 +59,9 @@ def texts(server, graph, *nodes):
 
 
 def test_the_loader_offers_folders_and_files(server, models):
-    offered = server.get("/object_info/RePlanLoadPlanner")["RePlanLoadPlanner"]["input"]["required"][
-        "model_name"
-    ][1]["options"]
+    offered = server.get("/object_info/RePlanLoadPlanner")["RePlanLoadPlanner"]["input"]["required"]["model_name"][1][
+        "options"
+    ]
     assert models["learned"] in offered and models["untrained"] in offered
     assert "tiny_clip_l.safetensors" in offered
     assert offered.index(models["learned"]) < offered.index("tiny_clip_l.safetensors")
@@ -98,8 +98,7 @@ def test_the_plan_edits_an_image(server, models, blocks):
     )
     for node in other.prompt.values():
         node["inputs"] = {
-            key: [planned.id, value[1]] if value == [place, 0] else value
-            for key, value in node["inputs"].items()
+            key: [planned.id, value[1]] if value == [place, 0] else value for key, value in node["inputs"].items()
         }
     del other.prompt[place]
     ruled = graphs.pixels(server, server.run(other), saved)
@@ -139,9 +138,7 @@ def test_an_example_runs_with_small_models_in_place_of_the_real_ones(name, serve
     result = server.run(prompt)
     shown = [text for output in result.outputs.values() for text in output.get("text", [])]
     assert any("1. r1 [72, 32, 112, 96] blue" in text for text in shown)
-    (pictures,) = [
-        key for key, node in prompt.items() if node["class_type"] in ("SaveImage", "RePlanPlanPreview")
-    ][-1:]
+    (pictures,) = [key for key, node in prompt.items() if node["class_type"] in ("SaveImage", "RePlanPlanPreview")][-1:]
     assert len(server.images(result, pictures)) == 1
 
 
@@ -170,7 +167,10 @@ def test_the_example_with_another_nodes_text_reads_what_a_model_wrote(server, mo
     result = server.run(prompt)
     shown = [text for output in result.outputs.values() for text in output.get("text", [])]
     assert reply(RIGHT) in shown
-    assert any("Boxes read as pixels of the image, 128x128" in text and "1. r1 [72, 32, 112, 96] blue" in text for text in shown)
+    assert any(
+        "Boxes read as pixels of the image, 128x128" in text and "1. r1 [72, 32, 112, 96] blue" in text
+        for text in shown
+    )
     assert len(server.images(result, at["RePlanPlanPreview"])) == 1
 
 
@@ -187,7 +187,10 @@ def test_rubbish_is_refused_with_what_was_written(server, models, blocks):
 
 def test_of_a_batch_the_image_without_a_plan_is_named(server, models, blocks):
     graph = Graph()
-    images = [graph.add("LoadImage", image=blocks["left"]), graph.add("EmptyImage", width=128, height=128, batch_size=1, color=0)]
+    images = [
+        graph.add("LoadImage", image=blocks["left"]),
+        graph.add("EmptyImage", width=128, height=128, batch_size=1, color=0),
+    ]
     batch = graph.add("ImageBatch", image1=images[0], image2=images[1])
     graph.add("PreviewAny", source=planner_node(graph, models, batch, "untrained", max_tokens=16))
     with pytest.raises(PromptError, match="RePlan Planner: image 1 of 2: the reply of"):

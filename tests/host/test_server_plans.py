@@ -18,7 +18,9 @@ def test_boxes_as_text_and_tags_merge_into_one_plan(server):
     text = '<gen_image>in oil</gen_image><region>[{"bbox_2d": [0.5, 0.5, 1, 1], "hint": "a blue door"}]</region>'
     told = graph.add("RePlanPlanFromText", text=text, image=image)
     merged = graph.add("RePlanMergePlans", **{"plans.plan_1": drawn, "plans.plan_2": told})
-    written = graph.add("RePlanPlanToText", plan=graph.add("RePlanExpandRegions", plan=merged, value=8.0, mode="pixels"))
+    written = graph.add(
+        "RePlanPlanToText", plan=graph.add("RePlanExpandRegions", plan=merged, value=8.0, mode="pixels")
+    )
     seen = graph.add("PreviewAny", source=written)
     plan = json.loads(shown(server, graph, seen))
     assert plan["global_prompt"] == "at dusk. in oil"
@@ -37,7 +39,13 @@ def test_a_text_that_is_no_plan_fails_at_its_node_with_its_name(server):
 def test_a_prompt_for_another_node_says_how_its_boxes_are_read_back(server):
     graph = Graph()
     image = graph.add("EmptyImage", width=640, height=480, batch_size=1, color=0)
-    asked = graph.add("RePlanPlannerPrompt", instruction="make the hat red", template="edit", image=image, coordinates="relative_1000_y_first")
+    asked = graph.add(
+        "RePlanPlannerPrompt",
+        instruction="make the hat red",
+        template="edit",
+        image=image,
+        coordinates="relative_1000_y_first",
+    )
     reply = '<gen_image>at dusk</gen_image><region>[{"bbox_2d": [100, 200, 500, 600], "hint": "a red hat"}]</region>'
     told = graph.add("RePlanPlanFromText", text=reply, image=image, coordinates=asked[2])
     written = graph.add("PreviewAny", source=graph.add("RePlanPlanToText", plan=told))
@@ -59,7 +67,10 @@ def test_a_prompt_for_another_node_says_how_its_boxes_are_read_back(server):
 )
 def test_a_prompt_that_cannot_be_written_fails_at_its_node_with_its_name(server, inputs, says):
     graph = Graph()
-    graph.add("PreviewAny", source=graph.add("RePlanPlannerPrompt", **{"instruction": "red hat", "template": "edit", **inputs})[1])
+    graph.add(
+        "PreviewAny",
+        source=graph.add("RePlanPlannerPrompt", **{"instruction": "red hat", "template": "edit", **inputs})[1],
+    )
     with pytest.raises(PromptError, match=says):
         server.run(graph)
 
@@ -76,7 +87,12 @@ def test_a_users_template_is_offered_filled_and_read_again_when_it_changes(serve
 
     try:
         file.write_text("First plan {{instruction}}, please.", encoding="utf-8")
-        assert file.name in server.get("/object_info/RePlanPlannerPrompt")["RePlanPlannerPrompt"]["input"]["required"]["template"][1]["options"]
+        assert (
+            file.name
+            in server.get("/object_info/RePlanPlannerPrompt")["RePlanPlannerPrompt"]["input"]["required"]["template"][
+                1
+            ]["options"]
+        )
         assert asked() == "First plan make the hat red, please."
         file.write_text("Then plan this:", encoding="utf-8")
         assert asked() == "Then plan this:\nmake the hat red"

@@ -28,7 +28,9 @@ def predict(patcher, context, pooled, reference=None, sigma=0.7, latent=(16, 16,
         return patcher.model.apply_model(noise, torch.tensor([sigma]), c_crossattn=context, **kwargs)
 
 
-@pytest.mark.parametrize("name", ["flux1", "flux1_fill", "flux2", "clip_l", "vae_flux1", "vae_qwen", "taef2", "lora_flux1"])
+@pytest.mark.parametrize(
+    "name", ["flux1", "flux1_fill", "flux2", "clip_l", "vae_flux1", "vae_qwen", "taef2", "lora_flux1"]
+)
 def test_the_loader_finds_every_weight_it_looks_for(name, load_tiny, tiny, caplog):
     if name == "lora_flux1":
         import comfy.sd
@@ -36,12 +38,16 @@ def test_the_loader_finds_every_weight_it_looks_for(name, load_tiny, tiny, caplo
 
         model = load_tiny("flux1")
         with caplog.at_level(logging.WARNING):
-            patched, _ = comfy.sd.load_lora_for_models(model, None, comfy.utils.load_torch_file(str(tiny(name))), 1.0, 0.0)
+            patched, _ = comfy.sd.load_lora_for_models(
+                model, None, comfy.utils.load_torch_file(str(tiny(name))), 1.0, 0.0
+            )
         assert len(patched.patches) == 6
     else:
         with caplog.at_level(logging.INFO):
             assert load_tiny(name) is not None
-    complaints = [r.getMessage() for r in caplog.records if "missing" in r.getMessage() or "unexpected" in r.getMessage()]
+    complaints = [
+        r.getMessage() for r in caplog.records if "missing" in r.getMessage() or "unexpected" in r.getMessage()
+    ]
     # The file of a taef2 carries no scale in any release: ComfyUI's default of 1 is meant.
     complaints = [text for text in complaints if "vae_scale" not in text and "[]" not in text]
     assert not complaints

@@ -80,6 +80,3 @@ def test_the_published_planner_plans_in_the_host_as_in_its_own_measure(editing, 
     for index in range(3):
         request = held_out_request(held_out_seed(31, index), SIZE)
         assert asked.plan(request).reply == planner_measure.replies(model, processor, [request])[0]
-
-
-

@@ -136,16 +136,26 @@ def test_every_node_exists_and_its_values_fit_its_widgets(workflow, nodes):
             if slot is None:
                 assert value in ("fixed", "randomize", "increment", "decrement", "image"), where
             elif slot.kind == "COMBO":
-                assert value in files or value in slot.options["options"] or slot.options.get("image_upload"), (where, slot.name, value)
+                assert value in files or value in slot.options["options"] or slot.options.get("image_upload"), (
+                    where,
+                    slot.name,
+                    value,
+                )
             elif slot.kind == GROWING:
                 (chosen,) = [option for option in slot.options["options"] if option["key"] == value]
-                assert not chosen["inputs"]["required"], (where, "the choice has inputs of its own, which this test does not know")
+                assert not chosen["inputs"]["required"], (
+                    where,
+                    "the choice has inputs of its own, which this test does not know",
+                )
             elif slot.kind == "STRING":
                 assert isinstance(value, str), (where, slot.name)
             elif slot.kind == "BOOLEAN":
                 assert isinstance(value, bool), (where, slot.name)
             else:
-                assert isinstance(value, int if slot.kind == "INT" else (int, float)) and not isinstance(value, bool), (where, slot.name)
+                assert isinstance(value, int if slot.kind == "INT" else (int, float)) and not isinstance(value, bool), (
+                    where,
+                    slot.name,
+                )
                 assert slot.options.get("min", value) <= value <= slot.options.get("max", value), (where, slot.name)
 
 
@@ -160,7 +170,9 @@ def test_sockets_and_links_fit_the_nodes(workflow, nodes):
         shown = [slot for slot in slots(info) if not slot.options.get("socketless")]
         wanted = [s for s in shown if not s.widget] + [s for s in shown if s.widget]
         assert [(entry["name"], entry["type"]) for entry in node["inputs"]] == [(s.name, s.kind) for s in wanted], where
-        assert [(out["name"], out["type"]) for out in node["outputs"]] == list(zip(info["output_name"], info["output"], strict=True)), where
+        assert [(out["name"], out["type"]) for out in node["outputs"]] == list(
+            zip(info["output_name"], info["output"], strict=True)
+        ), where
         for index, entry in enumerate(node["inputs"]):
             if entry["link"] is not None:
                 assert links[entry["link"]][3:5] == [node["id"], index], where
@@ -182,10 +194,16 @@ def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
         pytest.skip("it ends with the plan")
     prompt = to_prompt(workflow, nodes)
     kinds = {key: node["class_type"] for key, node in prompt.items()}
-    (planned,) = [key for key, kind in kinds.items() if kind in ("RePlanPlanFromText", "RePlanPlanner", "RePlanRegionEditor")]
+    (planned,) = [
+        key for key, kind in kinds.items() if kind in ("RePlanPlanFromText", "RePlanPlanner", "RePlanRegionEditor")
+    ]
     (resized,) = [key for key, kind in kinds.items() if kind == "RePlanResize"]
     (hints,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "RePlanRegionConditioning"]
-    texts = [node["inputs"].get("text", node["inputs"].get("prompt")) for node in prompt.values() if "TextEncode" in node["class_type"]]
+    texts = [
+        node["inputs"].get("text", node["inputs"].get("prompt"))
+        for node in prompt.values()
+        if "TextEncode" in node["class_type"]
+    ]
     assert [planned, 1] in texts
     assert prompt[resized]["inputs"]["plan"] == [planned, 0]
     assert prompt[resized]["inputs"]["image"] == prompt[planned]["inputs"]["image"]
@@ -197,7 +215,9 @@ def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
 
 def test_a_plan_from_another_node_is_read_as_it_was_asked_for(nodes):
     """The question goes to the text node with the picture, its reply and what the boxes count to the plan."""
-    prompt = to_prompt(json.loads((ROOT / "example_workflows" / "plan_with_text_node.json").read_text(encoding="utf-8")), nodes)
+    prompt = to_prompt(
+        json.loads((ROOT / "example_workflows" / "plan_with_text_node.json").read_text(encoding="utf-8")), nodes
+    )
     at = {node["class_type"]: key for key, node in prompt.items()}
     asked, told = at["RePlanPlannerPrompt"], prompt[at["RePlanPlanFromText"]]["inputs"]
     text = prompt[at["TextGenerate"]]["inputs"]
@@ -288,7 +308,10 @@ def test_it_runs_with_tiny_models_in_place_of_the_real_ones(name, nodes, server,
         elif node["class_type"] == "VAELoader":
             inputs["vae_name"] = vae
         elif "CLIPLoader" in node["class_type"]:
-            node["class_type"], node["inputs"] = "CLIPLoader", {"clip_name": "tiny_clip_l.safetensors", "type": "stable_diffusion"}
+            node["class_type"], node["inputs"] = (
+                "CLIPLoader",
+                {"clip_name": "tiny_clip_l.safetensors", "type": "stable_diffusion"},
+            )
         elif node["class_type"] == "RePlanResize":
             inputs["target"] = "multiple_of"
         elif "steps" in inputs:

@@ -61,13 +61,9 @@ def make(kind: str, seed: int = 0, words: int | None = None, tied: bool = False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == "qwen2_5_vl":
-            text["hidden_size"] = seeing["out_hidden_size"] = (
-                queries * 128
-            )  # this family has no head width of its own
+            text["hidden_size"] = seeing["out_hidden_size"] = queries * 128  # this family has no head width of its own
             rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
-            config = Qwen2_5_VLConfig(
-                text_config={**text, "rope_parameters": rope}, vision_config=seeing, **ids
-            )
+            config = Qwen2_5_VLConfig(text_config={**text, "rope_parameters": rope}, vision_config=seeing, **ids)
             model = Qwen2_5_VLForConditionalGeneration(config)
         else:
             rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}
@@ -143,9 +139,7 @@ def tiny_host(kind: str, words: int | None = None):
 def save(model, folder: Path, shards: int = 1) -> Path:
     """The model's folder as a download has it; shards: into about so many files."""
     size = sum(value.numel() * value.element_size() for value in model.parameters())
-    model.save_pretrained(
-        folder, max_shard_size=f"{max(1, size // shards // 1024)}KB" if shards > 1 else "50GB"
-    )
+    model.save_pretrained(folder, max_shard_size=f"{max(1, size // shards // 1024)}KB" if shards > 1 else "50GB")
     return folder
 
 
@@ -157,9 +151,7 @@ def single_file(model, file: Path, without: str = "-") -> Path:
     from safetensors.torch import save_file
 
     older = type(model).__name__.startswith("Qwen2_5")
-    kept = {
-        name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith(without)
-    }
+    kept = {name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith(without)}
     if older:
         kept = {
             name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): value
@@ -180,9 +172,7 @@ def scaled_fp8_file(model, file: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     for name, value in model.state_dict().items():
         name = name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
         value = value.contiguous()
-        if value.ndim == 2 and (
-            "_proj.weight" in name and name.startswith("model.layers") or name == "lm_head.weight"
-        ):
+        if value.ndim == 2 and ("_proj.weight" in name and name.startswith("model.layers") or name == "lm_head.weight"):
             scale = value.abs().max() / 448
             value = (value / scale).to(torch.float8_e4m3fn)
             kept[name.replace(".weight", ".scale_weight")] = scale

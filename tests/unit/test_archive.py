@@ -100,7 +100,9 @@ def test_the_archive_is_the_pack_and_its_papers_only(archive):
         "pyproject.toml", "README.md", "LICENSE",
     }  # fmt: skip
     assert tops <= allowed, f"not expected in the archive: {sorted(tops - allowed)}"
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
+        "\n"
+    )
     needed = [name for name in tracked if name and name.split("/")[0] in allowed - {"docs"} and (ROOT / name).exists()]
     assert set(needed) <= names, "a pattern in .comfyignore takes away something the pack needs"
     assert {"__init__.py", "nodes/__init__.py", "pyproject.toml", "README.md", "LICENSE"} <= names

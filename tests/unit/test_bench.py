@@ -19,7 +19,9 @@ ATTENTION = {
 def results(tmp_path_factory):
     file = tmp_path_factory.mktemp("bench") / "bench.json"
     sizes = ["--sides", "6", "--regions", "3", "--overlaps", "5", "--hints", "4,20", "--rounds", "2"]
-    assert bench.main(["--here", "--device", "cpu", "--only", "attention", "--no-flex", *sizes, "--json", str(file)]) == 0
+    assert (
+        bench.main(["--here", "--device", "cpu", "--only", "attention", "--no-flex", *sizes, "--json", str(file)]) == 0
+    )
     return json.loads(file.read_text())
 
 

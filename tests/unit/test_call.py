@@ -18,7 +18,18 @@ LISTED = [14.6, 7.0, 3.0, 1.0, 0.0]
 
 @pytest.mark.parametrize(
     ("now", "step"),
-    [(14.6, 0), (7.0, 1), (3.0, 2), (1.0, 3), (10.0, 0), (5.0, 1), (0.2, 3), (20.0, 0), (14.6 * 1.00001, 0), (7.0 * 0.99999, 1)],
+    [
+        (14.6, 0),
+        (7.0, 1),
+        (3.0, 2),
+        (1.0, 3),
+        (10.0, 0),
+        (5.0, 1),
+        (0.2, 3),
+        (20.0, 0),
+        (14.6 * 1.00001, 0),
+        (7.0 * 0.99999, 1),
+    ],
 )
 def test_the_step_is_the_last_listed_sigma_that_is_not_below_the_current_one(now, step):
     assert step_of(options(now, LISTED)) == (step, 4)
@@ -37,7 +48,9 @@ def test_a_region_is_active_from_its_start_to_its_end(start, end, percent):
     if start >= end:
         return
     region = Region("r", (0, 0, 1, 1), start=start, end=end)
-    inactive = inactive_regions((region,), lambda p: 1.0 - p, {"sigmas": torch.tensor([1.0 - percent], dtype=torch.float64)})
+    inactive = inactive_regions(
+        (region,), lambda p: 1.0 - p, {"sigmas": torch.tensor([1.0 - percent], dtype=torch.float64)}
+    )
     if abs(percent - start) > 1e-9 and abs(percent - end) > 1e-9:
         assert (inactive == frozenset()) == (start < percent < end)
 

@@ -27,7 +27,10 @@ def test_without_a_planner_it_says_so_and_how_to_get_one(demo, monkeypatch, tmp_
 
 def test_a_request_of_the_users_own_is_asked_of_the_same_scene(demo):
     own = demo.requested(2, "remove the largest star")
-    assert own.text == "remove the largest star" and own.task == demo.requested(2, None).task != demo.requested(3, None).task
+    assert (
+        own.text == "remove the largest star"
+        and own.task == demo.requested(2, None).task != demo.requested(3, None).task
+    )
 
 
 @pytest.mark.parametrize("planned", [True, False])

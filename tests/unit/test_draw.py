@@ -130,7 +130,9 @@ def test_any_text_is_readable_with_and_without_system_fonts(text, height):
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 590), st.integers(0, 390), st.integers(1, 600), st.integers(1, 400), st.text(max_size=60)),
+        st.tuples(
+            st.integers(0, 590), st.integers(0, 390), st.integers(1, 600), st.integers(1, 400), st.text(max_size=60)
+        ),
         max_size=12,
     )
 )

@@ -10,9 +10,7 @@ from replan.planner.plan_json import plan_to_json
 
 SIZE = (600, 400)
 UPSTREAM = RegionPlan(SIZE, "a cup", (Region("u1", (0, 0, 60, 40), "from upstream"),))
-MINE = RegionPlan(
-    SIZE, "my cup", (Region("m1", (30, 40, 90, 80), "mine", negative_hint="not", start=0.1, end=0.9),)
-)
+MINE = RegionPlan(SIZE, "my cup", (Region("m1", (30, 40, 90, 80), "mine", negative_hint="not", start=0.1, end=0.9),))
 
 
 def stored(plan=MINE, edited=True, **more) -> str:

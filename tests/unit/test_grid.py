@@ -66,11 +66,18 @@ def framed(draw):
     """A plan of one region, with or without a mask, on an image of whole patches of 16 pixels."""
     rows, columns = draw(st.integers(1, 30)), draw(st.integers(1, 30))
     x1, y1 = draw(st.floats(-20, columns * 16 - 1)), draw(st.floats(-20, rows * 16 - 1))
-    box = (x1, y1, draw(st.floats(max(x1, 0) + 0.5, columns * 16 + 20)), draw(st.floats(max(y1, 0) + 0.5, rows * 16 + 20)))
+    box = (
+        x1,
+        y1,
+        draw(st.floats(max(x1, 0) + 0.5, columns * 16 + 20)),
+        draw(st.floats(max(y1, 0) + 0.5, rows * 16 + 20)),
+    )
     mask = None
     if draw(st.booleans()):
         shape, seed = draw(st.tuples(st.integers(1, 60), st.integers(1, 60))), draw(st.integers(0, 2**32 - 1))
-        mask = RegionMask.from_array(np.random.default_rng(seed).random(shape) > draw(st.sampled_from([0.5, 0.9, 0.99])))
+        mask = RegionMask.from_array(
+            np.random.default_rng(seed).random(shape) > draw(st.sampled_from([0.5, 0.9, 0.99]))
+        )
     return RegionPlan((columns * 16, rows * 16), regions=(Region("r", box, mask=mask),)), rows, columns
 
 
@@ -118,7 +125,9 @@ def test_a_border_between_patches_belongs_to_one_of_them():
 
 @given(st.integers(64, 4000), st.integers(64, 4000), st.floats(0.05, 4))
 def test_an_image_scaled_as_a_whole_fits_and_a_cropped_one_is_told(width, height, scale):
-    grid = Grid(round(height * scale / 16) or 1, round(width * scale / 16) or 1, height * scale / 16, width * scale / 16)
+    grid = Grid(
+        round(height * scale / 16) or 1, round(width * scale / 16) or 1, height * scale / 16, width * scale / 16
+    )
     assert check_aspect((width, height), grid, "the latent") is None
 
 

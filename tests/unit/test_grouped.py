@@ -78,7 +78,10 @@ def both(case, masks_work):
             else (
                 g.rows,
                 g.cols,
-                {r.id: reference.patches_of(r.box, plan.image_size, g.rows, g.cols, g.height, g.width) for r in plan.regions},
+                {
+                    r.id: reference.patches_of(r.box, plan.image_size, g.rows, g.cols, g.height, g.width)
+                    for r in plan.regions
+                },
             )
             for g in (grid, edited)
         ),
@@ -126,7 +129,12 @@ def layout_of(count, side, hint, overlap):
             box = (x, y, x + rng.uniform(150, 400), y + rng.uniform(150, 400))
         else:
             step = 1000 / across
-            box = (i % across * step + 10, i // across * step + 10, (i % across + 0.8) * step, (i // across + 0.8) * step)
+            box = (
+                i % across * step + 10,
+                i // across * step + 10,
+                (i % across + 0.8) * step,
+                (i // across + 0.8) * step,
+            )
         regions.append(Region(f"r{i}", box, "hint"))
     plan = RegionPlan((1000, 1000), "g", regions)
     grid = Grid(side, side, side, side)
@@ -141,7 +149,9 @@ def layout_of(count, side, hint, overlap):
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "off"])
 def test_index_memory_stays_below_two_percent_of_a_dense_mask(count, overlap, preset):
     layout = layout_of(count, 46, 32, overlap)
-    index = to_device(plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu"))
+    index = to_device(
+        plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu")
+    )
     assert layout.tokens >= 4096
     assert index.nbytes < 0.02 * layout.tokens**2
 
@@ -152,7 +162,9 @@ def test_index_memory_stays_below_two_percent_of_a_dense_mask(count, overlap, pr
 def test_a_call_needs_at_most_one_more_copy_of_its_tensors(count, overlap, preset, masks_work):
     """Counts every tensor alive in the call by watching allocations of torch's CPU allocator."""
     layout = layout_of(count, 46, 32, overlap)
-    index = to_device(plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu"))
+    index = to_device(
+        plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu")
+    )
     q, k, v = (torch.randn(1, 2, layout.tokens, 32) for _ in range(3))
     own = 4 * q.numel() * 4
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as run:
@@ -170,7 +182,9 @@ def test_a_call_needs_at_most_one_more_copy_of_its_tensors(count, overlap, prese
 def test_queries_that_see_everything_are_one_plain_call():
     layout = layout_of(0, 8, 0, False)
     calls = []
-    index = to_device(plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu"))
+    index = to_device(
+        plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
+    )
     q = torch.randn(1, 1, layout.tokens, 8)
     grouped_attention(lambda *a: calls.append(a) or plain(*a), q, q, q, index, dim=2, out_dim=1, masks_work=True)
     assert len(calls) == 1
@@ -180,7 +194,9 @@ def test_queries_that_see_everything_are_one_plain_call():
 def test_no_mask_is_ever_made_where_masks_may_be_dropped():
     layout = layout_of(40, 20, 8, True)
     masks = []
-    index = to_device(plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu"))
+    index = to_device(
+        plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
+    )
     q = torch.randn(1, 1, layout.tokens, 8)
     grouped_attention(lambda *a: masks.append(a[3]) or plain(*a), q, q, q, index, dim=2, out_dim=1, masks_work=False)
     assert len(index.steps) > 60

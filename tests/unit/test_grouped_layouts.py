@@ -71,7 +71,9 @@ def compare(layout, dense, table, *, dim=2, out_dim=1, bias=None, masks_work=Tru
     index = to_device(plan_groups(layout, table, queries), q.device)
     if dim == 1:
         q, k, v = (x.transpose(1, 2).flatten(2) for x in (q, k, v))
-    ours = grouped_attention(attend(dim, out_dim), q, k, v, index, dim=dim, out_dim=out_dim, mask=bias, masks_work=masks_work)
+    ours = grouped_attention(
+        attend(dim, out_dim), q, k, v, index, dim=dim, out_dim=out_dim, mask=bias, masks_work=masks_work
+    )
     assert ours.shape == expected.shape
     assert (ours - expected).abs().max() < 1e-5
 
@@ -81,7 +83,14 @@ def scattered(count, seed=3):
     rng = np.random.default_rng(seed)
     corners = rng.uniform((0, 0), (250, 180), (count, 2))
     sizes = rng.uniform(20, 200, (count, 2))
-    return RegionPlan(IMAGE, "g", [Region(f"r{i}", (x, y, x + w, y + h), "hint") for i, ((x, y), (w, h)) in enumerate(zip(corners, sizes, strict=True))])
+    return RegionPlan(
+        IMAGE,
+        "g",
+        [
+            Region(f"r{i}", (x, y, x + w, y + h), "hint")
+            for i, ((x, y), (w, h)) in enumerate(zip(corners, sizes, strict=True))
+        ],
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 2], ids=["tokens-first", "heads-first"])
@@ -97,8 +106,18 @@ def test_every_layout_of_the_hosts_calls_gives_the_reference(dim, out_dim, masks
     bias = None
     if masked:
         bias = torch.zeros(2, 1, 1 if masked == "keys" else layout.tokens, layout.tokens)
-        bias[..., :30] = torch.where(torch.randn(bias[..., :30].shape, generator=torch.Generator().manual_seed(1)) > 1, -1e4, 0.5)
-    compare(layout, dense, Rules().table(layout.components, "after"), dim=dim, out_dim=out_dim, bias=bias, masks_work=masks_work)
+        bias[..., :30] = torch.where(
+            torch.randn(bias[..., :30].shape, generator=torch.Generator().manual_seed(1)) > 1, -1e4, 0.5
+        )
+    compare(
+        layout,
+        dense,
+        Rules().table(layout.components, "after"),
+        dim=dim,
+        out_dim=out_dim,
+        bias=bias,
+        masks_work=masks_work,
+    )
 
 
 @st.composite
@@ -136,7 +155,9 @@ def tables(draw):
 @settings(max_examples=150, deadline=None)
 @given(case=tables())
 def test_any_table_of_rules_with_masks_and_inactive_regions_gives_the_reference(case):
-    layout, names = layout_and_names(*(case[key] for key in ("plan", "side", "main", "spans", "hints", "further", "inactive")))
+    layout, names = layout_and_names(
+        *(case[key] for key in ("plan", "side", "main", "spans", "hints", "further", "inactive"))
+    )
     keys = [part.key for part in layout.components]
     table = np.random.default_rng(case["seed"]).random((len(keys), len(keys))) < case["density"]
     np.fill_diagonal(table, True)
@@ -153,14 +174,18 @@ def test_a_call_with_a_square_mask_of_its_own_needs_one_more_copy_and_the_masks_
     group's rows and columns of it (twice: as taken, and in the kernel's own terms), never a second whole mask."""
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 600, (count, 2)) if overlap else np.array([(i * 330, i * 330) for i in range(count)])
-    plan = RegionPlan((1000, 1000), "g", [Region(f"r{i}", (x, y, x + 300, y + 300), "hint") for i, (x, y) in enumerate(corner)])
+    plan = RegionPlan(
+        (1000, 1000), "g", [Region(f"r{i}", (x, y, x + 300, y + 300), "hint") for i, (x, y) in enumerate(corner)]
+    )
     grid = Grid(32, 32, 32, 32)
     covered = cover(plan, grid)
     layout = build_layout(
         region_ids=plan.ids, main_tokens=128, image_spans=(), hint_tokens=(16,) * count, noise_cover=covered,
         reference_tokens=(grid.tokens,), edited_reference=1, edited_cover=covered,
     )  # fmt: skip
-    index = to_device(plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu"))
+    index = to_device(
+        plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
+    )
     q, k, v = (torch.randn(1, HEADS, layout.tokens, 32) for _ in range(3))
     bias = torch.zeros(1, 1, layout.tokens, layout.tokens)
     plain = attend(2, 1)

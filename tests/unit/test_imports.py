@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = [ROOT / "__init__.py", *(file for folder in ("nodes", "planner", "attention") for file in sorted((ROOT / folder).rglob("*.py")))]
+FILES = [
+    ROOT / "__init__.py",
+    *(file for folder in ("nodes", "planner", "attention") for file in sorted((ROOT / folder).rglob("*.py"))),
+]
 
 # What is there at no cost once the host runs.
 LIGHT = {"numpy", "torch", "PIL", "comfy", "comfy_api", "comfy_extras"}
@@ -22,7 +25,9 @@ DIFFUSION_FILES = {"attention/patch.py", "attention/families.py"}
 # The one file that knows where a user's files lie.
 FOLDER_FILES = {"nodes/folders.py"}
 # The readers of planning models, and what of the host they may use: its language models and its memory.
-MODEL_FILES = {f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "memory", "spread")}
+MODEL_FILES = {
+    f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "memory", "spread")
+}
 LANGUAGE = (*COMMON, *TEXT, "comfy.model_patcher", "comfy.ops")
 TEXT_FILES = {"attention/hints.py", "attention/hint_recipes.py", "attention/qwen_hints.py"}
 

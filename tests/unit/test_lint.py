@@ -49,9 +49,7 @@ ORDINARY = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("made", "instruction"), ORDINARY, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("made", "instruction"), ORDINARY, ids=lambda value: value if isinstance(value, str) else "")
 def test_an_ordinary_plan_has_no_finding(made, instruction):
     assert [str(finding) for finding in lint(made, instruction)] == []
     assert ask_again(lint(made, instruction), made.warnings) == ""
@@ -189,17 +187,11 @@ def test_overlap_is_symmetric_within_bounds_and_whole_with_itself(first, second)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(BOX, st.text(max_size=30)), max_size=20), st.text(max_size=40), st.text(max_size=40)
-)
+@given(st.lists(st.tuples(BOX, st.text(max_size=30)), max_size=20), st.text(max_size=40), st.text(max_size=40))
 def test_any_plan_can_be_checked(items, prompt, instruction):
-    surrogates = any(
-        "\ud800" <= char <= "\udfff" for text in (prompt, *(hint for _, hint in items)) for char in text
-    )
+    surrogates = any("\ud800" <= char <= "\udfff" for text in (prompt, *(hint for _, hint in items)) for char in text)
     if surrogates:
         return
-    made = RegionPlan(
-        (1300, 900), prompt, tuple(Region(f"r{n}", box, hint) for n, (box, hint) in enumerate(items))
-    )
+    made = RegionPlan((1300, 900), prompt, tuple(Region(f"r{n}", box, hint) for n, (box, hint) in enumerate(items)))
     for finding in lint(made, instruction):
         assert str(finding)

@@ -205,6 +205,6 @@ def test_a_round_shape_has_a_round_soft_edge():
 
 @pytest.mark.parametrize("wrong", [{"width": -4}, {"height": -4}, {"feather": -1}], ids=str)
 def test_a_negative_number_of_pixels_is_refused_with_its_value(wrong):
-    (name, value), = wrong.items()
+    ((name, value),) = wrong.items()
     with pytest.raises(PlanError, match=f"{name} is {value}.*give 0 or more"):
         region_masks(RegionPlan(SIZE), **wrong)

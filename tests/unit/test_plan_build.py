@@ -19,7 +19,18 @@ CORNERS = [64, 48, 320, 240]
 @pytest.mark.parametrize("as_text", [False, True], ids=["value", "json"])
 @pytest.mark.parametrize(
     "boxes",
-    [BOUNDING, [BOUNDING], [[BOUNDING]], ELEMENT, [ELEMENT], CORNERS, [CORNERS], [[CORNERS]], [tuple(CORNERS)], [{**BOUNDING, "score": 0.9, "label": "hat"}]],
+    [
+        BOUNDING,
+        [BOUNDING],
+        [[BOUNDING]],
+        ELEMENT,
+        [ELEMENT],
+        CORNERS,
+        [CORNERS],
+        [[CORNERS]],
+        [tuple(CORNERS)],
+        [{**BOUNDING, "score": 0.9, "label": "hat"}],
+    ],
     ids=str,
 )
 def test_every_form_of_a_box_is_the_same_region(boxes, as_text):
@@ -42,7 +53,10 @@ def test_an_elements_box_is_top_left_bottom_right_in_thousandths():
 def test_without_lines_descriptions_are_the_hints():
     writing = {"type": "text", "bbox": [0, 0, 500, 500], "text": "OPEN", "desc": "in neon"}
     described = {**BOUNDING, "metadata": {"type": "obj", "desc": "a blue door"}}
-    assert [r.hint for r in plans_from_boxes([ELEMENT, writing], SIZE)[0].regions] == ["a red hat", 'the text "OPEN", in neon']
+    assert [r.hint for r in plans_from_boxes([ELEMENT, writing], SIZE)[0].regions] == [
+        "a red hat",
+        'the text "OPEN", in neon',
+    ]
     assert plans_from_boxes([described], SIZE)[0].regions[0].hint == "a blue door"
 
 
@@ -146,9 +160,19 @@ def test_wrong_masks_are_refused_by_number():
 
 
 def test_a_report_names_everything_a_person_should_check():
-    plan = plans_from_boxes([{"x": -3, "y": 400, "width": 20, "height": 100.5}, BOUNDING], SIZE, "red hat\nblue door", "dusk")[0]
+    plan = plans_from_boxes(
+        [{"x": -3, "y": 400, "width": 20, "height": 100.5}, BOUNDING], SIZE, "red hat\nblue door", "dusk"
+    )[0]
     text = describe_plan(plan, "Boxes as drawn")
-    for part in ("640x480", "2 regions", "Boxes as drawn", "dusk", "1. r1 [0, 400, 17, 480] red hat", "2. r2", "Warning: box 1"):
+    for part in (
+        "640x480",
+        "2 regions",
+        "Boxes as drawn",
+        "dusk",
+        "1. r1 [0, 400, 17, 480] red hat",
+        "2. r2",
+        "Warning: box 1",
+    ):
         assert part in text, text
 
 

@@ -12,7 +12,9 @@ SIZE = (640, 480)
 
 
 def plan(prompt, *regions, size=SIZE, **more):
-    return RegionPlan(size, prompt, tuple(Region(name, (10, 20, 110, 220), f"hint of {name}") for name in regions), **more)
+    return RegionPlan(
+        size, prompt, tuple(Region(name, (10, 20, 110, 220), f"hint of {name}") for name in regions), **more
+    )
 
 
 def test_merging_keeps_order_and_ids_and_renames_a_clash_with_a_warning():
@@ -20,7 +22,13 @@ def test_merging_keeps_order_and_ids_and_renames_a_clash_with_a_warning():
     assert merged.ids[:2] == ("r1", "hat")
     assert merged.ids[3] == "r2"
     assert len(set(merged.ids)) == 5
-    assert [region.hint for region in merged.regions] == ["hint of r1", "hint of hat", "hint of r1", "hint of r2", "hint of r2"]
+    assert [region.hint for region in merged.regions] == [
+        "hint of r1",
+        "hint of hat",
+        "hint of r1",
+        "hint of r2",
+        "hint of r2",
+    ]
     assert len(merged.warnings) == 2
     assert f"'r1' of plan 2 is called '{merged.ids[2]}'" in merged.warnings[0]
 
@@ -41,7 +49,8 @@ def test_merged_global_prompts_lose_nothing_that_was_asked_for(prompts, merged):
 
 def test_merging_keeps_reasoning_warnings_and_unknown_keys():
     merged = merge_plans(
-        plan("a", reasoning="one", warnings=("x",), extra={"k": 1}), plan("a", reasoning="two", warnings=("x", "y"), extra={"k": 2, "m": 3})
+        plan("a", reasoning="one", warnings=("x",), extra={"k": 1}),
+        plan("a", reasoning="two", warnings=("x", "y"), extra={"k": 2, "m": 3}),
     )
     assert (merged.reasoning, merged.warnings, merged.extra) == ("one\n\ntwo", ("x", "y"), {"k": 1, "m": 3})
 
@@ -69,7 +78,14 @@ def test_expansion_by_ratio_and_by_pixels():
 numbers = st.floats(-10, 10)
 
 
-@given(st.floats(0, 600), st.floats(0, 400), st.floats(1, 600), st.floats(1, 400), numbers, st.sampled_from(["ratio", "pixels"]))
+@given(
+    st.floats(0, 600),
+    st.floats(0, 400),
+    st.floats(1, 600),
+    st.floats(1, 400),
+    numbers,
+    st.sampled_from(["ratio", "pixels"]),
+)
 def test_expanded_boxes_stay_on_the_image_and_never_vanish(x, y, w, h, value, mode):
     before = RegionPlan(SIZE, "a", (Region("r1", (x, y, x + w, y + h), "a"),))
     try:

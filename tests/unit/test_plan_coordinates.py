@@ -91,7 +91,14 @@ def test_mapping_changes_the_patches_of_published_boxes():
 
 @pytest.mark.parametrize(
     ("size", "seen"),
-    [((640, 480), (644, 476)), ((719, 389), (728, 392)), ((500, 375), (504, 364)), ((1540, 600), (1540, 588)), ((10, 10), (56, 56)), ((28, 2000), (28, 1988))],
+    [
+        ((640, 480), (644, 476)),
+        ((719, 389), (728, 392)),
+        ((500, 375), (504, 364)),
+        ((1540, 600), (1540, 588)),
+        ((10, 10), (56, 56)),
+        ((28, 2000), (28, 1988)),
+    ],
 )
 def test_smart_resize_gives_the_published_sizes(size, seen):
     assert smart_resize(*size) == seen
@@ -146,7 +153,9 @@ def test_one_side_of_the_seen_size_and_an_unknown_choice_are_refused():
         read_plan(reply((1, 2, 3, 4)), (640, 480), "percent")[0]
 
 
-@pytest.mark.parametrize(("coordinates", "seen"), [("auto", (0, 0)), ("pixels", (0, 0)), ("auto", (640, 480)), ("relative_1000", (640, 480))])
+@pytest.mark.parametrize(
+    ("coordinates", "seen"), [("auto", (0, 0)), ("pixels", (0, 0)), ("auto", (640, 480)), ("relative_1000", (640, 480))]
+)
 def test_tags_without_an_image_ask_for_the_image(coordinates, seen):
     with pytest.raises(PlanError, match="connect the image"):
         read_plan(reply((1, 2, 3, 4)), None, coordinates, seen)[0]

@@ -19,7 +19,26 @@ from replan.planner.reply import read_tags
 from replan.planner.tags import write_tags
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-PIECE = st.sampled_from(["</region>", "<gen_image>", "< / think >", "&lt;region>", "&amp;lt;answer>", "&LT;REGION>", "<GLOBAL>", "```", '"', "'", "},{", "]", "\\", "\n", "a < b", " red hat "])
+PIECE = st.sampled_from(
+    [
+        "</region>",
+        "<gen_image>",
+        "< / think >",
+        "&lt;region>",
+        "&amp;lt;answer>",
+        "&LT;REGION>",
+        "<GLOBAL>",
+        "```",
+        '"',
+        "'",
+        "},{",
+        "]",
+        "\\",
+        "\n",
+        "a < b",
+        " red hat ",
+    ]
+)
 HARD_TEXT = st.lists(TEXT | PIECE, max_size=4).map("".join)
 
 
@@ -35,7 +54,9 @@ def masks(draw):
 @st.composite
 def plans(draw):
     width, height = draw(st.integers(1, 3000)), draw(st.integers(1, 3000))
-    names = draw(st.lists(st.one_of(TEXT.filter(usable_id), st.sampled_from(["r1", "r2", "r3", "r4"])), max_size=4, unique=True))
+    names = draw(
+        st.lists(st.one_of(TEXT.filter(usable_id), st.sampled_from(["r1", "r2", "r3", "r4"])), max_size=4, unique=True)
+    )
     regions = []
     for name in names:
         x1, y1 = draw(st.floats(0, width, exclude_max=True)), draw(st.floats(0, height, exclude_max=True))
@@ -70,8 +91,16 @@ def test_json_gives_the_same_plan_back_exactly_with_what_it_does_not_know(plan):
 @given(plans(), st.sampled_from(["", "\ufeff", " \n\ufeff"]), st.booleans())
 def test_every_text_that_is_written_is_read_back_whatever_tags_its_words_look_like(plan, before, fenced):
     words = {"hint": "a </answer> sign saying <gen_image> ``` ", "negative_hint": "<region>[</region>"}
-    regions = tuple(replace(region, hint=words["hint"] + region.hint, negative_hint=words["negative_hint"]) for region in plan.regions)
-    plan = replace(plan, regions=regions, global_prompt=f"a <global> sign {plan.global_prompt}", reasoning=f"<think>{plan.reasoning}")
+    regions = tuple(
+        replace(region, hint=words["hint"] + region.hint, negative_hint=words["negative_hint"])
+        for region in plan.regions
+    )
+    plan = replace(
+        plan,
+        regions=regions,
+        global_prompt=f"a <global> sign {plan.global_prompt}",
+        reasoning=f"<think>{plan.reasoning}",
+    )
     text = plan_to_json(plan)
     assert read_plan(before + (f"Here:\n```json\n{text}\n```\nDone." if fenced else text))[0] == plan
     back = read_plan(before + write_tags(plan))[0]
@@ -80,10 +109,18 @@ def test_every_text_that_is_written_is_read_back_whatever_tags_its_words_look_li
     assert [r.hint for r in back.regions] == [r.hint.strip() for r in plan.regions]
 
 
-@pytest.mark.parametrize("words", ["write <region> on it", "a sign saying <gen_image>", "x </answer>", "a <global> or <think> sign"])
+@pytest.mark.parametrize(
+    "words", ["write <region> on it", "a sign saying <gen_image>", "x </answer>", "a <global> or <think> sign"]
+)
 def test_a_region_list_whose_words_look_like_tags_is_a_list(words):
     item = f'{{"bbox_2d": [1, 2, 30, 40], "hint": "{words}"}}'
-    for text in (f"[{item}]", item, f"[{item},]", f"```json\n[{item}]\n```", f'{{"regions": [{item}], "global_prompt": "{words}"}}'):
+    for text in (
+        f"[{item}]",
+        item,
+        f"[{item},]",
+        f"```json\n[{item}]\n```",
+        f'{{"regions": [{item}], "global_prompt": "{words}"}}',
+    ):
         plan = read_plan(text, (640, 427), "pixels")[0]
         assert [region.hint for region in plan.regions] == [words]
         assert plan.global_prompt == (words if "global_prompt" in text else KEEP_UNCHANGED)
@@ -103,7 +140,9 @@ def test_tags_around_json_are_tags_and_a_slip_in_a_plan_with_tag_words_is_told_w
 
 
 def test_a_box_over_the_border_is_clamped_with_a_warning_and_one_inside_stays_exact():
-    plan = plan_from_json({"image_size": [192, 128], "regions": [{"bbox_2d": [-50, -50, 500, 60]}, {"bbox_2d": [0, 0.1, 192, 128]}]})
+    plan = plan_from_json(
+        {"image_size": [192, 128], "regions": [{"bbox_2d": [-50, -50, 500, 60]}, {"bbox_2d": [0, 0.1, 192, 128]}]}
+    )
     assert [region.box for region in plan.regions] == [(0, 0, 192, 60), (0, 0.1, 192, 128)]
     assert len(plan.warnings) == 1
     assert f"region '{plan.ids[0]}'" in plan.warnings[0]
@@ -131,7 +170,15 @@ def test_json_has_exactly_the_keys_of_version_1():
         "global_prompt": "dusk",
         "reasoning": "because",
         "regions": [
-            {"id": "a", "bbox_2d": [1.0, 2.0, 3.5, 4.0], "hint": "red", "negative_hint": "", "start": 0.0, "end": 1.0, "mask": None}
+            {
+                "id": "a",
+                "bbox_2d": [1.0, 2.0, 3.5, 4.0],
+                "hint": "red",
+                "negative_hint": "",
+                "start": 0.0,
+                "end": 1.0,
+                "mask": None,
+            }
         ],
     }
 
@@ -146,7 +193,15 @@ def test_json_without_optional_keys_has_their_defaults_and_fresh_ids():
 
 
 def broken(**change):
-    region = {"id": "hat", "bbox_2d": [1, 2, 30, 40], "hint": "red", "negative_hint": "", "start": 0.0, "end": 1.0, "mask": None}
+    region = {
+        "id": "hat",
+        "bbox_2d": [1, 2, 30, 40],
+        "hint": "red",
+        "negative_hint": "",
+        "start": 0.0,
+        "end": 1.0,
+        "mask": None,
+    }
     top = {"version": 1, "image_size": [100, 80], "global_prompt": "", "reasoning": ""}
     for key, value in change.items():
         (top if key in top else region)[key] = value
@@ -256,7 +311,9 @@ def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
 def test_tags_are_written_as_the_published_page_writes_them():
     plan = RegionPlan((640, 427), "dusk", (Region("r1", (1.4, 2.6, 30.2, 40.9), 'a "red" </region> hat'),))
     text = write_tags(plan)
-    assert text.startswith('<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 3, 30, 41], "hint": "a \\"red\\" \\u003c/region> hat"}]</region>')
+    assert text.startswith(
+        '<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 3, 30, 41], "hint": "a \\"red\\" \\u003c/region> hat"}]</region>'
+    )
 
 
 def test_a_box_thinner_than_a_pixel_is_written_one_pixel_wide():
@@ -305,12 +362,18 @@ def test_quotes_and_apostrophes_inside_single_quoted_hints_survive():
 
 
 def test_a_reply_cut_off_keeps_its_whole_items_and_says_so():
-    plan = read_plan(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"bbox_2d": [5, 6, 70, 80], "hint": "make it bl', (640, 427), "pixels")[0]
+    plan = read_plan(
+        f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"bbox_2d": [5, 6, 70, 80], "hint": "make it bl',
+        (640, 427),
+        "pixels",
+    )[0]
     assert len(plan.regions) == 1
     assert any("cut off" in warning for warning in plan.warnings)
     assert any("item 2 was dropped" in warning for warning in plan.warnings)
     # A box that was cut may have lost digits.
-    plan = read_plan(f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"hint": "x", "bbox_2d": [5, 6, 70, 8', (640, 427), "pixels")[0]
+    plan = read_plan(
+        f'<gen_image>dusk</gen_image><region>[{GOOD}, {{"hint": "x", "bbox_2d": [5, 6, 70, 8', (640, 427), "pixels"
+    )[0]
     assert len(plan.regions) == 1
 
 
@@ -354,8 +417,10 @@ def test_boxes_copied_from_the_planners_instructions_are_dropped_and_similar_one
 
 def test_the_first_of_several_blocks_counts_and_the_others_are_reported():
     plan = read_plan(
-        f'<think>I will write <region>[] here</think><gen_image>dusk</gen_image><region>[{GOOD}]</region>'
-        '<region>[{"bbox_2d": [5, 6, 7, 8], "hint": "no"}]</region><answer>done</answer>', (640, 427), "pixels"
+        f"<think>I will write <region>[] here</think><gen_image>dusk</gen_image><region>[{GOOD}]</region>"
+        '<region>[{"bbox_2d": [5, 6, 7, 8], "hint": "no"}]</region><answer>done</answer>',
+        (640, 427),
+        "pixels",
     )[0]
     assert [region.hint for region in plan.regions] == ["red hat"]
     assert any("2 <region> blocks" in warning for warning in plan.warnings)
@@ -363,7 +428,10 @@ def test_the_first_of_several_blocks_counts_and_the_others_are_reported():
 
 
 def test_a_closing_tag_inside_a_hint_does_not_end_the_block():
-    for block in (f'[{{"bbox_2d": [5, 6, 70, 80], "hint": "write </region> on it"}}, {GOOD}]', "```json\n[{'bbox_2d': [5, 6, 70, 80], 'hint': 'write </region> on it'}, " + GOOD + "]\n```"):
+    for block in (
+        f'[{{"bbox_2d": [5, 6, 70, 80], "hint": "write </region> on it"}}, {GOOD}]',
+        "```json\n[{'bbox_2d': [5, 6, 70, 80], 'hint': 'write </region> on it'}, " + GOOD + "]\n```",
+    ):
         assert [region.hint for region in read(block).regions] == ["write </region> on it", "red hat"]
 
 
@@ -375,7 +443,10 @@ def test_both_names_of_the_global_tag_are_read(tag):
 
 @pytest.mark.parametrize("quotes", ["''", "\u2018\u2019", '""'])
 def test_the_quoted_placeholder_is_the_placeholder(quotes):
-    plan = read_plan(f"<gen_image>{quotes[0]}Keep remaining part of image unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>", (640, 427))[0]
+    plan = read_plan(
+        f"<gen_image>{quotes[0]}Keep remaining part of image unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>",
+        (640, 427),
+    )[0]
     assert plan.global_prompt == KEEP_UNCHANGED
 
 
@@ -400,14 +471,37 @@ def test_a_plan_with_nothing_left_to_edit_says_so():
     assert any("nothing is left to edit" in warning for warning in plan.warnings)
 
 
-@pytest.mark.parametrize("text", [f"[{GOOD}]", GOOD, f"Here you are:\n```json\n[{GOOD}]\n```\nDone.", f'{{"global_prompt": "dusk", "regions": [{GOOD}]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[{GOOD}]",
+        GOOD,
+        f"Here you are:\n```json\n[{GOOD}]\n```\nDone.",
+        f'{{"global_prompt": "dusk", "regions": [{GOOD}]}}',
+    ],
+)
 def test_a_bare_region_list_is_a_plan(text):
     plan = read_plan(text, (640, 427), "pixels")[0]
     assert [region.hint for region in plan.regions] == ["red hat"]
     assert plan.global_prompt == ("dusk" if "dusk" in text else KEEP_UNCHANGED)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "make the hat red", "[1, 2, 3, 4]", "[[1, 2, 3, 4]]", '"text"', "7", '{"a": 1}', "[see below]", "<think>only this</think>", "<answer>4</answer>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  \n",
+        "make the hat red",
+        "[1, 2, 3, 4]",
+        "[[1, 2, 3, 4]]",
+        '"text"',
+        "7",
+        '{"a": 1}',
+        "[see below]",
+        "<think>only this</think>",
+        "<answer>4</answer>",
+    ],
+)
 def test_any_other_text_is_refused(text):
     with pytest.raises(PlanError):
         read_plan(text, (640, 427))[0]
@@ -415,7 +509,9 @@ def test_any_other_text_is_refused(text):
 
 def test_ids_that_are_written_stay_and_the_others_give_way():
     ids = ['"id": "r2", ', "", '"id": "hat", ', '"id": "x", ', '"id": "x", ', '"id": 7, ']
-    plan = read("[" + ", ".join("{" + name + GOOD[1:].replace("red", f"{place}") for place, name in enumerate(ids)) + "]")
+    plan = read(
+        "[" + ", ".join("{" + name + GOOD[1:].replace("red", f"{place}") for place, name in enumerate(ids)) + "]"
+    )
     assert plan.ids[0] == "r2"
     assert plan.ids[2] == "hat"
     assert len(set(plan.ids)) == 6
@@ -440,7 +536,9 @@ def test_keys_that_are_not_known_are_kept_and_written_again():
     assert plan_from_json(plan_to_json(plan)).regions == plan.regions
     assert read_plan(write_tags(plan))[0].regions == plan.regions
     assert read_plan(f"[{GOOD[:-1]}, {more}}}]", (640, 427), "pixels")[0].regions == plan.regions
-    assert read('[{"bbox": [1, 2, 30, 40], "hint": "red hat", "mask": 7, "label": "hat"}]').regions[0].extra == {"label": "hat"}
+    assert read('[{"bbox": [1, 2, 30, 40], "hint": "red hat", "mask": 7, "label": "hat"}]').regions[0].extra == {
+        "label": "hat"
+    }
 
 
 def test_a_key_that_json_cannot_write_is_left_out_with_a_warning():
@@ -465,7 +563,16 @@ def test_a_wrong_extra_key_costs_the_key_and_not_the_region():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(PIECE | TEXT | st.sampled_from(["<region>", "<gen_image>x</gen_image>", "[", "{", "}", GOOD, ",", '"bbox_2d":', "[1,2,3,4]", "```", ":"]), max_size=12).map("".join))
+@given(
+    st.lists(
+        PIECE
+        | TEXT
+        | st.sampled_from(
+            ["<region>", "<gen_image>x</gen_image>", "[", "{", "}", GOOD, ",", '"bbox_2d":', "[1,2,3,4]", "```", ":"]
+        ),
+        max_size=12,
+    ).map("".join)
+)
 def test_any_text_gives_a_plan_or_a_plan_error(text):
     with contextlib.suppress(PlanError):
         read_plan(text, (64, 48))[0]
@@ -473,7 +580,29 @@ def test_any_text_gives_a_plan_or_a_plan_error(text):
 
 @pytest.mark.parametrize(
     "piece",
-    ["<", "< ", "<region>[", "<region>", "</region>", "[", "{", "[{", '{"a":', "'", '"', '" ', '", ', "\\", "[,", "```", "&amp;", "&", "1,", ' "a" ', "{'a': 'b' "],
+    [
+        "<",
+        "< ",
+        "<region>[",
+        "<region>",
+        "</region>",
+        "[",
+        "{",
+        "[{",
+        '{"a":',
+        "'",
+        '"',
+        '" ',
+        '", ',
+        "\\",
+        "[,",
+        "```",
+        "&amp;",
+        "&",
+        "1,",
+        ' "a" ',
+        "{'a': 'b' ",
+    ],
 )
 def test_reading_takes_time_linear_in_the_length(piece):
     text = "<gen_image>x</gen_image><region>" + piece * (300_000 // len(piece))
@@ -489,7 +618,9 @@ def test_the_choice_of_coordinates_is_told():
 
 @pytest.mark.parametrize("quote", ["'", ""])
 def test_a_plan_with_slips_keeps_the_image_size_it_names(quote):
-    text = "{~image_size~: [600, 400], ~regions~: [{~bbox_2d~: [324, 66, 426, 328], ~hint~: 'gold'}]}".replace("~", quote)
+    text = "{~image_size~: [600, 400], ~regions~: [{~bbox_2d~: [324, 66, 426, 328], ~hint~: 'gold'}]}".replace(
+        "~", quote
+    )
     plan, _ = read_plan(text, (1200, 800))
     assert plan.regions[0].box == (648, 132, 852, 656)
     with pytest.raises(PlanError, match="600x400"):
@@ -497,7 +628,13 @@ def test_a_plan_with_slips_keeps_the_image_size_it_names(quote):
 
 
 @pytest.mark.parametrize(
-    "slip", ['"regions": [{~}, ]', '"version": "two", "regions": [{~}]', '"regions": [{~}, {"hint": "no box"}]', '"regions": [{~}']
+    "slip",
+    [
+        '"regions": [{~}, ]',
+        '"version": "two", "regions": [{~}]',
+        '"regions": [{~}, {"hint": "no box"}]',
+        '"regions": [{~}',
+    ],
 )
 def test_an_error_in_a_plans_json_is_told_to_who_wrote_it_and_read_past_when_that_was_a_model(slip):
     region = '"bbox_2d": [324, 66, 426, 328], "hint": "gold"'

@@ -79,10 +79,7 @@ def test_what_a_reply_says_besides_is_kept_in_the_plan_and_told():
     }
     assert plan_from_json(plan_to_json(plan)) == plan
     told = describe_plan(plan)
-    assert all(
-        line in told
-        for line in ("Family: causal", "Outcome: It is wet.", "Scene: A street.", "Answer: Done.")
-    )
+    assert all(line in told for line in ("Family: causal", "Outcome: It is wet.", "Scene: A street.", "Answer: Done."))
 
 
 def test_what_a_region_shows_now_is_told_beside_its_hint():
@@ -92,9 +89,7 @@ def test_what_a_region_shows_now_is_told_beside_its_hint():
 
 
 def test_equal_regions_that_a_person_wrote_are_not_taken_for_a_loop():
-    twice = RegionPlan(
-        IMAGE, "dusk", (Region("r1", (1, 2, 30, 40), "red"), Region("r2", (1, 2, 30, 40), "red"))
-    )
+    twice = RegionPlan(IMAGE, "dusk", (Region("r1", (1, 2, 30, 40), "red"), Region("r2", (1, 2, 30, 40), "red")))
     assert len(read_plan(write_tags(twice), IMAGE)[0].regions) == 2
     assert len(read_plan(plan_to_json(twice), IMAGE)[0].regions) == 2
 

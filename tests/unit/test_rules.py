@@ -30,7 +30,9 @@ def test_a_preset_is_the_published_table(preset, phase):
 
 
 def test_a_matrix_changes_single_cells_by_region_id_and_by_wildcard():
-    matrix = {"after": {"noise_background|noise:*": False, "noise_background|noise:b": True, "image_prompt|hint:*": False}}
+    matrix = {
+        "after": {"noise_background|noise:*": False, "noise_background|noise:b": True, "image_prompt|hint:*": False}
+    }
     table = make_rules("replan", matrix=json.dumps(matrix))[0].table(PARTS, "after")
     assert not cell(table, "noise_background", "noise:r1")
     assert cell(table, "noise_background", "noise:b")
@@ -50,7 +52,10 @@ def test_deleting_a_region_moves_no_other_regions_cells():
     assert unknown_cells(rules, fewer) == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(KEYS), st.booleans()), max_size=40), st.sampled_from(list(PRESETS)))
+@given(
+    st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(KEYS), st.booleans()), max_size=40),
+    st.sampled_from(list(PRESETS)),
+)
 def test_no_matrix_blinds_a_component(cells, preset):
     matrix = {f"{q}|{k}": allowed for q, k, allowed in cells if q != k}
     matrix.update({f"{kind}:*|{kind}:*": False for kind in ("hint", "noise", "image")})
@@ -66,7 +71,8 @@ def test_a_region_that_is_not_active_has_a_hint_that_nobody_sees():
 
 
 @pytest.mark.parametrize(
-    ("share", "steps", "expected"), [(0.05, 28, 1), (0.5, 50, 25), (0.7, 50, 35), (0.57, 100, 57), (0.29, 100, 29), (0, 9, 0), (1, 9, 9)]
+    ("share", "steps", "expected"),
+    [(0.05, 28, 1), (0.5, 50, 25), (0.7, 50, 35), (0.57, 100, 57), (0.29, 100, 29), (0, 9, 0), (1, 9, 9)],
 )
 def test_the_switch_is_an_exact_share_of_the_steps(share, steps, expected):
     rules = make_rules("local_first", switch=share)[0]

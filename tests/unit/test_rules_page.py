@@ -65,9 +65,7 @@ def test_the_page_shows_the_tables_that_act(preset):
         phases = {}
         for phase in choice.sample(["before", "after"], choice.randint(1, 2)):
             pairs = [(choice.choice(names), choice.choice(names)) for _ in range(choice.randint(0, 12))]
-            phases[phase] = {
-                f"{q}|{k}": choice.random() < 0.5 or (q == k and q not in WILD) for q, k in pairs
-            }
+            phases[phase] = {f"{q}|{k}": choice.random() < 0.5 or (q == k and q not in WILD) for q, k in pairs}
         cases.append(case(json.dumps(phases), preset, choice.choice(["before", "after"])))
     for one, found in zip(cases, shown(cases), strict=True):
         assert found == acting(one), one

@@ -26,7 +26,13 @@ def names_of(family):
 @pytest.mark.parametrize("family", TEXTS)
 @pytest.mark.parametrize(
     ("preset", "phase"),
-    [(name, phase) for name in PRESETS if name != "off" for phase in ("before", "after") if phase == "after" or PRESETS[name].before is not None],
+    [
+        (name, phase)
+        for name in PRESETS
+        if name != "off"
+        for phase in ("before", "after")
+        if phase == "after" or PRESETS[name].before is not None
+    ],
 )
 def test_the_map_shows_what_each_token_sees(preset, phase, family):
     layout = example_layout(PLAN, family)
@@ -36,7 +42,9 @@ def test_the_map_shows_what_each_token_sees(preset, phase, family):
     picture = draw_layout(layout, Rules(preset).table(layout.components, phase), "", side)
     found = np.asarray(picture)[44 : 44 + side, 12 : 12 + side]
     at = np.linspace(0, len(names) - 1, side).round().astype(int)
-    sees = reference.dense_mask([names[i] for i in at], lambda query, key: reference.allowed(preset, phase, query, key)).numpy()
+    sees = reference.dense_mask(
+        [names[i] for i in at], lambda query, key: reference.allowed(preset, phase, query, key)
+    ).numpy()
     expected = np.where(sees[..., None], GREEN, GREY)
     assert (found == expected).all()
     assert 0 < sees.mean() < 1

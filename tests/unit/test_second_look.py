@@ -83,9 +83,9 @@ def test_a_second_look_is_read_as_tolerantly_as_a_plan(reply, meant, box):
 
 
 def test_a_second_look_counts_what_its_coordinates_say():
-    assert read_look(
-        '{"meant": "yes", "bbox_2d": [500, 500, 1000, 1000]}', CUT, "relative_1000"
-    ).box == pytest.approx((268, 340, 436, 480))
+    assert read_look('{"meant": "yes", "bbox_2d": [500, 500, 1000, 1000]}', CUT, "relative_1000").box == pytest.approx(
+        (268, 340, 436, 480)
+    )
     shown_twice_as_large = read_look('{"bbox_2d": [200, 160, 440, 360]}', CUT, "seen_pixels", (672, 560))
     assert shown_twice_as_large.box == pytest.approx(TIGHT)
     assert read_look('{"box_2d": [500, 0, 1000, 500]}', CUT).box == pytest.approx((100, 340, 268, 480))
@@ -180,9 +180,7 @@ def test_votes_on_plans_of_several_images_and_on_none_are_refused():
 @st.composite
 def noisy_plans(draw):
     """Three to five replies that saw the same few separate things, each a little off."""
-    spots = draw(
-        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=6, unique=True)
-    )
+    spots = draw(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=6, unique=True))
     plans = []
     for _ in range(draw(st.integers(3, 5))):
         regions = []
@@ -204,23 +202,15 @@ def test_what_every_reply_saw_is_kept_with_its_hint_whatever_the_order(made):
         )
         for region in agreed.regions:
             column, row = spots[int(region.hint.split()[1])]
-            assert (
-                iou(region.box, (200 * column + 6, 220 * row + 6, 200 * column + 106, 220 * row + 106)) > 0.75
-            )
-            edges = [
-                [r.box[edge] for p in plans for r in p.regions if r.hint == region.hint] for edge in range(4)
-            ]
-            assert all(
-                min(values) <= value <= max(values) for value, values in zip(region.box, edges, strict=True)
-            )
+            assert iou(region.box, (200 * column + 6, 220 * row + 6, 200 * column + 106, 220 * row + 106)) > 0.75
+            edges = [[r.box[edge] for p in plans for r in p.regions if r.hint == region.hint] for edge in range(4)]
+            assert all(min(values) <= value <= max(values) for value, values in zip(region.box, edges, strict=True))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(boxes_on_images().map(lambda made: made[0]), min_size=1, max_size=5), st.integers(1, 5))
 def test_equal_replies_give_their_own_plan(boxes, times):
-    one = RegionPlan(
-        (5000, 5000), "x", tuple(Region(f"r{n}", box, f"hint {n}") for n, box in enumerate(boxes, 1))
-    )
+    one = RegionPlan((5000, 5000), "x", tuple(Region(f"r{n}", box, f"hint {n}") for n, box in enumerate(boxes, 1)))
     agreed = vote([one] * times)
     assert agreed.regions == one.regions
     assert agreed.warnings == ()

@@ -105,9 +105,7 @@ def test_hypothetical_instructions_are_labelled_with_the_four_kinds_of_reasoning
 
 
 def test_the_inference_layout_is_one_turn_of_picture_template_and_instruction():
-    (message,) = planner_messages(
-        load_template("edit"), f" {WISH} ", coordinates_in_words("pixels", (640, 420))
-    )
+    (message,) = planner_messages(load_template("edit"), f" {WISH} ", coordinates_in_words("pixels", (640, 420)))
     picture, text = message.parts
     assert (message.role, picture) == ("user", Part.PICTURE)
     assert text.endswith(f"\n{WISH}")
@@ -177,9 +175,7 @@ def test_a_users_template_without_a_mark_is_followed_by_the_instruction_as_publi
     assert planner_messages(template, "red hat")[0].text == "Plan this edit:\nred hat"
 
 
-@pytest.mark.parametrize(
-    "mark", ["{{instruction}}", "{{ instruction }}", "{{ content | trim }}", "{{content}}"]
-)
+@pytest.mark.parametrize("mark", ["{{instruction}}", "{{ instruction }}", "{{ content | trim }}", "{{content}}"])
 def test_a_users_template_puts_the_instruction_where_its_mark_is(mark):
     template = load_template("mine.txt", f"Wish: {mark}. Now plan.")
     assert planner_messages(template, WISH)[0].text == f"Wish: {WISH}. Now plan."
@@ -192,9 +188,7 @@ def test_a_users_template_puts_the_instruction_where_its_mark_is(mark):
 
 
 def test_a_file_named_like_one_of_the_packs_is_that_kind_of_template():
-    assert load_template("rephrase", "Say it shorter.") == Template(
-        "rephrase", "Say it shorter.", False, False
-    )
+    assert load_template("rephrase", "Say it shorter.") == Template("rephrase", "Say it shorter.", False, False)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +231,7 @@ def test_a_value_is_put_in_as_it_is_and_never_searched(instruction, coordinates)
     template = load_template("mine.txt", "A {{coordinates}} B {{instruction}} C")
     if instruction.strip():
         assert (
-            planner_messages(template, instruction, coordinates)[0].text
-            == f"A {coordinates} B {instruction.strip()} C"
+            planner_messages(template, instruction, coordinates)[0].text == f"A {coordinates} B {instruction.strip()} C"
         )
 
 
@@ -255,9 +248,7 @@ def test_a_second_look_shows_the_hint_the_instruction_and_the_picture():
 
 def test_asking_again_keeps_the_conversation_and_says_what_was_wrong():
     asked = planner_messages(load_template("edit"), "red hat")
-    again = ask_again_messages(
-        load_template("ask_again"), asked, "<region>[]</region>", "- The plan changes nothing."
-    )
+    again = ask_again_messages(load_template("ask_again"), asked, "<region>[]</region>", "- The plan changes nothing.")
     assert again[: len(asked)] == asked
     assert [message.role for message in again[len(asked) :]] == ["assistant", "user"]
     assert "- The plan changes nothing." in again[-1].text

@@ -18,7 +18,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def command(*arguments):
     """The inner process alone: nothing is set up, and it must not get as far as a server."""
-    run = [sys.executable, "tools/toyworld/benchmark.py", "--here", "--comfyui", "/nowhere", "--scenes", "1", *arguments]
+    run = [
+        sys.executable,
+        "tools/toyworld/benchmark.py",
+        "--here",
+        "--comfyui",
+        "/nowhere",
+        "--scenes",
+        "1",
+        *arguments,
+    ]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr.strip().splitlines()[-1]
 

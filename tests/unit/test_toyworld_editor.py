@@ -37,7 +37,9 @@ def test_the_velocity_depends_on_each_input(editor, inputs, name):
 
 def test_text_has_no_order(editor, inputs):
     with torch.no_grad():
-        one, two = (outputs(editor, **{**inputs, "texts": texts})[0] for texts in (inputs["texts"], inputs["texts"].flip(1)))
+        one, two = (
+            outputs(editor, **{**inputs, "texts": texts})[0] for texts in (inputs["texts"], inputs["texts"].flip(1))
+        )
     torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 

@@ -118,7 +118,9 @@ def shown(scene):
     """Shape and colour of what covers most of each token, if it covers a fifth, and where its edges are in tokens."""
     for top in range(0, scene.size, CELL):
         for left in range(0, scene.size, CELL):
-            covers = [(scene.shown(one.id)[top : top + CELL, left : left + CELL].mean() / 16, one) for one in scene.objects]
+            covers = [
+                (scene.shown(one.id)[top : top + CELL, left : left + CELL].mean() / 16, one) for one in scene.objects
+            ]
             most, thing = max(covers, key=lambda pair: pair[0], default=(0, None))
             if most < 0.2:
                 yield -1, -1, 0, 0, 0, 0
@@ -161,11 +163,16 @@ def test_an_editor_of_more_blocks_begins_as_the_one_it_grew_from():
     new.load_state_dict(grown(new, old.state_dict()))
     one, words = batch(), texts()
     with torch.no_grad():
-        first, second = (outputs(model, one.targets, one.sources, words.features, torch.full((4,), 0.7), words.counts) for model in (old, new))
+        first, second = (
+            outputs(model, one.targets, one.sources, words.features, torch.full((4,), 0.7), words.counts)
+            for model in (old, new)
+        )
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("change", [lambda weights: weights.pop("proj_out.bias"), lambda weights: weights.update(more=torch.zeros(1))])
+@pytest.mark.parametrize(
+    "change", [lambda weights: weights.pop("proj_out.bias"), lambda weights: weights.update(more=torch.zeros(1))]
+)
 def test_weights_of_another_editor_are_no_beginning(change):
     editor = make_editor(1, Size(1, 1, 2))
     weights = dict(make_editor(1, Size(1, 1, 1)).state_dict())

@@ -73,7 +73,11 @@ KNOCKED = {  # what a knocked-out rule lets see, or keeps from seeing, that the 
     "without_hint_isolation": [("hint:o1", "hint:o2"), ("main", "hint:o1"), ("hint:o1", "main")],
     "without_region_constraint": [("noise:o1", "hint:o2"), ("image:o1", "hint:o2")],
     "without_background_constraint": [("noise_background", "hint:o1"), ("image_background", "hint:o1")],
-    "without_interaction": [("noise:o1", "noise:o2"), ("noise:o1", "noise_background"), ("image_background", "noise:o1")],
+    "without_interaction": [
+        ("noise:o1", "noise:o2"),
+        ("noise:o1", "noise_background"),
+        ("image_background", "noise:o1"),
+    ],
 }
 
 
@@ -98,7 +102,11 @@ def test_a_knocked_out_rule_changes_its_own_cells_and_no_others(name):
 
 @pytest.mark.parametrize(
     ("words", "names"),
-    [("main", MAIN), ("plain,plain, replan", ("plain", "replan")), ("replan,main", ("replan", "plain", "core_masks", "local_first"))],
+    [
+        ("main", MAIN),
+        ("plain,plain, replan", ("plain", "replan")),
+        ("replan,main", ("replan", "plain", "core_masks", "local_first")),
+    ],
 )
 def test_methods_are_chosen_by_name_each_once(words, names):
     assert chosen(words) == names

@@ -25,7 +25,11 @@ def trained(make, steps=3):
 def test_three_steps_are_those_of_torch():
     """torch turns in bfloat16, so the two differ by its rounding: a few thousandths of a step."""
     ours = trained(lambda values: Muon(values, lr=0.1))
-    theirs = trained(lambda values: torch.optim.Muon(values, lr=0.1, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+    theirs = trained(
+        lambda values: torch.optim.Muon(
+            values, lr=0.1, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        )
+    )
     for one, other, start in zip(ours, theirs, matrices(), strict=True):
         assert (one - other).norm() < 0.02 * (one - start).norm()
 

@@ -88,7 +88,9 @@ def test_a_reply_is_a_few_tokens_and_each_edge_one(processor):
     request = training_requests(1, 3, 1)[0]
     tokens = processor.tokenizer(request.reply)["input_ids"]
     edges = [token - WORDS for token in tokens if WORDS <= token < WORDS + len(NUMBERS)]
-    assert [NUMBERS[edge].lstrip("[, ") for edge in edges] == re.findall(r"\b\d+\b", re.sub("bbox_2d", "", request.reply))
+    assert [NUMBERS[edge].lstrip("[, ") for edge in edges] == re.findall(
+        r"\b\d+\b", re.sub("bbox_2d", "", request.reply)
+    )
     assert len(tokens) <= 16 * len(request.task.asked)
     assert processor.tokenizer.convert_ids_to_tokens(WORDS + len(NUMBERS)) == PHRASES[0]
 
@@ -233,10 +235,15 @@ def small(monkeypatch):
 def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path, small):
     whole = model_trainings.train_planner(tmp_path / "whole", planner_settings(4), say=lambda text: None)
     said = []
-    assert model_trainings.train_planner(tmp_path / "parts", planner_settings(4), stop=lambda: True, say=said.append) is None
+    assert (
+        model_trainings.train_planner(tmp_path / "parts", planner_settings(4), stop=lambda: True, say=said.append)
+        is None
+    )
     assert "the same command goes on" in said[-1]
     parts = model_trainings.train_planner(tmp_path / "parts", planner_settings(4), say=said.append)
-    assert {file.name: file.read_bytes() for file in whole.iterdir()} == {file.name: file.read_bytes() for file in parts.iterdir()}
+    assert {file.name: file.read_bytes() for file in whole.iterdir()} == {
+        file.name: file.read_bytes() for file in parts.iterdir()
+    }
 
 
 def test_a_training_begins_with_a_run_or_a_written_folder(tmp_path, small):
@@ -269,7 +276,13 @@ def test_weights_of_another_model_are_told(tmp_path, processor):
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [(["--size", "100"], "--size: a scene's size is"), *((wrong, "error: give at least one scene") for wrong in (["--show", "-1"], ["--threads", "0"], ["--scenes", "0"]))],
+    [
+        (["--size", "100"], "--size: a scene's size is"),
+        *(
+            (wrong, "error: give at least one scene")
+            for wrong in (["--show", "-1"], ["--threads", "0"], ["--scenes", "0"])
+        ),
+    ],
 )
 def test_what_cannot_be_measured_is_told(tmp_path, capsys, wrong, said):
     with pytest.raises(SystemExit, match="2"):

@@ -159,7 +159,10 @@ def test_a_size_the_codec_cannot_take_is_refused(size):
         training_scene(1, size)
 
 
-@pytest.mark.parametrize("count, twins, said", [(0, 0, "1 to 9 objects"), (10, 0, "1 to 9 objects"), (3, 3, "look-alikes"), (3, -1, "look-alikes")])
+@pytest.mark.parametrize(
+    "count, twins, said",
+    [(0, 0, "1 to 9 objects"), (10, 0, "1 to 9 objects"), (3, 3, "look-alikes"), (3, -1, "look-alikes")],
+)
 def test_impossible_numbers_of_objects_are_refused(count, twins, said):
     with pytest.raises(SceneError, match=said):
         held_out_scene(HELD_OUT_SEEDS.start, SIZE, count, twins)

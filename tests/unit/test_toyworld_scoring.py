@@ -118,7 +118,9 @@ def test_a_result_is_judged_by_all_of_its_region_and_no_more(task, seed):
 
 def test_a_blot_is_no_star():
     task = a_task("reshape", lambda thing, one: one.value == "star" and thing.pattern == "plain")
-    blot = task.wanted.with_objects(replace(thing, shape="circle") if thing.id == 0 else thing for thing in task.wanted.objects)
+    blot = task.wanted.with_objects(
+        replace(thing, shape="circle") if thing.id == 0 else thing for thing in task.wanted.objects
+    )
     assert not recognised(task, 0, blot.pixels) and recognised(task, 0, task.wanted.pixels)
 
 
@@ -147,7 +149,9 @@ def test_a_soft_or_noisy_picture_is_still_recognised(task, seed):
 
 def test_lost_stripes_do_not_count_against_a_new_colour():
     task = a_task("recolour", lambda thing, one: thing.pattern == "striped" and one.value == "green")
-    plain = task.wanted.with_objects(replace(thing, pattern="plain") if thing.id == 0 else thing for thing in task.wanted.objects)
+    plain = task.wanted.with_objects(
+        replace(thing, pattern="plain") if thing.id == 0 else thing for thing in task.wanted.objects
+    )
     assert recognised(task, 0, plain.pixels)
 
 
@@ -179,7 +183,9 @@ def test_the_mean_leaves_scenes_without_lookalikes_out():
         mean([])
 
 
-@pytest.mark.parametrize(("value", "said"), [(1.0, "look-alikes changed"), (0.0, "look-alikes left alone"), (math.nan, "no look-alikes")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.0, "look-alikes changed"), (0.0, "look-alikes left alone"), (math.nan, "no look-alikes")]
+)
 def test_what_became_of_lookalikes_is_said_in_words(value, said):
     assert Scores(1, 1, 30, 0, value, 1, 1).spilled == said
 

@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_command_writes_a_picture(tmp_path):
     file = tmp_path / "new" / "sheet.png"
-    command = [sys.executable, "tools/toyworld/sheet.py", "--seed", "7", "--tasks", "2", "--programs", "1", "--out", str(file)]
+    command = [
+        sys.executable,
+        "tools/toyworld/sheet.py",
+        "--seed",
+        "7",
+        "--tasks",
+        "2",
+        "--programs",
+        "1",
+        "--out",
+        str(file),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     with Image.open(file) as picture:
         assert picture.tobytes() == sheet(7, tasks=2, programs=1).tobytes()

@@ -7,8 +7,21 @@ from replan.tools.toyworld import tables
 
 
 def measured(effects, **also):
-    figures = {"target": 1.0, "effect": sum(effects) / len(effects), "consistency_psnr": 30.06, "outside_changed": 0.0, "lookalikes_changed": None}
-    more = {"overall": 1.0, "weighted": 1.0, "seconds": 1.26, "tasks": "one", "effect_by_scene": effects, "effect_by_kind": {}}
+    figures = {
+        "target": 1.0,
+        "effect": sum(effects) / len(effects),
+        "consistency_psnr": 30.06,
+        "outside_changed": 0.0,
+        "lookalikes_changed": None,
+    }
+    more = {
+        "overall": 1.0,
+        "weighted": 1.0,
+        "seconds": 1.26,
+        "tasks": "one",
+        "effect_by_scene": effects,
+        "effect_by_kind": {},
+    }
     return {**figures, **more, **also}
 
 
@@ -71,7 +84,10 @@ def test_a_run_that_was_stopped_is_told(tmp_path, capsys):
         ({"methods": {}}, "does not hold the figures"),
         ({"methods": {"b": measured(HALF, target="0.5")}}, "does not hold the figures"),
         ({"methods": {"b": measured(HALF, effect=True)}}, "does not hold the figures"),
-        ({"methods": {"b": measured(HALF, effect_by_scene=[0.5, float("nan"), 0.5, 1.0])}}, "does not hold the figures"),
+        (
+            {"methods": {"b": measured(HALF, effect_by_scene=[0.5, float("nan"), 0.5, 1.0])}},
+            "does not hold the figures",
+        ),
         ({"methods": {"b": measured(HALF, effect_by_scene=HALF[1:])}}, "does not hold the figures"),
         ({"methods": {"b": measured(HALF, effect_by_scene=[])}}, "a comparison needs two scenes"),
     ],
@@ -85,7 +101,13 @@ def test_files_that_cannot_stand_together_are_told(tmp_path, capsys, also, said)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(None, "cannot be read"), ("no JSON", "is no JSON"), ("[]", "does not hold the figures"), ("[" * 100_000, "is no JSON")]
+    ("text", "said"),
+    [
+        (None, "cannot be read"),
+        ("no JSON", "is no JSON"),
+        ("[]", "does not hold the figures"),
+        ("[" * 100_000, "is no JSON"),
+    ],
 )
 def test_what_is_no_result_is_told(tmp_path, capsys, text, said):
     file = tmp_path / "file.json"
@@ -96,7 +118,12 @@ def test_what_is_no_result_is_told(tmp_path, capsys, text, said):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [(["--methods", ","], "names no method"), (["--methods", "z"], "no method called 'z'"), (["--against", "z"], "no method called 'z'")]
+    ("options", "said"),
+    [
+        (["--methods", ","], "names no method"),
+        (["--methods", "z"], "no method called 'z'"),
+        (["--against", "z"], "no method called 'z'"),
+    ],
 )
 def test_methods_that_are_not_there_are_told(tmp_path, capsys, options, said):
     assert tables.main([written(tmp_path / "one.json", {"a": measured(HALF)}), *options]) == 1

@@ -132,13 +132,35 @@ def test_the_codes_of_a_quarter_are_far_apart():
 
 @pytest.mark.parametrize("file", ["missing", weights.CODEC, weights.HASHES])
 def test_a_file_that_is_no_text_encoder_is_refused_in_words(comfyui, tmp_path, capsys, file):
-    command = ["editor", "--folder", str(tmp_path), "--comfyui", str(comfyui), "--device", "cpu", "--texts", str(weights.WEIGHTS / file)]
+    command = [
+        "editor",
+        "--folder",
+        str(tmp_path),
+        "--comfyui",
+        str(comfyui),
+        "--device",
+        "cpu",
+        "--texts",
+        str(weights.WEIGHTS / file),
+    ]
     assert main(command) == 1
     assert "is no trained text encoder" in capsys.readouterr().err
 
 
 def test_a_reader_is_trained_resumed_and_published_by_one_command(comfyui, tmp_path, capsys):
-    command = ["texts", "--folder", str(tmp_path), "--batch", "4", "--comfyui", str(comfyui), "--steps", "3", "--device", "cpu"]
+    command = [
+        "texts",
+        "--folder",
+        str(tmp_path),
+        "--batch",
+        "4",
+        "--comfyui",
+        str(comfyui),
+        "--steps",
+        "3",
+        "--device",
+        "cpu",
+    ]
     assert main([*command, "--seconds", "0"]) == STOPPED
     assert "stopped at step 1 of 3" in capsys.readouterr().out
     assert main(command) == 0

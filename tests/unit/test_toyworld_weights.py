@@ -101,7 +101,9 @@ def test_a_planner_of_ones_own_is_put_where_the_nodes_look(tmp_path):
         assert weights.ensure_planner(models, place) == (weights.PLANNER, weights.TEMPLATE)
     (models / "LLM" / weights.PLANNER / "leftover.json").write_bytes(b"{}")
     weights.ensure_planner(models, own)
-    assert sorted(file.name for file in (models / "LLM" / weights.PLANNER).iterdir()) == sorted(file.name for file in own.iterdir())
+    assert sorted(file.name for file in (models / "LLM" / weights.PLANNER).iterdir()) == sorted(
+        file.name for file in own.iterdir()
+    )
     assert (models / "replan_templates" / weights.TEMPLATE).read_text() == "{{instruction}}"
     (own / "config.json").unlink()
     with pytest.raises(WeightsError, match="holds no planner"):

@@ -39,7 +39,11 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--methods", default="main", help="names with commas between them, 'main' (default) or 'all'")
     parser.add_argument(
-        "--planner", nargs="?", type=Path, const=True, metavar="DIR",
+        "--planner",
+        nargs="?",
+        type=Path,
+        const=True,
+        metavar="DIR",
         help="measure the planner instead of methods (default: the one in tools/toyworld/weights)",
     )
     parser.add_argument("--list", action="store_true", help="print the methods and stop")
@@ -101,10 +105,14 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         names = chosen(args.methods)
     except ValueError as error:
         parser.error(f"{error}; --list names them all")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was measured is kept, the server stopped
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # as Ctrl-C: what was measured is kept, the server stopped
     try:
         with tempfile.TemporaryDirectory(prefix="replan_toyworld_") as base:
-            results, rows = measure_planner(args, Path(base), ROOT) if args.planner else measure(args, names, Path(base))
+            results, rows = (
+                measure_planner(args, Path(base), ROOT) if args.planner else measure(args, names, Path(base))
+            )
     except (weights.WeightsError, PromptError, ServerError) as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 1
@@ -124,7 +132,10 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         result_sheet(*rows).save(args.sheet)
         print(f"Pictures: {args.sheet}")
     if results.get("stopped"):
-        print(f"benchmark.py: stopped after {results['scenes']} of {args.scenes} scenes: {results['stopped']}", file=sys.stderr)
+        print(
+            f"benchmark.py: stopped after {results['scenes']} of {args.scenes} scenes: {results['stopped']}",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
@@ -161,7 +172,12 @@ def measure(args: argparse.Namespace, names: Sequence[str], base: Path) -> tuple
                     rows += shown.values()  # methods that differ in the task have rows of their own
                 passed = time.monotonic() - begun
                 left = passed / (index + 1) * (args.scenes - index - 1)
-                print(f"\rscene {index + 1} of {args.scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+                print(
+                    f"\rscene {index + 1} of {args.scenes}, {passed:.0f} s, {left:.0f} s left ",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
     except (KeyboardInterrupt, PromptError, ServerError) as error:
         if not scenes:
             raise

@@ -35,7 +35,9 @@ class Editing:
         """The task of scene `index` for a method: the same for all methods that ask for as many regions."""
         kind = CHANGES[index % len(CHANGES)]
         regions = method.regions or 1 + index % 2
-        return held_out_task(held_out_seed(seed, index), size, kind, method.ambiguous, regions=regions, near=method.near)
+        return held_out_task(
+            held_out_seed(seed, index), size, kind, method.ambiguous, regions=regions, near=method.near
+        )
 
     def run(
         self, method: Method, task: Task, planned: Callable[[Graph, Node], Node] | None = None, text: str = ""

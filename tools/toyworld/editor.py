@@ -89,9 +89,7 @@ def outputs(
         timestep=sigma,
         img_ids=pictures,
         txt_ids=noisy.new_zeros(texts.shape[1], 3),
-        joint_attention_kwargs=None
-        if counts is None
-        else {"attention_mask": _bias(counts, 2 * height * width)},
+        joint_attention_kwargs=None if counts is None else {"attention_mask": _bias(counts, 2 * height * width)},
     ).sample
     cells = out.unflatten(2, (-1, PATCH, PATCH)).unflatten(1, (2, height, width))  # (B, 2, h, w, C, 2, 2)
     return cells.permute(1, 0, 4, 2, 5, 3, 6).reshape(2, *noisy.shape)
@@ -100,11 +98,7 @@ def outputs(
 def _bias(counts: torch.Tensor, pictures: int) -> torch.Tensor:
     """What the logits of the attention get: n equal keys weigh as one whose logit is log n higher."""
     keys = torch.cat((counts, counts.new_ones(len(counts), pictures)), 1).log()[:, None, None]
-    return (
-        keys.to(torch.get_autocast_dtype(keys.device.type))
-        if torch.is_autocast_enabled(keys.device.type)
-        else keys
-    )
+    return keys.to(torch.get_autocast_dtype(keys.device.type)) if torch.is_autocast_enabled(keys.device.type) else keys
 
 
 def _packed(latents: torch.Tensor) -> torch.Tensor:
@@ -150,9 +144,7 @@ _SINGLE = (
 )
 
 
-def host_weights(
-    weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.float16
-) -> dict[str, torch.Tensor]:
+def host_weights(weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
     """An editor's state dict (or its running average) as ComfyUI's UNETLoader reads it."""
     left = {key: value.detach().cpu() for key, value in weights.items()}
     out: dict[str, torch.Tensor] = {}
@@ -169,10 +161,7 @@ def trained_weights(exported: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
     Raises ValueError when it holds something else.
     """
-    blocks = [
-        len({key.split(".")[1] for key in exported if key.startswith(kind)})
-        for kind in ("double_", "single_")
-    ]
+    blocks = [len({key.split(".")[1] for key in exported if key.startswith(kind)}) for kind in ("double_", "single_")]
     like = make_editor(0, Size(1, *blocks)).state_dict()
     left = {key: value.float() for key, value in exported.items()}
     out: dict[str, torch.Tensor] = {}
@@ -180,9 +169,7 @@ def trained_weights(exported: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
         rows = [like[key].shape[0] for key in keys]
         if name not in left or left[name].shape != (sum(rows), *like[keys[0]].shape[1:]):
             found = tuple(left[name].shape) if name in left else "nothing"
-            raise ValueError(
-                f"not the weights of a toy editor: {name} should have {sum(rows)} rows, found {found}"
-            )
+            raise ValueError(f"not the weights of a toy editor: {name} should have {sum(rows)} rows, found {found}")
         out |= dict(zip(keys, _halves_swapped(name, left.pop(name)).split(rows), strict=True))
     if left:
         raise ValueError(f"not the weights of a toy editor: they hold {sorted(left)[:4]} besides")

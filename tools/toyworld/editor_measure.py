@@ -43,9 +43,14 @@ def tasks_of(kind: str, count: int, seed: int) -> list[Task]:
 
 
 @torch.no_grad()
-def wrong_shares(model: torch.nn.Module, codec: Codec, texts: TextEncoder, tasks: Sequence[Task], seed: int) -> torch.Tensor:
+def wrong_shares(
+    model: torch.nn.Module, codec: Codec, texts: TextEncoder, tasks: Sequence[Task], seed: int
+) -> torch.Tensor:
     """For each task the share of its change that is wrong in the first step: (N,)."""
-    before, after = (latents(codec, [pixels(task) for task in tasks]) for pixels in (lambda t: t.scene.pixels, lambda t: t.wanted.pixels))
+    before, after = (
+        latents(codec, [pixels(task) for task in tasks])
+        for pixels in (lambda t: t.scene.pixels, lambda t: t.wanted.pixels)
+    )
     words = texts.together([[task.asked[0][1].text] for task in tasks])
     noise = torch.randn(after.shape, generator=torch.Generator().manual_seed(seed))
     velocity, _ = editor.outputs(model, noise, before, words.features, torch.ones(len(tasks)), words.counts)
@@ -89,7 +94,12 @@ def load_editor(place: Path) -> torch.nn.Module:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=WEIGHTS, help="a run's folder, or one with the editor's file (default: the published one)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=WEIGHTS,
+        help="a run's folder, or one with the editor's file (default: the published one)",
+    )
     parser.add_argument("--tasks", type=int, default=30, help="of each kind (default: 30)")
     parser.add_argument("--seed", type=int, default=77, help="other tasks, all held out (default: 77)")
     parser.add_argument("--comfyui", type=Path, help="a ComfyUI, whose tokenizer numbers the words")
@@ -117,7 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps({name: {key: round(value, 4) for key, value in row.items()} for name, row in figures.items()}))
     else:
-        print("\n".join(f"{name:10} " + ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in row.items()) for name, row in figures.items()))
+        print(
+            "\n".join(
+                f"{name:10} " + ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in row.items())
+                for name, row in figures.items()
+            )
+        )
     return 0
 
 

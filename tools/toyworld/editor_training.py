@@ -89,9 +89,7 @@ def _said(answers: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
     return loss + entropy(shape[there], shapes[there]) + entropy(colour[there], colours[there]) + PLACING * apart
 
 
-def editor_loss(
-    pupil: Pupil, batch: Batch, texts: Encoded, generator: torch.Generator
-) -> tuple[torch.Tensor, float]:
+def editor_loss(pupil: Pupil, batch: Batch, texts: Encoded, generator: torch.Generator) -> tuple[torch.Tensor, float]:
     """Flow matching: how far the velocity is off. Also the PSNR of the picture it points to, in latents (dB).
 
     Cells that the edit changes count `CHANGED` times as much: they are few, and all that is to be learnt lies there.

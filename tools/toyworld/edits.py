@@ -72,7 +72,9 @@ class Instruction:
         if (self.reference is None) != (self.kind == KEEP):
             raise SceneError(f"a {self.kind!r} instruction with the reference {self.reference!r}: only 'keep' has none")
         if self.value not in _CHOICES.get(self.kind, ("",)):
-            raise SceneError(f"{self.value!r} is nothing to {self.kind} to; choose from {_CHOICES.get(self.kind, ('',))}")
+            raise SceneError(
+                f"{self.value!r} is nothing to {self.kind} to; choose from {_CHOICES.get(self.kind, ('',))}"
+            )
 
     def named(self, scene: Scene) -> tuple[int, ...]:
         """The ids of the objects it names in a scene, look-alikes included."""

@@ -78,9 +78,17 @@ def _no_interaction(ids: Sequence[str]) -> dict[str, bool]:
 def _all() -> tuple[Method, ...]:
     rows = [
         Method("plain", "the instructions as one prompt, no regions", "plain"),
-        Method("core_masks", "ComfyUI's own: one prompt per mask, predictions blended by ConditioningSetMask", "core_masks"),
+        Method(
+            "core_masks", "ComfyUI's own: one prompt per mask, predictions blended by ConditioningSetMask", "core_masks"
+        ),
         Method("keep", "asked to keep the image unchanged: what the editor alone costs", "keep"),
-        Method("plain_unambiguous", "plain, one object, on scenes whose words name nothing else", "plain", ambiguous=False, regions=1),
+        Method(
+            "plain_unambiguous",
+            "plain, one object, on scenes whose words name nothing else",
+            "plain",
+            ambiguous=False,
+            regions=1,
+        ),
     ]
     rows += [Method(name, preset.summary, preset=name) for name, preset in PRESETS.items()]
     knocked = (
@@ -102,12 +110,23 @@ def _all() -> tuple[Method, ...]:
     ]
     rows += [Method(f"regions_{count}", f"{count} regions in one pass", regions=count) for count in (1, 2, 4, 8)]
     rows += [
-        Method("overlapping", "two neighbours of nine objects, boxes grown by 0.3 so that nearly all overlap", regions=2, near=True, expand=0.3),
-        Method("guidance", "guidance 2 against the unchanged image", guidance=2.0),
-        Method("kept_lookalikes", "the same, and look-alikes are regions to be kept unchanged", kept=True, guidance=2.0),
         Method(
-            "negative_hints", "the same, and those regions have the instruction as negative hint",
-            kept=True, negative=True, guidance=2.0,
+            "overlapping",
+            "two neighbours of nine objects, boxes grown by 0.3 so that nearly all overlap",
+            regions=2,
+            near=True,
+            expand=0.3,
+        ),
+        Method("guidance", "guidance 2 against the unchanged image", guidance=2.0),
+        Method(
+            "kept_lookalikes", "the same, and look-alikes are regions to be kept unchanged", kept=True, guidance=2.0
+        ),
+        Method(
+            "negative_hints",
+            "the same, and those regions have the instruction as negative hint",
+            kept=True,
+            negative=True,
+            guidance=2.0,
         ),
     ]
     return tuple(rows)
@@ -235,14 +254,10 @@ def _masked(graph: Graph, plan: Node, texts: Sequence[Node], keep: Node) -> Node
     """Each text blended in by its region's mask, the keep text everywhere else, with the host's nodes."""
     masks = graph.add("RePlanRegionMasks", plan=plan, width=0, height=0, feather=0)
     images = graph.add("MaskToImage", mask=masks)
-    joined = graph.add(
-        "ConditioningSetMask", conditioning=keep, mask=masks[1], strength=1.0, set_cond_area="default"
-    )
+    joined = graph.add("ConditioningSetMask", conditioning=keep, mask=masks[1], strength=1.0, set_cond_area="default")
     for index, text in enumerate(texts):
         one = graph.add("ImageFromBatch", image=images, batch_index=index, length=1)
         mask = graph.add("ImageToMask", image=one, channel="red")
-        part = graph.add(
-            "ConditioningSetMask", conditioning=text, mask=mask, strength=1.0, set_cond_area="default"
-        )
+        part = graph.add("ConditioningSetMask", conditioning=text, mask=mask, strength=1.0, set_cond_area="default")
         joined = graph.add("ConditioningCombine", conditioning_1=joined, conditioning_2=part)
     return joined

@@ -180,12 +180,16 @@ def words_of(comfyui: Path) -> Words:
     try:
         return Words(comfyui)
     except OSError as error:
-        raise TrainingError(f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui") from None
+        raise TrainingError(
+            f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui"
+        ) from None
 
 
 def newest_comfyui() -> Path:
     """The ComfyUI that set-up put below the checkout."""
-    found = sorted((ROOT / ".host").glob("comfyui-*.*"), key=lambda folder: [int(n) for n in folder.name.split("-")[1].split(".")])
+    found = sorted(
+        (ROOT / ".host").glob("comfyui-*.*"), key=lambda folder: [int(n) for n in folder.name.split("-")[1].split(".")]
+    )
     if not found:
         raise TrainingError(
             "no ComfyUI below .host: run `python tools/host_setup.py` first, or give one with --comfyui"
@@ -200,7 +204,9 @@ def load_texts(file: Path, comfyui: Path) -> TextEncoder:
     return TextEncoder(comfyui, weights)
 
 
-def _trained(run: Run, batches: Iterable, loss_of: Callable, say: Callable[[str], None], stop: Callable[[], bool]) -> bool:
+def _trained(
+    run: Run, batches: Iterable, loss_of: Callable, say: Callable[[str], None], stop: Callable[[], bool]
+) -> bool:
     """Whether the run has reached its last step; says so when it has not."""
     done = run.train(batches, loss_of, say, stop=stop)
     if not done:
@@ -208,13 +214,9 @@ def _trained(run: Run, batches: Iterable, loss_of: Callable, say: Callable[[str]
     return done
 
 
-def _finished(
-    file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]
-) -> Path:
+def _finished(file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]) -> Path:
     _export(file, weights, settings)
-    say(
-        f"{file}: {file.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
-    )
+    say(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return file
 
 

@@ -17,7 +17,14 @@ COEFFICIENTS, ROUNDS = (3.4445, -4.7750, 2.0315), 5  # of the Newton-Schulz iter
 class Muon(torch.optim.Optimizer):
     """For matrices only. A step has the size of AdamW's (`match_rms_adamw` in torch), so one rate serves both."""
 
-    def __init__(self, matrices: Iterable[torch.nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95, half: bool = False) -> None:
+    def __init__(
+        self,
+        matrices: Iterable[torch.nn.Parameter],
+        lr: float,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+        half: bool = False,
+    ) -> None:
         """half: turn in bfloat16 on a CPU too."""
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.half = half
@@ -37,7 +44,9 @@ class Muon(torch.optim.Optimizer):
                 together[matrix.shape].append((matrix, matrix.grad.lerp(kept, group["momentum"])))
             for shape, pairs in together.items():
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
-                for (matrix, _), change in zip(pairs, orthogonal(torch.stack([c for _, c in pairs]), self.half), strict=True):
+                for (matrix, _), change in zip(
+                    pairs, orthogonal(torch.stack([c for _, c in pairs]), self.half), strict=True
+                ):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-rate)
 
 

@@ -123,7 +123,9 @@ def measured(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
         rows.append([(name, request.task, edit.pixels) for name, edit in edits.items()])
         passed = time.monotonic() - begun
         left = passed / (index + 1) * (scenes - index - 1)
-        print(f"\rscene {index + 1} of {scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+        print(
+            f"\rscene {index + 1} of {scenes}, {passed:.0f} s, {left:.0f} s left ", end="", file=sys.stderr, flush=True
+        )
     print(file=sys.stderr)
     seconds = statistics.median(answer.seconds for _, answer, _ in answers)
     results = {

@@ -137,7 +137,12 @@ def main(arguments: list[str] | None = None) -> int:
     from replan.tools.toyworld.training import TrainingError
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=WEIGHTS / PLANNER, help="a run's folder, or a planner's (default: the published one)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=WEIGHTS / PLANNER,
+        help="a run's folder, or a planner's (default: the published one)",
+    )
     parser.add_argument("--scenes", type=int, default=50, help="held-out scenes (default: 50)")
     parser.add_argument("--seed", type=int, default=0, help="other scenes, all held out (default: 0)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
@@ -159,7 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     begun = time.monotonic()
     processor, requests = make_processor(), held_out_requests(args.seed, args.scenes, args.size)
-    for one, text in zip(requests[: args.show], replies(model, processor, requests[: args.show]) if args.show else (), strict=True):
+    for one, text in zip(
+        requests[: args.show], replies(model, processor, requests[: args.show]) if args.show else (), strict=True
+    ):
         print(f"{one.text}\n  wanted {one.reply}\n  found  {text}")
     print(json.dumps(measure(model, processor, requests)), f"{time.monotonic() - begun:.0f} s")
     return 0

@@ -196,9 +196,7 @@ def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("out/toyworld_planner"), help="where to write")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--run", type=Path, help="take the averaged weights of this training's folder instead")

@@ -88,7 +88,9 @@ def request(scene: Scene, random: np.random.RandomState, most: int = 2) -> Reque
         if words is None or thing.id in dict(asked):
             continue
         instruction = about(thing, reference, kinds[len(asked)], random)
-        instruction = replace(instruction, text=instruction.text.replace("every ", "the "))  # a hint is about one object
+        instruction = replace(
+            instruction, text=instruction.text.replace("every ", "the ")
+        )  # a hint is about one object
         asked.append((thing.id, instruction))
         texts.append(_with(instruction, reference, words))
     return Request(" and ".join(texts), Task(scene, tuple(asked))) if asked else None

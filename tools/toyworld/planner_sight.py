@@ -43,8 +43,17 @@ def shown_together(tasks: Sequence[Sequence[Task]], cell: int) -> Shown:
     """What each square of `cell` pixels shows, for several scenes with the tasks about each."""
     columns = zip(*(shown_by(one[0].scene, cell) for one in tasks), strict=True)
     shape, colour, edges, middle = (torch.from_numpy(np.concatenate(column)) for column in columns)
-    meant = np.stack([covered(task.scene, cell)[task.scene.ids.index(identity)] for one in tasks for task in one for identity in task.meant])
-    return Shown(shape, colour, edges.float(), middle.float(), torch.from_numpy(meant / meant.sum(1, keepdims=True)).float())
+    meant = np.stack(
+        [
+            covered(task.scene, cell)[task.scene.ids.index(identity)]
+            for one in tasks
+            for task in one
+            for identity in task.meant
+        ]
+    )
+    return Shown(
+        shape, colour, edges.float(), middle.float(), torch.from_numpy(meant / meant.sum(1, keepdims=True)).float()
+    )
 
 
 class Sight(torch.nn.Module):

@@ -50,7 +50,9 @@ class Batch(NamedTuple):
 def conversation(request: Request, processor) -> str:
     """The text up to the reply, with the picture's mark in it."""
     parts = [{"type": "image"}, {"type": "text", "text": request.text}]
-    return processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False)
+    return processor.apply_chat_template(
+        [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
+    )
 
 
 def batch_of(scenes: Sequence[Sequence[Request]], processor) -> Batch:
@@ -105,7 +107,9 @@ def patches(pictures: np.ndarray, sizes) -> torch.Tensor:
     values = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / spread
     count, _, height, width = values.shape
     side = PATCH * MERGE
-    values = values.view(count, 3, height // side, MERGE, PATCH, width // side, MERGE, PATCH).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    values = values.view(count, 3, height // side, MERGE, PATCH, width // side, MERGE, PATCH).permute(
+        0, 2, 5, 3, 6, 1, 4, 7
+    )
     values = values.reshape(-1, 3, 1, PATCH, PATCH).expand(-1, -1, 2, -1, -1)  # a still picture counts as two frames
     return values.reshape(len(values), -1)
 

@@ -45,7 +45,11 @@ def heat(task: Task, result: np.ndarray, side: int = SHOWN) -> Image.Image:
 
 
 def demo_sheet(
-    task: Task, edits: dict[str, np.ndarray], plan: RegionPlan | None = None, asked: str = "", side: int = 320,
+    task: Task,
+    edits: dict[str, np.ndarray],
+    plan: RegionPlan | None = None,
+    asked: str = "",
+    side: int = 320,
     request: str = "",
 ) -> Image.Image:
     """One task at length: scene and plan, what is meant, then each edit over the heat map of its error.
@@ -73,8 +77,18 @@ def demo_sheet(
             continue
         one = score(task, pixels)
         put(column, 0, name, f"Target {one.target:.2f}  Effect {one.effect:.2f}", enlarged(pixels, side))
-        put(column, 1, f"{name}: error", f"{one.spilled}, {one.consistency_psnr:.1f} dB outside", heat(task, pixels, side))
-    words = f'"{asked or request}"' if asked or request else "; ".join(f'"{instruction.text}"' for _, instruction in task.asked)
+        put(
+            column,
+            1,
+            f"{name}: error",
+            f"{one.spilled}, {one.consistency_psnr:.1f} dB outside",
+            heat(task, pixels, side),
+        )
+    words = (
+        f'"{asked or request}"'
+        if asked or request
+        else "; ".join(f'"{instruction.text}"' for _, instruction in task.asked)
+    )
     pen.text((GAP, page.height - 2 * LINE), words, INK, large)
     return page
 

@@ -91,9 +91,11 @@ def recognised(task: Task, identity: int, result: np.ndarray) -> bool:
 def alternatives(before: Object, instruction: Instruction) -> set[Object | None]:
     """What an object could wrongly be after its edit: as before, gone (None), or the asked property of another value."""
     after = instruction.changed(before)
-    name, values = {RECOLOUR: ("colour", tuple(COLOURS)), RESHAPE: ("shape", SHAPES), REPATTERN: ("pattern", PATTERNS)}.get(
-        instruction.kind, ("radius", (before.radius,))
-    )
+    name, values = {
+        RECOLOUR: ("colour", tuple(COLOURS)),
+        RESHAPE: ("shape", SHAPES),
+        REPATTERN: ("pattern", PATTERNS),
+    }.get(instruction.kind, ("radius", (before.radius,)))
     return {None, before, *(replace(before, **{name: value}) for value in values)} - {after}
 
 

@@ -143,7 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
     parser.add_argument("--tasks", type=int, default=10, help="held-out tasks (default: 10)")
     parser.add_argument("--programs", type=int, default=9, help="training samples (default: 9)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture to write, such as sheet.png")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the picture to write, such as sheet.png"
+    )
     args = parser.parse_args(arguments)
     if not writes_pictures(args.out):
         parser.error(f"--out {args.out} is no kind of picture; let it end in .png or .jpg")

@@ -44,7 +44,10 @@ def scores(results: dict, against: str = "") -> str:
             cells.append(_difference(figures, methods[against]) if name != against else "")
         lines.append(_row(name, *cells))
     if any(len(figures.get("effect_by_scene", ())) > 1 for figures in methods.values()):
-        lines += ["", f"±: standard error of the mean over {results['scenes']} scenes (no bound where all of them agree)."]
+        lines += [
+            "",
+            f"±: standard error of the mean over {results['scenes']} scenes (no bound where all of them agree).",
+        ]
     return "\n".join(lines)
 
 
@@ -65,7 +68,9 @@ def joined(files: Sequence[Path]) -> dict:
         terms = {key: results.get(key) for key in SAME} | {"planned": "planner" in results}
         if whole and (unlike := [key for key, value in terms.items() if value != whole[key]]):
             key = unlike[0]
-            raise TableError(f"{file} has {key} {terms[key]}, the files before it {whole[key]}; give files that differ in their methods only")
+            raise TableError(
+                f"{file} has {key} {terms[key]}, the files before it {whole[key]}; give files that differ in their methods only"
+            )
         if twice := set(results["methods"]) & set(whole.get("methods", ())):
             raise TableError(f"{file} has {min(twice)!r}, which a file before it has too; give each method once")
         whole = {**terms, "methods": {**whole.get("methods", {}), **results["methods"]}}
@@ -90,7 +95,9 @@ def _read(file: Path) -> dict:
 
 def _measured(figures: object, scenes: object) -> bool:
     """Whether these are a method's figures: numbers, and one Effect for each scene where there are any."""
-    if not isinstance(figures, dict) or not all(key in figures and _number(figures[key], or_none=True) for key in list(HEADS)[:-1]):
+    if not isinstance(figures, dict) or not all(
+        key in figures and _number(figures[key], or_none=True) for key in list(HEADS)[:-1]
+    ):
         return False
     each, rows = figures.get("effect_by_scene", []), figures.get("effect_by_kind", {})
     if not isinstance(each, list) or not isinstance(rows, dict) or (each and len(each) != scenes):

@@ -83,7 +83,9 @@ def held_out_task(
     fewest = MOST if near else regions + ambiguous  # neighbours are near only where it is crowded
     count = max(drawn, fewest) if count is None else count
     if not 1 <= regions <= count - ambiguous:
-        raise SceneError(f"{regions} regions do not fit a scene of {count} objects, {'one' if ambiguous else 'none'} kept back")
+        raise SceneError(
+            f"{regions} regions do not fit a scene of {count} objects, {'one' if ambiguous else 'none'} kept back"
+        )
     twins = int(random.randint(1, min(count, 4))) if ambiguous else 0
     scene = held_out_scene(seed, size, count, twins)
     # Look-alikes must be able to change too: stripes are asked of a group that has none, and the other way round.

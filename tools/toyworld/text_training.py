@@ -77,5 +77,7 @@ def text_loss(reader: Reader, batch: Sentences) -> tuple[torch.Tensor, float]:
 def understood(features: torch.Tensor) -> torch.Tensor:
     """What features say, in the numbers of `asked`: (..., >= MEANING) -> (..., 4)."""
     parts = features[..., -MEANING:].split(PART, -1)
-    nearest = [torch.cdist(part.float(), table.to(part).float()).argmin(-1) for part, table in zip(parts, codes(), strict=True)]
+    nearest = [
+        torch.cdist(part.float(), table.to(part).float()).argmin(-1) for part, table in zip(parts, codes(), strict=True)
+    ]
     return torch.stack([torch.where(one == len(words), -1, one) for one, words in zip(nearest, SAID, strict=True)], -1)

@@ -164,17 +164,13 @@ class Words:
         """comfyui: the folder of a ComfyUI, for the word numbers of its CLIP tokenizer."""
         from transformers import CLIPTokenizer
 
-        self._tokenizer = CLIPTokenizer.from_pretrained(
-            comfyui / "comfy" / "sd1_tokenizer", local_files_only=True
-        )
+        self._tokenizer = CLIPTokenizer.from_pretrained(comfyui / "comfy" / "sd1_tokenizer", local_files_only=True)
 
     def __call__(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(L, WIDTH) vectors, of the padding the first one with the shared place, and (L,) counts as in `Encoded`."""
         numbers = self._tokenizer(text)["input_ids"]
         if len(numbers) > LENGTH:
-            raise ValueError(
-                f"an instruction has at most {LENGTH} tokens, this one {len(numbers)}: {text[:60]!r}"
-            )
+            raise ValueError(f"an instruction has at most {LENGTH} tokens, this one {len(numbers)}: {text[:60]!r}")
         alone = max(ORDERED, len(numbers))
         kept = numbers + [END] * (min(alone + 1, LENGTH) - len(numbers))
         counts = torch.ones(len(kept))

@@ -53,7 +53,9 @@ def _start(place: Path) -> dict[str, torch.Tensor]:
     if place.is_dir():
         weights = of_editor(weights_of(place))
         if not weights:
-            raise TrainingError(f"{place} cannot be started from: its checkpoint is of another model or an older training; give the weights it exported")
+            raise TrainingError(
+                f"{place} cannot be started from: its checkpoint is of another model or an older training; give the weights it exported"
+            )
         return weights
     return editor_weights(_own(place))
 
@@ -88,48 +90,38 @@ class _Stop:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("codec", "texts", "editor", "planner", "publish"))
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoint, curve and weights go")
     parser.add_argument("--steps", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument(
         "--batch", type=int, default=16, help="pictures a step, an even number; for the planner scenes (default: 16)"
     )
-    parser.add_argument(
-        "--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})"
-    )
+    parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
     parser.add_argument(
         "--crop", type=int, help="train on random pieces with this side, a multiple of 8: faster on a CPU"
     )
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate (default: 0.001)")
-    parser.add_argument(
-        "--half", action="store_true", help="compute in bfloat16, where the CPU or GPU is fast at it"
-    )
+    parser.add_argument("--half", action="store_true", help="compute in bfloat16, where the CPU or GPU is fast at it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, scenes and noise (default: 0)")
-    parser.add_argument(
-        "--codec", type=Path, default=WEIGHTS / CODEC_FILE, help="for the editor"
-    )
+    parser.add_argument("--codec", type=Path, default=WEIGHTS / CODEC_FILE, help="for the editor")
     parser.add_argument("--texts", type=Path, default=WEIGHTS / TEXTS, help="for the editor: a trained text encoder")
-    parser.add_argument("--muon", action="store_true", help="for editor and planner: Muon for the matrices of its blocks")
+    parser.add_argument(
+        "--muon", action="store_true", help="for editor and planner: Muon for the matrices of its blocks"
+    )
     parser.add_argument(
         "--start", type=Path, help="for editor and planner: weights to begin with, a run's folder or what was published"
     )
     parser.add_argument(
         "--shards", type=int, default=40, help=f"for the editor: how many times {SHARD} samples to encode (default: 40)"
     )
-    parser.add_argument(
-        "--comfyui", type=Path, help="for the editor: a ComfyUI, whose tokenizer numbers the words"
-    )
+    parser.add_argument("--comfyui", type=Path, help="for the editor: a ComfyUI, whose tokenizer numbers the words")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
         "--workers", type=int, default=0, help="for the codec: processes that draw scenes ahead; 8 or so for a GPU"
     )
-    parser.add_argument(
-        "--seconds", type=float, default=math.inf, help="stop after so long, to go on another time"
-    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long, to go on another time")
     return parser
 
 

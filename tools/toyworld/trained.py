@@ -22,7 +22,10 @@ def publish_folder(folder: Path, weights: Path = WEIGHTS) -> int:
     """Publish what a run's folder has; the exit status, with what is wrong on stderr."""
     found = [folder / name for name in (CODEC, EDITOR, TEXTS, PLANNER) if (folder / name).exists()]
     if not found:
-        print(f"train.py: {folder} has no {CODEC}, {EDITOR}, {TEXTS} or {PLANNER}; finish a training first", file=sys.stderr)
+        print(
+            f"train.py: {folder} has no {CODEC}, {EDITOR}, {TEXTS} or {PLANNER}; finish a training first",
+            file=sys.stderr,
+        )
         return 1
     try:
         for file in found:
@@ -66,7 +69,9 @@ def grown(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[s
     missing = [name for name in fresh if name not in weights and not name.startswith("single_transformer_blocks.")]
     foreign = [name for name, value in weights.items() if name not in fresh or fresh[name].shape != value.shape]
     if missing or foreign:
-        raise TrainingError(f"weights of another editor: {(missing + foreign)[0]} is missing, left over or of another shape")
+        raise TrainingError(
+            f"weights of another editor: {(missing + foreign)[0]} is missing, left over or of another shape"
+        )
     return {**fresh, **weights}
 
 
@@ -82,7 +87,9 @@ def _read(file: Path, kind: str) -> dict[str, torch.Tensor]:
     try:
         return {name: value.float() for name, value in load(file.read_bytes()).items()}
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{file} is no trained {kind} ({type(error).__name__}: {error}); train it first (train.py)") from None
+        raise TrainingError(
+            f"{file} is no trained {kind} ({type(error).__name__}: {error}); train it first (train.py)"
+        ) from None
 
 
 def _like(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path, kind: str) -> dict[str, torch.Tensor]:

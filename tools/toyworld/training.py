@@ -95,9 +95,7 @@ class Run:
             ) from error
         wanted = vars(self.settings)
         if different := [
-            f"{key} {found.get(key)!r}, now {wanted[key]!r}"
-            for key in wanted
-            if found.get(key) != wanted[key]
+            f"{key} {found.get(key)!r}, now {wanted[key]!r}" for key in wanted if found.get(key) != wanted[key]
         ]:
             raise TrainingError(
                 f"{self.file} is of a run with other settings ({'; '.join(different)}); "
@@ -159,7 +157,9 @@ class Run:
             with FileLock(self.folder / LOCK, timeout=0):
                 return self._train(batches, loss_of, say, save_every, stop)
         except Timeout:
-            raise TrainingError(f"another training is at work in {self.folder}; wait for it, or name another folder") from None
+            raise TrainingError(
+                f"another training is at work in {self.folder}; wait for it, or name another folder"
+            ) from None
 
     def _train(
         self,
@@ -262,9 +262,7 @@ def curve(history: list[tuple[int, float, float]], title: str) -> Image.Image:
     for place, (name, column) in enumerate((("loss", 1), ("measure", 2))):
         top = place * height + 30
         bottom = (place + 1) * height - 30
-        pen.text(
-            (edge, top - 24), f"{title}: {name}" + (" (logarithmic)" if column == 1 else ""), (0, 0, 0), font
-        )
+        pen.text((edge, top - 24), f"{title}: {name}" + (" (logarithmic)" if column == 1 else ""), (0, 0, 0), font)
         pen.rectangle((edge, top, width - 20, bottom), outline=(190, 190, 190))
         rows = [(row[0], math.log10(max(row[1], 1e-9)) if column == 1 else row[2]) for row in history]
         rows = [row for row in rows if math.isfinite(row[1])]

@@ -64,7 +64,9 @@ def _hashes(weights: Path) -> dict[str, str]:
             f"{weights / HASHES} cannot be read ({type(error).__name__}); restore it from the repository"
         ) from None
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
-        raise WeightsError(f"{weights / HASHES} should hold names with their SHA-256 and does not; restore it from the repository")
+        raise WeightsError(
+            f"{weights / HASHES} should hold names with their SHA-256 and does not; restore it from the repository"
+        )
     return hashes
 
 
@@ -140,7 +142,9 @@ def _ensure_text_encoder(target: Path, trained: Path) -> None:
 
     from . import texts
 
-    recipe = f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE} {hashlib.sha256(trained.read_bytes()).hexdigest()}"
+    recipe = (
+        f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE} {hashlib.sha256(trained.read_bytes()).hexdigest()}"
+    )
     try:
         with safe_open(target, "pt") as file:
             if (file.metadata() or {}).get("recipe") == recipe:
@@ -192,4 +196,7 @@ def publish(files: Iterable[Path], weights: Path = WEIGHTS) -> None:
             _put(target, lambda part, file=file: shutil.copyfile(file, part))
         for one in sorted(target.iterdir()) if target.is_dir() else (target,):
             hashes[one.relative_to(weights).as_posix()] = hashlib.sha256(one.read_bytes()).hexdigest()
-    _put(weights / HASHES, lambda part: part.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8"))
+    _put(
+        weights / HASHES,
+        lambda part: part.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8"),
+    )

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..planner.draw import draw_plan
-from ..planner.editor import FOLLOW, choose_plan, remember_plan
-from ..planner.images import image_size, resize_pixels
-from ..planner.masks import MOST_CELLS, region_masks
+from ..planner.pictures.draw import draw_plan
+from ..planner.pictures.images import image_size, resize_pixels
+from ..planner.pictures.masks import MOST_CELLS, region_masks
 from ..planner.plan import PlanError
-from ..planner.plan_json import encode_json, plan_to_json
+from ..planner.plans.editor_value import FOLLOW, choose_plan, remember_plan
+from ..planner.plans.plan_json import encode_json, plan_to_json
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 

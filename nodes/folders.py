@@ -5,9 +5,9 @@ from pathlib import Path
 
 import folder_paths
 
+from ..planner.asking.templates import CHOICES, LONGEST, Template, load_template
 from ..planner.models.files import models_below
 from ..planner.plan import PlanError
-from ..planner.templates import CHOICES, LONGEST, Template, load_template
 
 # Also the key of extra_model_paths.yaml for templates that lie elsewhere.
 FOLDER = "replan_templates"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..planner.images import apply_transform, image_size, restore_image
-from ..planner.masks import mask_warning, region_masks
+from ..planner.pictures.images import apply_transform, image_size, restore_image
+from ..planner.pictures.masks import mask_warning, region_masks
 from ..planner.plan import PlanError, RegionPlan
-from ..planner.resize import METHODS, TARGETS, fit_plan, make_transform
+from ..planner.plans.resize import METHODS, TARGETS, fit_plan, make_transform
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, TransformSocket, naming
 

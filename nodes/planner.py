@@ -2,14 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..planner.coordinates import CHOICES
-from ..planner.lint import lint
+from ..planner.asking.planning import MOST_VOTES, Wish, make_plan
+from ..planner.asking.templates import LAYOUTS
 from ..planner.models.choose import DEVICES, DTYPES, READERS, load_planner
 from ..planner.models.files import stamp
 from ..planner.models.interface import Sampling
 from ..planner.plan import PlanError
-from ..planner.planning import MOST_VOTES, Wish, make_plan
-from ..planner.templates import LAYOUTS
+from ..planner.plans.lint import lint
+from ..planner.replies.coordinates import CHOICES
 from .folders import chosen_template, model_names, model_path, template_names, template_stamp
 from .notices import tell
 from .sockets import CATEGORY, PlannerSocket, PlanSocket, naming

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..planner.images import image_size
+from ..planner.asking.templates import as_two_texts, coordinates_in_words, planner_messages
+from ..planner.pictures.images import image_size
 from ..planner.plan import PlanError
-from ..planner.templates import as_two_texts, coordinates_in_words, planner_messages
 from .folders import chosen_template, template_names, template_stamp
 from .sockets import CATEGORY, naming
 

@@ -9,15 +9,15 @@ to image of a batch: there the plan is a list.
 import torch
 from comfy_api.latest import io
 
-from ..planner.build import plan_from_masks, plans_from_boxes, read_plan
-from ..planner.change import EXPAND_MODES, expand_regions, merge_plans
-from ..planner.coordinates import CHOICES
-from ..planner.images import image_size
-from ..planner.lint import lint
+from ..planner.pictures.images import image_size
 from ..planner.plan import KEEP_UNCHANGED, RegionPlan
-from ..planner.plan_json import plan_to_json
-from ..planner.report import describe_plan
-from ..planner.tags import write_tags
+from ..planner.plans.change import EXPAND_MODES, expand_regions, merge_plans
+from ..planner.plans.lint import lint
+from ..planner.plans.plan_json import plan_to_json
+from ..planner.plans.report import describe_plan
+from ..planner.plans.tags import write_tags
+from ..planner.replies.build import plan_from_masks, plans_from_boxes, read_plan
+from ..planner.replies.coordinates import CHOICES
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..planner.draw import draw_plan
-from ..planner.images import image_size
-from ..planner.resize import shape_warning
+from ..planner.pictures.draw import draw_plan
+from ..planner.pictures.images import image_size
+from ..planner.plans.resize import shape_warning
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from ..attention.rules import FAMILIES, PRESETS, describe, foreign_cells, make_rules
 from ..attention.rules_page import rules_for_page
 from ..planner.plan import Region, RegionPlan
-from ..planner.plan_json import encode_json
+from ..planner.plans.plan_json import encode_json
 from .sockets import CATEGORY, PlanSocket, RulesSocket, naming
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The plan as an immutable value: what to change, where, and in whose words.
 
-Owns `RegionPlan`, `Region` and `RegionMask` and what makes each of them valid. Reading and writing texts is
+Owns `RegionPlan`, `Region`, `RegionMask` and `Notice`, and what makes each of them valid. Reading and writing texts is
 `plan_json` and `tags`; which cells of a grid a region covers is `geometry`; mapping a plan to another image is
 `resize`.
 """
@@ -32,6 +32,23 @@ _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 class PlanError(ValueError):
     """A plan, a box or a text that cannot be used; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person is told about a plan, a reply or a run: the one way in which the planner package tells it.
+
+    code: a stable name; code branches on it, never on the words. text: what was found. remedy: what to do about it,
+    or "". regions: ids of the regions it is about.
+    """
+
+    code: str
+    text: str
+    remedy: str = ""
+    regions: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
 @dataclass(frozen=True)
@@ -220,14 +237,14 @@ class RegionPlan(_KeepsExtra):
 
     image_size: (width, height) in pixels of the image that the boxes refer to.
     regions: in the order of their hints; ids are unique; every box touches the image.
-    reasoning: the planner's own words; warnings: what a person should know before running it.
+    reasoning: the planner's own words; notices: what a person should know before running it.
     """
 
     image_size: tuple[int, int]
     global_prompt: str = KEEP_UNCHANGED
     regions: tuple[Region, ...] = ()
     reasoning: str = ""
-    warnings: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -247,7 +264,7 @@ class RegionPlan(_KeepsExtra):
             _check_characters(getattr(self, name), f"the plan's {name}")
         object.__setattr__(self, "image_size", (width, height))
         object.__setattr__(self, "regions", tuple(self.regions))
-        object.__setattr__(self, "warnings", tuple(self.warnings))
+        object.__setattr__(self, "notices", tuple(self.notices))
         seen: set[str] = set()
         for region in self.regions:
             if region.id in seen:
@@ -278,9 +295,18 @@ class RegionPlan(_KeepsExtra):
         """The same plan with other regions."""
         return replace(self, regions=tuple(regions))
 
-    def with_warnings(self, *warnings: str) -> RegionPlan:
-        """The same plan with `warnings` added, each once."""
-        return replace(self, warnings=tuple(dict.fromkeys((*self.warnings, *warnings))))
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notices in words."""
+        return tuple(str(notice) for notice in self.notices)
+
+    def with_notices(self, *notices: Notice) -> RegionPlan:
+        """The same plan with `notices` added, each once."""
+        return replace(self, notices=tuple(dict.fromkeys((*self.notices, *notices))))
+
+    def with_warnings(self, *texts: str) -> RegionPlan:
+        """Sentences that have no code yet."""
+        return self.with_notices(*(Notice("told", text) for text in texts))
 
 
 def fresh_id(taken: Iterable[str], prefix: str = "r") -> str:

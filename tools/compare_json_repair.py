@@ -18,8 +18,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
 import conftest  # noqa: E402, F401  (makes the checkout importable as `replan`)
 import json_repair  # noqa: E402
-from replan.planner import reply  # noqa: E402
-from replan.planner.loose_json import Loose  # noqa: E402
+from replan.planner.replies import reply  # noqa: E402
+from replan.planner.replies.loose_json import Loose  # noqa: E402
 from reply_corpus import Case, load_corpus  # noqa: E402
 from test_reply_corpus import differences  # noqa: E402
 

@@ -200,7 +200,7 @@ def write_example(folder: Path, task: Task, request: Request | None, names: tupl
 
 def use_toy_world(node: dict, task: Task, request: Request | None, names: tuple[str, str] | None) -> None:
     """Point one node of a saved workflow at what the demo has."""
-    from replan.planner.plan_json import plan_to_json
+    from replan.planner.plans.plan_json import plan_to_json
     from replan.tools.toyworld.weights import CODEC, EDITOR, TEXT_ENCODER
 
     kind, values = node["type"], node.get("widgets_values")

@@ -73,7 +73,7 @@ def ordinary() -> None:
     """Tell the CPU time of reading and checking replies of a usual length, the median of 300 times each."""
     from statistics import median
 
-    from replan.planner.lint import lint
+    from replan.planner.plans.lint import lint
     from test_reply_fuzz import read_and_check
 
     thought = (

@@ -15,8 +15,7 @@ import comfy.utils
 import torch
 
 from ..plan import PlanError, shown
-from ..templates import Message, Part
-from .interface import Answer, Family, Sampling, without_control_words
+from .interface import Answer, Family, Message, Part, Sampling, without_control_words
 from .memory import told_when_full
 from .spread import spread_out
 

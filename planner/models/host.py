@@ -21,9 +21,8 @@ import comfy.utils
 import torch
 
 from ..plan import PlanError, shown
-from ..templates import Message, Part
 from .host_weights import check_complete, read_state
-from .interface import QWEN3_VL, QWEN25_VL, Answer, Family, Sampling, without_control_words
+from .interface import QWEN3_VL, QWEN25_VL, Answer, Family, Message, Part, Sampling, without_control_words
 from .memory import memory_is_full, told_when_full
 
 # The end of a text and of a turn, and the place of a picture, in the tokenizer of both families.

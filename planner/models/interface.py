@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 import torch
 
-from ..coordinates import smart_resize
-from ..resize import Size
-from ..templates import Message
+from ..plans.resize import Size, smart_resize
+
+
+class Part(Enum):
+    """What a message holds besides texts."""
+
+    PICTURE = "picture"
+
+
+class Message(NamedTuple):
+    """One turn. role: `system`, `user` or `assistant`; parts: texts, and where the picture comes."""
+
+    role: str
+    parts: tuple[str | Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The texts alone, in order."""
+        return "".join(part for part in self.parts if isinstance(part, str))
 
 
 class Family(NamedTuple):

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from replan.planner.images import resize_pixels
-from replan.planner.models import folder
-from replan.planner.models.interface import Family
-from replan.planner.second_look import cut_around
-from replan.planner.templates import (
+from replan.planner.asking.second_look import cut_around
+from replan.planner.asking.templates import (
     Message,
     ask_again_messages,
     coordinates_in_words,
@@ -24,6 +21,9 @@ from replan.planner.templates import (
     planner_messages,
     second_look_messages,
 )
+from replan.planner.models import folder
+from replan.planner.models.interface import Family
+from replan.planner.pictures.images import resize_pixels
 from replan.tools.toyworld.planner_model import Sizes, make_model, make_processor, save
 
 SMALL = Sizes(

@@ -12,8 +12,8 @@ from comfy_extras.nodes_flux import PREFERRED_KONTEXT_RESOLUTIONS, FluxKontextIm
 from replan.nodes import images, previews
 from replan.nodes.images import RePlanRegionMasks, RePlanResize, RePlanRestore
 from replan.nodes.previews import RePlanPlanPreview
-from replan.planner.plan import Region, RegionPlan
-from replan.planner.resize import KONTEXT_SIZES, working_size
+from replan.planner.plan import Notice, Region, RegionPlan
+from replan.planner.plans.resize import KONTEXT_SIZES, working_size
 
 IMAGE = torch.rand(1, 427, 640, 3, generator=torch.Generator().manual_seed(0))
 
@@ -163,7 +163,7 @@ def test_a_region_that_a_crop_cuts_or_drops_is_logged(caplog):
         Region("cut", (0, 0, 150, 50), "red"),
         Region("whole", (0, 90, 9, 99), "red"),
     )
-    before = RegionPlan((1500, 800), regions=regions, warnings=("known",))
+    before = RegionPlan((1500, 800), regions=regions, notices=(Notice("known", "known"),))
     image = torch.zeros(1, 800, 1500, 3)
     _, (moved,), _ = resize([image], [before], target="multiple_of", method="crop", multiple=[800])
     assert [r.levelname for r in caplog.records] == ["WARNING"] * 2

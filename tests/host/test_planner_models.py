@@ -5,10 +5,10 @@ import comfy.sd
 import pytest
 import tiny_planners as tiny
 import torch
+from replan.planner.asking.templates import Message, Part
 from replan.planner.models import choose, files, host, host_weights
 from replan.planner.models.interface import QWEN3_VL, QWEN25_VL, Sampling
 from replan.planner.plan import PlanError
-from replan.planner.templates import Message, Part
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
 FAMILIES = {"qwen2_5_vl": QWEN25_VL, "qwen3_vl": QWEN3_VL}

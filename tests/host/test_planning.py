@@ -8,13 +8,13 @@ import comfy.model_management as management
 import pytest
 import torch
 from learned_planner import ASK, LEFT, LOOKED, MENDING, MOST, RIGHT, closer, reply, square
+from replan.planner.asking.planning import Wish, make_plan
+from replan.planner.asking.templates import (
+    planner_messages,
+)
 from replan.planner.models import choose, folder
 from replan.planner.models.interface import Sampling
 from replan.planner.plan import PlanError
-from replan.planner.planning import Wish, make_plan
-from replan.planner.templates import (
-    planner_messages,
-)
 from replan.tools.toyworld.planner_model import Sizes, make_model, make_processor, make_tokenizer, save
 from safetensors.torch import load_file, save_file
 

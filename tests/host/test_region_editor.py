@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from graphs import plan_text
 from PIL import Image
-from replan.planner.plan_json import plan_from_json
+from replan.planner.plans.plan_json import plan_from_json
 from replan.tools.host_server import Graph, PromptError
 
 MINE = plan_text(

@@ -2,7 +2,7 @@
 
 import pytest
 from learned_planner import Lesson, learn
-from replan.planner.templates import load_template, planner_messages
+from replan.planner.asking.templates import load_template, planner_messages
 from replan.tools.toyworld import planner_benchmark, planner_measure, weights
 from replan.tools.toyworld.editing import Editing
 from replan.tools.toyworld.planner_benchmark import Planning, found_by, told

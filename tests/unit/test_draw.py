@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from replan.planner import labels
-from replan.planner.draw import COLOURS, colour, draw_plan
+from replan.planner.pictures import labels
+from replan.planner.pictures.draw import COLOURS, colour, draw_plan
 from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
 
 GREY = np.full((400, 600, 3), 128, np.uint8)

@@ -4,9 +4,9 @@ import copy
 import json
 
 import pytest
-from replan.planner.editor import choose_plan, read_stored, remember_plan
 from replan.planner.plan import PlanError, Region, RegionPlan
-from replan.planner.plan_json import plan_to_json
+from replan.planner.plans.editor_value import choose_plan, read_stored, remember_plan
+from replan.planner.plans.plan_json import plan_to_json
 
 SIZE = (600, 400)
 UPSTREAM = RegionPlan(SIZE, "a cup", (Region("u1", (0, 0, 60, 40), "from upstream"),))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from replan.attention.grid import Grid, check_aspect, cover, region_patches
 from replan.attention.payload import RegionError
-from replan.planner import draw
-from replan.planner.masks import region_masks
+from replan.planner.pictures import draw
+from replan.planner.pictures.masks import region_masks
 from replan.planner.plan import Region, RegionMask, RegionPlan
 
 

@@ -31,6 +31,16 @@ MODEL_FILES = {
 LANGUAGE = (*COMMON, *TEXT, "comfy.model_patcher", "comfy.ops")
 TEXT_FILES = {"attention/hints.py", "attention/hint_recipes.py", "attention/qwen_hints.py"}
 
+# What each room of `planner` may use besides itself; what lies beside the rooms is `plan` and the cells of its boxes.
+ROOMS = {
+    "": ("geometry",),
+    "plans": ("plan", "geometry"),
+    "replies": ("plan", "geometry", "plans"),
+    "pictures": ("plan", "geometry", "plans"),
+    "models": ("plan", "plans"),
+    "asking": ("plan", "geometry", "plans", "replies", "pictures", "models"),
+}
+
 
 def imports(file: str, source: str) -> list[tuple[str, bool]]:
     """Absolute names of all that a file of the pack imports, and whether it does when it is itself imported.
@@ -71,6 +81,10 @@ def faults(file: str, source: str) -> list[str]:
                 "attention": part == "attention" or rest.startswith("planner.plan."),
             }[folder]
             # In a package's own __init__ or beside it, a part of the pack may be named without more.
+            if folder == "planner" and part == "planner":
+                room = file.split("/")[1] if file.count("/") > 1 else ""
+                used = rest.split(".")[1] if "." in rest else room
+                allowed = used == room or used in ROOMS[room]
             if not allowed and rest:
                 wrong.append(f"{file}: {name}")
         elif root in ("comfy", "comfy_extras", "folder_paths", "server", "execution"):
@@ -104,16 +118,22 @@ def test_a_file_imports_only_what_it_may(file):
 @pytest.mark.parametrize(
     ("file", "line", "allowed"),
     [
-        ("nodes/plans.py", "from ..planner.tags import write_tags", True),
+        ("nodes/plans.py", "from ..planner.plans.tags import write_tags", True),
         ("nodes/rules.py", "from ..attention import rules", True),
-        ("planner/tags.py", "from .plan import RegionPlan", True),
-        ("planner/tags.py", "from ..attention.rules import Rules", False),
-        ("planner/tags.py", "from .. import attention", False),
+        ("planner/plans/tags.py", "from ..plan import RegionPlan", True),
+        ("planner/plans/tags.py", "from .resize import fit_plan", True),
+        ("planner/plans/tags.py", "from ..replies.items import Item", False),
+        ("planner/plans/tags.py", "from ...attention.rules import Rules", False),
+        ("planner/plans/tags.py", "from ... import attention", False),
+        ("planner/plan.py", "from .plans import tags", False),
+        ("planner/models/host.py", "from ..asking.templates import Template", False),
+        ("planner/replies/items.py", "from ..pictures.draw import draw_plan", False),
+        ("planner/asking/planning.py", "from ..replies.build import read_plan", True),
         ("planner/models/qwen.py", "from ...nodes import plans", False),
         ("planner/models/qwen.py", "from ..plan import RegionPlan", True),
         ("attention/grid.py", "from ..planner.plan import RegionPlan", True),
-        ("attention/grid.py", "from ..planner.tags import write_tags", False),
-        ("attention/grid.py", "from ..planner import plan_json", False),
+        ("attention/grid.py", "from ..planner.plans.tags import write_tags", False),
+        ("attention/grid.py", "from ..planner.plans import plan_json", False),
         ("attention/grid.py", "from ..nodes.sockets import CATEGORY", False),
         ("attention/grid.py", "def f():\n    import comfy.utils", False),
         ("attention/patch.py", "from comfy.patcher_extension import WrappersMP", True),
@@ -125,13 +145,17 @@ def test_a_file_imports_only_what_it_may(file):
         ("planner/models/host.py", "import comfy.ldm.flux.model", False),
         ("planner/models/folder.py", "import transformers", False),
         ("planner/models/folder.py", "def f():\n    import transformers", True),
-        ("planner/planning.py", "import comfy.utils", False),
+        ("planner/asking/planning.py", "import comfy.utils", False),
         ("nodes/plans.py", "import folder_paths", False),
         ("nodes/folders.py", "import folder_paths", True),
         ("planner/plan.py", "from comfy_api.latest import io", False),
-        ("planner/masks.py", "from scipy.ndimage import label", False),
-        ("planner/masks.py", "def f():\n    from scipy.ndimage import label", True),
-        ("planner/masks.py", "try:\n    import transformers\nexcept ImportError:\n    transformers = None", False),
+        ("planner/pictures/masks.py", "from scipy.ndimage import label", False),
+        ("planner/pictures/masks.py", "def f():\n    from scipy.ndimage import label", True),
+        (
+            "planner/pictures/masks.py",
+            "try:\n    import transformers\nexcept ImportError:\n    transformers = None",
+            False,
+        ),
         ("__init__.py", "from .nodes import RePlanExtension", False),
         ("__init__.py", "def f():\n    from .nodes import RePlanExtension", True),
     ],

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner import lint as linter
-from replan.planner.build import read_plan
-from replan.planner.lint import MOST_REGIONS, lint
-from replan.planner.mending import ask_again
-from replan.planner.overlap import iou, share_inside
+from replan.planner.asking.follow_up import ask_again
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
-from replan.planner.report import describe_plan
+from replan.planner.plans import lint as linter
+from replan.planner.plans.lint import MOST_REGIONS, lint
+from replan.planner.plans.overlap import iou, share_inside
+from replan.planner.plans.report import describe_plan
+from replan.planner.replies.build import read_plan
 
 SIZE = (640, 480)
 HAT, DOG, CUP = (10, 10, 110, 90), (300, 100, 500, 400), (200, 300, 280, 380)

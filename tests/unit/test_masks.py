@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.masks import region_masks, soften
+from replan.planner.pictures.masks import region_masks, soften
 from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
-from replan.planner.resize import make_transform
+from replan.planner.plans.resize import make_transform
 
 SIZE = (48, 32)
 

@@ -80,7 +80,7 @@ def test_only_the_extension_imports_the_host():
 
 
 def test_the_page_and_the_pack_agree_on_colours_and_words():
-    from replan.planner.draw import COLOURS
+    from replan.planner.pictures.draw import COLOURS
     from replan.planner.plan import KEEP_UNCHANGED
 
     written = re.findall(

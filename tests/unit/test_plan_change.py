@@ -5,8 +5,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replan.planner.change import expand_regions, merge_plans
-from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
+from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan
+from replan.planner.plans.change import expand_regions, merge_plans
 
 SIZE = (640, 480)
 
@@ -49,14 +49,14 @@ def test_merged_global_prompts_lose_nothing_that_was_asked_for(prompts, merged):
 
 def test_merging_keeps_reasoning_warnings_and_unknown_keys():
     merged = merge_plans(
-        plan("a", reasoning="one", warnings=("x",), extra={"k": 1}),
-        plan("a", reasoning="two", warnings=("x", "y"), extra={"k": 2, "m": 3}),
+        plan("a", reasoning="one", notices=(Notice("x", "x"),), extra={"k": 1}),
+        plan("a", reasoning="two", notices=(Notice("x", "x"), Notice("y", "y")), extra={"k": 2, "m": 3}),
     )
     assert (merged.reasoning, merged.warnings, merged.extra) == ("one\n\ntwo", ("x", "y"), {"k": 1, "m": 3})
 
 
 def test_one_plan_merges_to_itself_and_none_is_refused():
-    alone = plan("at dusk", "r1", reasoning="x", warnings=("w",))
+    alone = plan("at dusk", "r1", reasoning="x", notices=(Notice("w", "w"),))
     assert merge_plans(alone) == alone
     with pytest.raises(PlanError):
         merge_plans()

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from published_boxes import patch_range, reference_expand
-from replan.planner.build import read_plan
-from replan.planner.change import expand_regions
-from replan.planner.coordinates import choose_frame, smart_resize
 from replan.planner.plan import PlanError, Region, RegionPlan
-from replan.planner.plan_json import plan_to_json
-from replan.planner.tags import write_tags
+from replan.planner.plans.change import expand_regions
+from replan.planner.plans.plan_json import plan_to_json
+from replan.planner.plans.tags import write_tags
+from replan.planner.replies.build import read_plan
+from replan.planner.replies.coordinates import choose_frame, smart_resize
 
 # example: image, seen, planner box, mapped, Flux size, expanded, Flux patches, Qwen size, Qwen patches (spec 14.1)
 PUBLISHED = {

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from replan.planner.build import read_plan
-from replan.planner.change import expand_regions
-from replan.planner.items import NO_WORDS
-from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
-from replan.planner.plan_json import plan_from_json, plan_to_json
-from replan.planner.reply import read_tags
-from replan.planner.tags import write_tags
+from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
+from replan.planner.plans.change import expand_regions
+from replan.planner.plans.plan_json import plan_from_json, plan_to_json
+from replan.planner.plans.tags import write_tags
+from replan.planner.replies.build import read_plan
+from replan.planner.replies.items import NO_WORDS
+from replan.planner.replies.reply import read_tags
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 PIECE = st.sampled_from(
@@ -163,7 +163,9 @@ def test_half_a_character_costs_a_list_only_that_character_and_an_unknown_key_no
 
 
 def test_json_has_exactly_the_keys_of_version_1():
-    plan = RegionPlan((640, 427), "dusk", (Region("a", (1, 2, 3.5, 4), "red"),), "because", warnings=("careful",))
+    plan = RegionPlan(
+        (640, 427), "dusk", (Region("a", (1, 2, 3.5, 4), "red"),), "because", notices=(Notice("careful", "careful"),)
+    )
     assert json.loads(plan_to_json(plan)) == {
         "version": 1,
         "image_size": [640, 427],
@@ -305,7 +307,7 @@ def test_tags_give_the_plan_back_rounded_to_whole_pixels(plan):
         assert all(abs(a - b) <= 1 for a, b in zip(region.box, was.box, strict=True))
         assert region == replace(was, box=region.box, hint=was.hint.strip())
     # what is whole already stays as it is
-    assert replace(read_plan(write_tags(back))[0], warnings=()) == replace(back, warnings=())
+    assert replace(read_plan(write_tags(back))[0], notices=()) == replace(back, notices=())
 
 
 def test_tags_are_written_as_the_published_page_writes_them():

@@ -3,11 +3,11 @@
 from collections import Counter
 
 import pytest
-from replan.planner.build import read_plan
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
-from replan.planner.plan_json import plan_from_json, plan_to_json
-from replan.planner.report import describe_plan
-from replan.planner.tags import write_tags
+from replan.planner.plans.plan_json import plan_from_json, plan_to_json
+from replan.planner.plans.report import describe_plan
+from replan.planner.plans.tags import write_tags
+from replan.planner.replies.build import read_plan
 from reply_corpus import IMAGE, Case, load_corpus
 
 CORPUS = load_corpus()

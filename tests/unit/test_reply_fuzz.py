@@ -12,14 +12,14 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.build import read_plan
-from replan.planner.lint import lint
-from replan.planner.mending import ask_again
+from replan.planner.asking.follow_up import ask_again
+from replan.planner.asking.second_look import cut_around, read_look
 from replan.planner.plan import PlanError, RegionPlan
-from replan.planner.plan_json import plan_from_json, plan_to_json
-from replan.planner.report import describe_plan
-from replan.planner.second_look import cut_around, read_look
-from replan.planner.tags import write_tags
+from replan.planner.plans.lint import lint
+from replan.planner.plans.plan_json import plan_from_json, plan_to_json
+from replan.planner.plans.report import describe_plan
+from replan.planner.plans.tags import write_tags
+from replan.planner.replies.build import read_plan
 from reply_corpus import IMAGE
 from reply_mutations import LONGEST, PIECES, mutated, seeds
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
-from replan.planner.resize import (
+from replan.planner.plans.resize import (
     KONTEXT_SIZES,
     METHODS,
     TARGETS,

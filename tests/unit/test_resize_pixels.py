@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.images import apply_transform, resize_pixels, restore_image
+from replan.planner.pictures.images import apply_transform, resize_pixels, restore_image
 from replan.planner.plan import PlanError
-from replan.planner.resize import METHODS, Transform, make_transform
+from replan.planner.plans.resize import METHODS, Transform, make_transform
 
 
 def smooth(width, height, channels=3, batch=1):

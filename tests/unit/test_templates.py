@@ -5,14 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replan.planner.blocks import find_blocks
-from replan.planner.build import read_plan
-from replan.planner.coordinates import CHOICES as COORDINATES
-from replan.planner.items import ECHOED_HINTS
-from replan.planner.lint import lint
-from replan.planner.plan import KEEP_UNCHANGED, PlanError
-from replan.planner.reply_texts import ECHOED_PROMPTS
-from replan.planner.templates import (
+from replan.planner.asking.templates import (
     CHOICES,
     LAYOUTS,
     Message,
@@ -25,6 +18,13 @@ from replan.planner.templates import (
     planner_messages,
     second_look_messages,
 )
+from replan.planner.plan import KEEP_UNCHANGED, PlanError
+from replan.planner.plans.lint import lint
+from replan.planner.replies.blocks import find_blocks
+from replan.planner.replies.build import read_plan
+from replan.planner.replies.coordinates import CHOICES as COORDINATES
+from replan.planner.replies.items import ECHOED_HINTS
+from replan.planner.replies.reply_texts import ECHOED_PROMPTS
 
 PLANS = [name for name, (plans, _) in CHOICES.items() if plans]
 TAGS = {

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.attention.components import components
 from replan.attention.rules import PRESETS, foreign_cells, make_rules
-from replan.planner.change import expand_regions
+from replan.planner.plans.change import expand_regions
 from replan.tools.host_server import Graph
 from replan.tools.toyworld.methods import MAIN, METHODS, _ruled, chosen, edit_graph, plan_of, shifted
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from replan.planner.build import read_plan
+from replan.planner.replies.build import read_plan
 from replan.tools.toyworld import model_trainings, planner_folder, planner_measure
 from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.planner_folder import load_planner, planner_weights

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from replan.attention.rules import PRESETS
 from replan.planner.plan import KEEP_UNCHANGED, RegionPlan
-from replan.planner.plan_json import plan_to_json
+from replan.planner.plans.plan_json import plan_to_json
 
 from .scenes import Scene, random_state
 from .tasks import Task, region_plan

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from replan.planner.plan import RegionPlan
-from replan.planner.plan_json import plan_from_json
+from replan.planner.plans.plan_json import plan_from_json
 from replan.tools.host_server import Graph, HostServer, Node, PromptError
 
 from . import scoring

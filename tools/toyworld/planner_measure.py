@@ -23,8 +23,8 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.planner.build import read_plan
 from replan.planner.plan import PlanError, RegionPlan
+from replan.planner.replies.build import read_plan
 from replan.tools.toyworld.planner_model import END, IMAGE, MERGE, TURN_END, make_processor
 from replan.tools.toyworld.planner_requests import Request, held_out_requests
 from replan.tools.toyworld.planner_training import conversation, patches

@@ -1,6 +1,6 @@
 /** The types that the pages share, for the checker (`tsc --checkJs`) alone: no page loads this file. */
 
-// ---- a plan: the JSON of planner/plan_json.py, never changed in place; keys not named here are kept
+// ---- a plan: the JSON of planner/plans/plan_json.py, never changed in place; keys not named here are kept
 
 type Size = [width: number, height: number];
 type Point = [x: number, y: number];

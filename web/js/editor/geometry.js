@@ -64,7 +64,7 @@ export function snapped([x1, y1, x2, y2], step, [width, height]) {
   return [left, top, right, bottom];
 }
 
-/** The box after an expansion by a ratio of its own sides (expand_regions in planner/change.py). @type {BoxChanged} */
+/** The box after an expansion by a ratio of its own sides (expand_regions in planner/plans/change.py). @type {BoxChanged} */
 export function expanded([x1, y1, x2, y2], ratio, [width, height]) {
   const [dx, dy] = [ratio * (x2 - x1), ratio * (y2 - y1)];
   return [Math.max(0, x1 - dx), Math.max(0, y1 - dy), Math.min(width, x2 + dx), Math.min(height, y2 + dy)];

@@ -79,14 +79,14 @@ function fromItems(items, global, reasoning, size, coordinates) {
   return readPlan({ ...emptyPlan(width, height), global_prompt: global || KEEP_UNCHANGED, reasoning, regions });
 }
 
-/** The width and height that the numbers count in (choose_frame in planner/coordinates.py). @type {SpanOfNumbers} */
+/** The width and height that the numbers count in (choose_frame in planner/replies/coordinates.py). @type {SpanOfNumbers} */
 function span(numbers, size, coordinates) {
   if (coordinates === "relative_1000") return [1000, 1000];
   if (coordinates === "relative_1" || (coordinates === "auto" && numbers.length && Math.max(...numbers.map(Math.abs)) <= 1)) return [1, 1];
   return coordinates === "pixels" ? size : seenSize(size);
 }
 
-/** The size at which Qwen2.5-VL sees an image (smart_resize in planner/coordinates.py). @param {Size} size */
+/** The size at which Qwen2.5-VL sees an image (smart_resize in planner/replies/coordinates.py). @param {Size} size */
 export function seenSize([width, height]) {
   const [factor, least, most] = [28, 3136, 12845056];
   // Python rounds halves to the even neighbour.

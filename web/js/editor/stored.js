@@ -1,4 +1,4 @@
-/** The stored value of the widget: the plan's JSON with one more key, "editor" (see planner/editor.py). */
+/** The stored value of the widget: the plan's JSON with one more key, "editor" (see planner/plans/editor_value.py). */
 import { isObject, parseJson } from "../common/problem.js";
 import { KEEP_UNCHANGED, readPlan, samePlan, withoutMarks } from "./plan.js";
 

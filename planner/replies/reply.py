@@ -12,11 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..plan import PlanError, shown
+from ..plans.report import SAID
+from ..plans.tags import begins_with_odd_tag, looks_tagged, with_plain_tags
 from .blocks import Blocks, find_blocks
 from .item_boxes import BOX_2D, has_box, numbers_in
 from .items import Item, items_of, list_in, without_repeats
 from .loose_json import find_values, read_values
-from .plan import PlanError, shown
 from .regions import whole_characters
 from .reply_lists import (
     PROMPT_KEYS,
@@ -31,10 +33,6 @@ from .reply_lists import (
     wrapped_text,
 )
 from .reply_texts import clean_prompt, clean_text, says_nothing
-from .tags import begins_with_odd_tag, looks_tagged, with_plain_tags
-
-# What else a reply may say and a plan keeps under that name.
-SAID = ("answer", "family", "outcome", "scene")
 
 # The global prompt behind its heading, or on the line below.
 _HEADING = re.compile(

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..plan import PlanError, Region, clamped, shown, usable_id, well_formed
+from ..plans.plan_json import REGION_KEYS, mask_from_dict
 from .coordinates import Frame
-from .items import REGION_KEYS, Item
-from .plan import PlanError, Region, clamped, shown, usable_id, well_formed
-from .plan_json import mask_from_dict
+from .items import Item
 
 Box = tuple[float, float, float, float]
 

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import torch
 
-from .build import read_plan
-from .coordinates import CHOICES
-from .images import image_size, resize_pixels
-from .lint import lint
-from .mending import ask_again
-from .models.interface import Answer, PlannerModel, Sampling
-from .plan import PlanError, RegionPlan, shown
-from .report import describe_plan
-from .resize import Size
+from ..models.interface import Answer, PlannerModel, Sampling
+from ..pictures.images import image_size, resize_pixels
+from ..plan import PlanError, RegionPlan, shown
+from ..plans.lint import lint
+from ..plans.report import describe_plan
+from ..plans.resize import Size
+from ..replies.build import read_plan
+from ..replies.coordinates import CHOICES
+from .follow_up import ask_again
 from .second_look import cut_around, merge_look, read_look
 from .templates import (
     Message,

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, clamped, fresh_id, shown
+from ..plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, clamped, fresh_id, shown
 
 VERSION = 1
 
 _PLAN_KEYS = ("version", "image_size", "global_prompt", "reasoning", "regions")
-_REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
+REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
@@ -170,7 +170,7 @@ def _region_from_dict(item: Any, number: int, taken: set[str]) -> Region:
         start=item.get("start", 0.0),
         end=item.get("end", 1.0),
         mask=None if mask is None else mask_from_dict(mask, name),
-        extra={key: value for key, value in item.items() if key not in _REGION_KEYS},
+        extra={key: value for key, value in item.items() if key not in REGION_KEYS},
     )
 
 

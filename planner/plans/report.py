@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .plan import RegionPlan
-from .reply import SAID
+from ..plan import RegionPlan
+
+# What else a reply may say and a plan keeps under that name.
+SAID = ("answer", "family", "outcome", "scene")
 
 
 def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()) -> str:

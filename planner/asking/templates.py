@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from .plan import PlanError, shown, well_formed
-from .resize import Size
+from ..models.interface import Message, Part
+from ..plan import PlanError, shown, well_formed
+from ..plans.resize import Size
 
 _FOLDER = Path(__file__).with_name("prompts")
 
@@ -47,24 +47,6 @@ LONGEST = 200_000
 # Characters of an instruction: what is longer was not meant as one (a whole file, a picture as text), and a model would
 # read it for minutes without a chance to interrupt it.
 LONGEST_WISH = 10_000
-
-
-class Part(Enum):
-    """What a message holds besides texts."""
-
-    PICTURE = "picture"
-
-
-class Message(NamedTuple):
-    """One turn. role: `system`, `user` or `assistant`; parts: texts, and where the picture comes."""
-
-    role: str
-    parts: tuple[str | Part, ...]
-
-    @property
-    def text(self) -> str:
-        """The texts alone, in order."""
-        return "".join(part for part in self.parts if isinstance(part, str))
 
 
 class Template(NamedTuple):

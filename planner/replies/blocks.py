@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from ..plans.tags import MEANINGS, TAG
 from .loose_json import CUT_OFF, Reader
-from .tags import MEANINGS, TAG
 
 _OPENING = re.compile(r"[\[{\uff3b\u3010\uff5b]")
 # Of so many regions the JSON says where they end; after that only tags do.

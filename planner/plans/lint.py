@@ -12,11 +12,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .item_boxes import plain_key
-from .items import ECHOED_HINTS
+from ..plan import KEEP_UNCHANGED, Region, RegionPlan, shown
 from .overlap import area, iou, share_inside
-from .plan import KEEP_UNCHANGED, Region, RegionPlan, shown
-from .reply_texts import ECHOED_PROMPTS
+
+# What templates say in the place of a global prompt: those of the published code, and the pack's own.
+ECHOED_PROMPTS = (
+    "global edit instruction", "detailed prompt for the image generator", "the edit of the whole image",
+    "a full description of the image to generate",
+)  # fmt: skip
+ECHOED_HINTS = ("the hint of this region", "the name of this thing", "what this region is within the scene")
 
 MOST_REGIONS = 12
 # One box for two edits; a box inside another; a box for something new that covers something else's.
@@ -269,7 +273,7 @@ def _of_adding(plan: RegionPlan, instruction: str) -> Iterable[Finding]:
 def _thing(region: Region) -> str:
     """The thing that the planner says is in the box, if the hint speaks of none of it."""
     for key, said in region.extra.items():
-        if plain_key(key) in ("label", "name", "object") and isinstance(said, str):
+        if key.casefold() in ("label", "name", "object") and isinstance(said, str):
             words = _words(said)
             if words and not words & _words(region.hint):
                 return said.strip()

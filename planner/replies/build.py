@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
+from ..plans.plan_json import decode_json, plan_from_json
+from ..plans.resize import Size, fit_plan
 from .coordinates import Frame, choose_frame
 from .item_boxes import BOX_2D
 from .items import Item
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
-from .plan_json import decode_json, plan_from_json
 from .regions import to_regions
 from .reply import read_reply
 from .reply_lists import begins_a_plan, json_body
-from .resize import Size, fit_plan
 
 # ---- from a text --------------------------------------------------------------------------------------------
 
@@ -169,7 +169,9 @@ def _plan_from_frame(
         regions.append(Region(f"r{number}", inside, hint))
     if not regions:
         warnings.append("there are no boxes: the plan has no regions")
-    return RegionPlan(image_size, _prompt(global_prompt), tuple(regions), warnings=tuple(warnings))
+    return RegionPlan(
+        image_size, _prompt(global_prompt), tuple(regions), notices=tuple(Notice("told", text) for text in warnings)
+    )
 
 
 def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
@@ -271,7 +273,12 @@ def plan_from_masks(masks: np.ndarray, hints: str = "", global_prompt: str = KEE
         box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
         regions.append(Region(f"r{number}", box, hint, mask=RegionMask.from_array(inside)))
     warnings = () if regions else ("there are no masks: the plan has no regions",)
-    return RegionPlan((int(width), int(height)), _prompt(global_prompt), tuple(regions), warnings=warnings)
+    return RegionPlan(
+        (int(width), int(height)),
+        _prompt(global_prompt),
+        tuple(regions),
+        notices=tuple(Notice("told", text) for text in warnings),
+    )
 
 
 # ---- hints --------------------------------------------------------------------------------------------------

@@ -10,12 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..plan import shown
+from ..plans.lint import ECHOED_HINTS
 from .item_boxes import Spelled, boxes_of, has_box, numbers_in, plain_key
 from .loose_json import read_values
-from .plan import shown
 
-# The keys of a region in a plan's JSON, which keep their meaning in a reply.
-REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
 LIST_KEYS = (
     "regions",
     "region",
@@ -56,7 +55,6 @@ _LABEL_KEYS = (
 # published example for 71 of 2,624 inputs in one third party's runs.
 _EXAMPLE_BOXES = ((10.0, 150.0, 150.0, 210.0), (150.0, 50.0, 200.0, 150.0))
 _EXAMPLE_WORD = "apple"
-ECHOED_HINTS = ("the hint of this region", "the name of this thing", "what this region is within the scene")
 
 # What models write for a hint or a label that they have not. ("empty" and "nothing" may be what is seen afterwards.)
 NO_WORDS = ("none", "null", "nil", "n/a", "\u65e0")

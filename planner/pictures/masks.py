@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .plan import PlanError, RegionPlan
-from .resize import Size, shape_warning
+from ..plan import PlanError, RegionPlan
+from ..plans.resize import Size, shape_warning
 
 # 4 GiB of float32: above it the request is a mistake more often than a wish.
 MOST_CELLS = 2**30

@@ -10,9 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..plan import PlanError
+from ..plans.resize import Size, Transform, same_aspect
 from .masks import at_least_zero, soften
-from .plan import PlanError
-from .resize import Size, Transform, same_aspect
 
 # A VAE crops what does not fill its last patch: up to this many pixels, centred.
 VAE_CROP = 16

@@ -15,9 +15,8 @@ import math
 import re
 from typing import Any
 
-from .items import REGION_KEYS
-from .plan import KEEP_UNCHANGED, Region, RegionMask, RegionPlan
-from .plan_json import encode_json, mask_to_dict
+from ..plan import KEEP_UNCHANGED, Region, RegionMask, RegionPlan
+from .plan_json import REGION_KEYS, encode_json, mask_to_dict
 
 # What a tag is called and what it means. The paper and its page call the global prompt <global>; models vary the rest.
 MEANINGS = {

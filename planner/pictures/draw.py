@@ -10,10 +10,10 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..plan import PlanError, Region, RegionPlan
+from ..plans.resize import shape_warning
 from . import labels
 from .masks import at_least_zero
-from .plan import PlanError, Region, RegionPlan
-from .resize import shape_warning
 
 # Distinct in hue and in lightness, so that neighbours differ for colour-blind readers too.
 COLOURS = (

@@ -12,12 +12,12 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from .coordinates import choose_frame
-from .item_boxes import BOX_2D, Spelled, boxes_of, has_box, plain_key
-from .loose_json import find_values
-from .overlap import iou, share_inside
-from .plan import Region, clamped
-from .resize import Size
+from ..plan import Region, clamped
+from ..plans.overlap import iou, share_inside
+from ..plans.resize import Size
+from ..replies.coordinates import choose_frame
+from ..replies.item_boxes import BOX_2D, Spelled, boxes_of, has_box, plain_key
+from ..replies.loose_json import find_values
 
 Box = tuple[float, float, float, float]
 

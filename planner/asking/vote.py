@@ -8,8 +8,8 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
-from .overlap import iou
-from .plan import PlanError, Region, RegionPlan, shown
+from ..plan import PlanError, Region, RegionPlan, shown
+from ..plans.overlap import iou
 
 Box = tuple[float, float, float, float]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .plan import PlanError, RegionPlan
+from ..plan import PlanError, RegionPlan
 from .plan_json import decode_json, plan_from_json
 from .resize import Size, fit_plan, shape_warning, stretch
 

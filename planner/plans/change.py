@@ -6,7 +6,7 @@ import math
 import unicodedata
 from dataclasses import replace
 
-from .plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan, fresh_id
+from ..plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan, fresh_id
 
 EXPAND_MODES = ("ratio", "pixels")
 
@@ -47,10 +47,10 @@ def merge_plans(*plans: RegionPlan) -> RegionPlan:
         global_prompt=_joined_prompt([plan.global_prompt for plan in plans]),
         regions=tuple(regions),
         reasoning="\n\n".join(dict.fromkeys(plan.reasoning for plan in plans if plan.reasoning)),
-        warnings=(),
+        notices=(),
         extra={key: value for plan in reversed(plans) for key, value in plan.extra.items()},
     )
-    return merged.with_warnings(*(warning for plan in plans for warning in plan.warnings), *renamed)
+    return merged.with_notices(*(notice for plan in plans for notice in plan.notices)).with_warnings(*renamed)
 
 
 def _joined_prompt(prompts: list[str]) -> str:

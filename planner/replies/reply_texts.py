@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from .plan import KEEP_UNCHANGED, shown
+from ..plan import KEEP_UNCHANGED, shown
+from ..plans.lint import ECHOED_PROMPTS
+from ..plans.tags import MEANINGS, unescaped
 from .regions import whole_characters
-from .tags import MEANINGS, unescaped
 
 _QUOTES = "'\"\u2018\u2019\u201c\u201d"
 _SPECIAL = re.compile(r"<\|[A-Za-z_]{1,30}\|>|<(?:end_of_turn|start_of_turn|eos|bos|/?s|pad)>")
@@ -16,11 +17,6 @@ _NOTHING = re.compile(
     r"\W{0,8}(?:none|null|nil|empty|nothing|n/?a|no (?:global|overall|local|regional|changes?|edits?|regions?)\b[^.\n]{0,60}|\u65e0|\u6ca1\u6709)\W{0,8}",
     re.IGNORECASE,
 )
-# What templates say in the place of a global prompt: those of the published code, and the pack's own.
-ECHOED_PROMPTS = (
-    "global edit instruction", "detailed prompt for the image generator", "the edit of the whole image",
-    "a full description of the image to generate",
-)  # fmt: skip
 
 
 def says_nothing(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .lint import Finding
+from ..plans.lint import Finding
 
 # What a second reply can mend, by a piece of the warning or error that says so.
 _SPOILT = (

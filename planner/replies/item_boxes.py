@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .plan import shown
+from ..plan import shown
 
 Box = tuple[float, float, float, float]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .geometry import ROUNDING, touched
-from .plan import PlanError, Region, RegionMask, RegionPlan
+from ..geometry import ROUNDING, touched
+from ..plan import PlanError, Region, RegionMask, RegionPlan
 
 Size = tuple[int, int]  # (width, height) in pixels
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
@@ -306,3 +306,29 @@ def _text(size: Size) -> str:
 
 def _short(hint: str) -> str:
     return hint if len(hint) <= 40 else hint[:37] + "..."
+
+
+def smart_resize(width: int, height: int, factor: int = 28, min_pixels: int = 3136, max_pixels: int = 12845056) -> Size:
+    """The (width, height) at which a Qwen-VL model sees an image (qwen_vl_utils 0.0.14, `smart_resize`).
+
+    Each side is rounded to a multiple of `factor`; an area outside min_pixels..max_pixels is first scaled into
+    it. Raises PlanError for an aspect ratio above 200, as the library does.
+    """
+    if min(width, height) < 1:
+        raise PlanError(f"an image of {width}x{height} pixels has no area")
+    if max(width, height) / min(width, height) > 200:
+        raise PlanError(
+            f"an image of {width}x{height} pixels is more than 200 times as long as wide; a vision-language model "
+            "cannot see it, crop it first"
+        )
+    seen_width = max(factor, round(width / factor) * factor)
+    seen_height = max(factor, round(height / factor) * factor)
+    if seen_width * seen_height > max_pixels:
+        beta = math.sqrt(width * height / max_pixels)
+        seen_width = max(factor, math.floor(width / beta / factor) * factor)
+        seen_height = max(factor, math.floor(height / beta / factor) * factor)
+    elif seen_width * seen_height < min_pixels:
+        beta = math.sqrt(min_pixels / (width * height))
+        seen_width = math.ceil(width * beta / factor) * factor
+        seen_height = math.ceil(height * beta / factor) * factor
+    return seen_width, seen_height

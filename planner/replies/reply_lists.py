@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..plan import LARGEST_SIDE
+from ..plans.tags import looks_tagged
 from .blocks import unfenced
 from .item_boxes import has_box, plain_key
 from .items import list_in
 from .loose_json import CUT_OFF, find_values, read_values
-from .plan import LARGEST_SIDE
-from .tags import looks_tagged
 
 _LONGEST_REGION = 3000  # characters
 _OBJECT = re.compile(r'\{\s*["}]')

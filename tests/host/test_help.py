@@ -1,46 +1,40 @@
-"""Help pages and translations as the host serves them, compared with the nodes' own schemas."""
-
-import json
-import re
-from pathlib import Path
+"""Help pages and translations: what the nodes' schemas say of them, and how ComfyUI serves them."""
 
 import pytest
-from replan.tools.locale_file import FILE, locale_of
-
-ROOT = Path(__file__).resolve().parents[2]
+from replan.tools.node_texts import BEGIN, END, LOCALE, PAGES, load_schemas, write_texts
 
 
 @pytest.fixture(scope="module")
-def nodes(server) -> dict:
-    return {name: info for name, info in server.get("/object_info").items() if name.startswith("RePlan")}
+def schemas() -> dict:
+    return load_schemas()
 
 
-def test_the_locale_file_says_what_the_schemas_say(nodes):
-    written = json.loads(FILE.read_text(encoding="utf-8"))
-    assert written == locale_of(nodes), "write it again: python tools/locale_file.py URL_OF_A_RUNNING_COMFYUI"
+def test_the_locale_file_and_the_pages_say_what_the_schemas_say(schemas):
+    stale = [file.name for file, text in write_texts(schemas).items() if file.read_text(encoding="utf-8") != text]
+    assert not stale, f"{', '.join(stale)}: run `python tools/node_texts.py`"
 
 
-def test_the_host_serves_translations_and_pages(server, nodes):
+def test_a_changed_tooltip_changes_the_locale_file_and_the_page_and_nothing_hand_written(schemas):
+    tooltip = "Ratio or pixels.\nratio: `of` <the> box *itself*; not_this but _this."
+    node = schemas["RePlanExpandRegions"]
+    inputs = node["input"]["optional"]
+    changed = {**inputs, "mode": (inputs["mode"][0], {**inputs["mode"][1], "tooltip": tooltip})}
+    other = {"RePlanExpandRegions": {**node, "input": {**node["input"], "optional": changed}}}
+    page = PAGES / "RePlanExpandRegions.md"
+    before, after = page.read_text(encoding="utf-8"), write_texts(other)[page]
+    line = r"Ratio or pixels. `ratio`: \`of\` \<the> box \*itself\*; not_this but \_this."
+    assert f"- **`mode`** (choice): {line}\n" in after
+    assert r"\nratio: `of` <the>" in write_texts(other)[LOCALE]
+    assert hand_written(before) == hand_written(after)
+
+
+def hand_written(text: str) -> list[str]:
+    return [part.split(END)[-1] for part in text.split(BEGIN)]
+
+
+def test_the_host_serves_translations_and_pages(server, schemas):
     texts = server.get("/i18n")["en"]["nodeDefs"]
-    for name in nodes:
-        assert texts[name]["display_name"] == nodes[name]["display_name"]
+    for name, node in schemas.items():
+        assert texts[name]["display_name"] == node["display_name"]
         page = server._open(f"/extensions/replan/docs/{name}.md").decode()
-        assert page.startswith(f"# {nodes[name]['display_name']}\n")
-
-
-def test_a_page_describes_exactly_the_inputs_and_outputs_of_its_node(nodes):
-    wrong = []
-    for name, info in nodes.items():
-        text = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
-        wanted = {
-            "Inputs": [key for part in ("required", "optional") for key in info["input_order"].get(part, [])],
-            "Outputs": info["output_name"],
-        }
-        for heading, names in wanted.items():
-            section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
-            table = section.strip().split("\n\n")[0]
-            first = [row.split("|")[1] for row in table.splitlines()[2:]]
-            described = [key for cell in first for key in re.findall(r"`([^`]+)`", cell)]
-            if sorted(described) != sorted(names):
-                wrong.append(f"{name}, {heading}: the page has {described}, the node {names}")
-    assert not wrong, "\n".join(wrong)
+        assert page.startswith(f"# {node['display_name']}\n")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..plans.tags import MEANINGS, TAG
 from .loose_json import CUT_OFF, Reader
+from .notices import Notices
 
 _OPENING = re.compile(r"[\[{\uff3b\u3010\uff5b]")
 # Of so many regions the JSON says where they end; after that only tags do.
@@ -37,7 +38,7 @@ class Blocks(NamedTuple):
     outside: str
 
 
-def find_blocks(text: str, warnings: list[str]) -> Blocks:
+def find_blocks(text: str, warnings: Notices) -> Blocks:
     """Take `text` apart; what was not closed or comes more than once is told in `warnings`."""
     finder = _Finder(text)
     texts: dict[str, str] = {}
@@ -60,7 +61,7 @@ def find_blocks(text: str, warnings: list[str]) -> Blocks:
         content = text[tag.end : end].strip()
         if not closed and (content or end == len(text)) and not texts.get(tag.meaning):
             reach = "the end" if end == len(text) else "the next tag"
-            warnings.append(f"<{tag.name}> is not closed; it was read up to {reach}")
+            warnings.add("not_closed", f"<{tag.name}> is not closed; it was read up to {reach}")
         if tag.meaning == "region":
             regions.append(content)
             continue
@@ -69,7 +70,7 @@ def find_blocks(text: str, warnings: list[str]) -> Blocks:
     outside.append(text[at:])
     for meaning, number in count.items():
         if number > 1 and meaning != "answer":
-            warnings.append(f"the text has {number} <{meaning}> blocks; the first was used")
+            warnings.add("several_blocks", f"the text has {number} <{meaning}> blocks; the first was used")
     return Blocks(texts, regions, "\n".join(outside))
 
 

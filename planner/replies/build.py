@@ -18,6 +18,7 @@ from ..plans.resize import Size, fit_plan
 from .coordinates import Frame, choose_frame
 from .item_boxes import BOX_2D
 from .items import Item
+from .notices import Notices, ReplyError
 from .regions import to_regions
 from .reply import read_reply
 from .reply_lists import begins_a_plan, json_body
@@ -46,7 +47,9 @@ def read_plan(
     """
     text = text.strip().lstrip("\ufeff").strip()
     if not text:
-        raise PlanError("the text is empty; give a plan as JSON, as tags (<gen_image>, <region>), or as a region list")
+        raise ReplyError(
+            "the text is empty; give a plan as JSON, as tags (<gen_image>, <region>), or as a region list", "empty"
+        )
     body = json_body(text)
     own = _own_plan(body, by_model) if body is not None and begins_a_plan(body) else None
     if own is not None:
@@ -63,12 +66,20 @@ def read_plan(
         reply.thousandths,
     )
     regions, dropped = to_regions(reply.items, frame)
-    doubts = [doubt for doubt in (frame.doubt, _about_box_2d(reply.items, frame, coordinates)) if doubt]
+    told = Notices(reply.warnings)
+    if frame.doubt:
+        told.add("guessed_coordinates", *frame.doubt)
+    order = _about_box_2d(reply.items, frame, coordinates)
+    if order:
+        told.add("box_2d_order", *order)
     plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning, extra=reply.said)
-    plan = plan.with_warnings(*reply.warnings, *doubts, *dropped)
+    plan = plan.with_notices(*told, *dropped)
     if not regions and plan.global_prompt == KEEP_UNCHANGED:
-        plan = plan.with_warnings(
-            "nothing is left to edit: the plan has no region and its global prompt keeps the image"
+        plan = plan.with_notices(
+            Notice(
+                "nothing_to_edit",
+                "nothing is left to edit: the plan has no region and its global prompt keeps the image",
+            )
         )
     if own_size:
         plan = _checked_choice(plan if image_size is None else fit_plan(plan, image_size), coordinates)
@@ -85,28 +96,31 @@ def _own_plan(body: str, by_model: bool) -> RegionPlan | None:
         raise
 
 
-def _about_box_2d(items: Sequence[Item], frame: Frame, coordinates: str) -> str:
-    """What to check about boxes called box_2d, where nobody chose how these are read; else ""."""
+def _about_box_2d(items: Sequence[Item], frame: Frame, coordinates: str) -> tuple[str, str] | None:
+    """What to check about boxes called box_2d, and how, where nobody chose how these are read."""
     if frame.y_first or not any(item.spelled.order == BOX_2D for item in items):
-        return ""
+        return None
     if frame.box_2d_y_first:
         return (
-            "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000; if yours "
-            "are not, choose the coordinates 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d"
+            "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000",
+            "if yours are not, choose the coordinates 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d",
         )
     if coordinates == "auto":
         return (
-            "some boxes are called box_2d and were read left edge first, because the others or their numbers are no boxes of Gemini; "
-            "choose the coordinates 'relative_1000' if they are"
+            "some boxes are called box_2d and were read left edge first, because the others or their numbers are no boxes of Gemini",
+            "choose the coordinates 'relative_1000' if they are",
         )
-    return ""
+    return None
 
 
 def _checked_choice(plan: RegionPlan, coordinates: str) -> RegionPlan:
     if coordinates in ("auto", "pixels"):
         return plan
-    return plan.with_warnings(
-        f"coordinates '{coordinates}' was not used: the text names the image size that its boxes are pixels of"
+    return plan.with_notices(
+        Notice(
+            "coordinates_unused",
+            f"coordinates '{coordinates}' was not used: the text names the image size that its boxes are pixels of",
+        )
     )
 
 

@@ -26,7 +26,7 @@ class Frame(NamedTuple):
     """What the numbers of a box count: `span` (in x, in y) covers the image of `image_size` pixels.
 
     note: the choice in words, for the report. y_first: lists of numbers begin with the top edge; so do those called
-    box_2d where `box_2d_y_first`. doubt: what a person should check about a choice that was guessed, or "".
+    box_2d where `box_2d_y_first`. doubt: what was guessed, and what a person should check about it.
     """
 
     span: tuple[float, float]
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
     note: str
     y_first: bool = False
     box_2d_y_first: bool = False
-    doubt: str = ""
+    doubt: tuple[str, ...] = ()
 
     def to_pixels(self, numbers: Sequence[float], order: str = AS_CHOSEN, share: bool = False) -> tuple[float, ...]:
         """Map (x1, y1, x2, y2), or a point (x, y), to pixels of the image; nothing is rounded or clamped.
@@ -83,7 +83,7 @@ def choose_frame(
             )
         return Frame(seen, seen, f"pixels of an image of {seen[0]}x{seen[1]} (no image is connected)")
     width, height = image_size
-    doubt = ""
+    doubt: tuple[str, ...] = ()
     if coordinates == "auto":
         coordinates, doubt = _guessed(boxes, image_size, seen, thousandths)
     if coordinates == "pixels":
@@ -104,24 +104,25 @@ def choose_frame(
 
 def _guessed(
     boxes: Sequence[Sequence[float]], image_size: Size, seen: Size | None, thousandths: bool
-) -> tuple[str, str]:
+) -> tuple[str, tuple[str, ...]]:
     """What `auto` takes the numbers for, and what to check about it."""
     numbers = [abs(value) for box in boxes for value in box]
     largest = max(numbers, default=0.0)
     if numbers and largest <= 1.0:
-        return "relative_1", ""
+        return "relative_1", ()
     if thousandths and largest <= 1000:
-        return "relative_1000", ""
+        return "relative_1000", ()
     if largest > 1000 or largest <= min(seen or image_size):
-        return "seen_pixels", ""
+        return "seen_pixels", ()
     across, down = seen or smart_resize(*image_size)
     far = any(
         max(box[0::2], default=0) > across * (1 + _OVERSHOOT) or max(box[1::2], default=0) > down * (1 + _OVERSHOOT)
         for box in boxes
     )
     if not far:
-        return "seen_pixels", ""
+        return "seen_pixels", ()
     return "relative_1000", (
         f"the boxes were read as 0..1000, because as pixels of the image the model saw ({across}x{down}) some would lie far "
-        "outside it; choose the coordinates yourself if the boxes do not fit"
+        "outside it",
+        "choose the coordinates yourself if the boxes do not fit",
     )

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from ..plan import shown
 
 Box = tuple[float, float, float, float]
+# Code and words of what is wrong with an item.
+Problem = tuple[str, str]
+BAD = "dropped_bad_box"
 
 # Order of the numbers: as the coordinates say, left edge first, top edge first, or as `box_2d` has them (Gemini and
 # Gemma: top edge first, 0..1000; other models use the key for pixels, left edge first).
@@ -71,28 +74,28 @@ def _holds_objects(value: Any) -> bool:
     )
 
 
-def boxes_of(item: Mapping[str, Any]) -> tuple[list[Spelled], str]:
+def boxes_of(item: Mapping[str, Any]) -> tuple[list[Spelled], Problem | None]:
     """The boxes of an item (several for one hint are several), or none and what is wrong with it."""
     names = {plain_key(key): key for key, value in item.items() if value is not None}
-    problem = ""
+    problem = None
     for name in (*_LIST_KEYS, *_SIZE_KEYS):
         if name in names:
             key = names[name]
             found, problem = _from_value(item[key], name, key)
             if found:
-                return found, ""
+                return found, None
             break
     edges = _from_edges({name: item[key] for name, key in names.items()})
     if edges:
-        return [Spelled(edges[0], X_FIRST, False, tuple(names[name] for name in edges[1]))], ""
+        return [Spelled(edges[0], X_FIRST, False, tuple(names[name] for name in edges[1]))], None
     for name in _POINT_KEYS:
         if name in names and not problem:
             numbers, share = _numbers(item[names[name]])
             if len(numbers) == 1 and isinstance(numbers[0], tuple):
                 numbers = list(numbers[0])
             if len(numbers) == 2 and all(isinstance(value, float) for value in numbers):
-                return [Spelled(tuple(numbers), AS_CHOSEN, share, (names[name],))], ""
-    return [], problem or f"it has no bbox_2d: {shown(dict(item))}"
+                return [Spelled(tuple(numbers), AS_CHOSEN, share, (names[name],))], None
+    return [], problem or ("dropped_no_box", f"it has no bbox_2d: {shown(dict(item))}")
 
 
 def numbers_in(text: str) -> list[float]:
@@ -102,40 +105,40 @@ def numbers_in(text: str) -> list[float]:
     ]
 
 
-def _from_value(value: Any, name: str, key: str) -> tuple[list[Spelled], str]:
+def _from_value(value: Any, name: str, key: str) -> tuple[list[Spelled], Problem | None]:
     """The boxes in the value of a key that names one."""
     order = _LIST_KEYS.get(name, X_FIRST)
     if isinstance(value, Mapping):
         named = {plain_key(inner): entry for inner, entry in value.items()}
         edges = _from_edges(named)
         return (
-            ([Spelled(edges[0], X_FIRST, False, (key,))], "")
+            ([Spelled(edges[0], X_FIRST, False, (key,))], None)
             if edges
-            else ([], f"a box is four numbers, found {shown(dict(value))}")
+            else ([], (BAD, f"a box is four numbers, found {shown(dict(value))}"))
         )
     if not isinstance(value, (list, str)):
-        return [], f"a box is four numbers, found no list: {shown(value)}"
+        return [], (BAD, f"a box is four numbers, found no list: {shown(value)}")
     if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
         several = [_from_value(entry, name, key) for entry in value]
-        problem = next((problem for _, problem in several if problem), "")
-        return ([], problem) if problem else ([box for found, _ in several for box in found], "")
+        problem = next((problem for _, problem in several if problem), None)
+        return ([], problem) if problem else ([box for found, _ in several for box in found], None)
     if isinstance(value, list) and not _all_numbers(value):
-        return [], f"its box holds what is not a finite number: {shown(value)}"
+        return [], (BAD, f"its box holds what is not a finite number: {shown(value)}")
     numbers, share = _numbers(value)
     groups = [tuple(group) for group in numbers if isinstance(group, tuple)]
     if groups and len(groups) == len(numbers):
         if all(len(group) == 2 for group in groups) and len(groups) >= 2:
             xs, ys = zip(*groups, strict=True)
             corners = (*groups[0], *groups[1]) if len(groups) == 2 else (min(xs), min(ys), max(xs), max(ys))
-            return [Spelled(corners, order, share, (key,))], ""
+            return [Spelled(corners, order, share, (key,))], None
         if all(len(group) == 4 for group in groups):
-            return [Spelled(group, order, share, (key,)) for group in groups], ""
+            return [Spelled(group, order, share, (key,)) for group in groups], None
     if groups or len(numbers) not in (2, 4):
-        return [], f"a box is four numbers, found {len(numbers)} values: {shown(value)}"
+        return [], (BAD, f"a box is four numbers, found {len(numbers)} values: {shown(value)}")
     flat = tuple(numbers)
     if len(flat) == 4 and name in _SIZE_KEYS:
         flat = (flat[0], flat[1], flat[0] + flat[2], flat[1] + flat[3])
-    return [Spelled(flat, order, share, (key,))], ""
+    return [Spelled(flat, order, share, (key,))], None
 
 
 def _from_edges(named: Mapping[str, Any]) -> tuple[Box, tuple[str, ...]] | None:

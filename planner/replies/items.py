@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from ..plan import shown
 from ..plans.lint import ECHOED_HINTS
-from .item_boxes import Spelled, boxes_of, has_box, numbers_in, plain_key
+from .item_boxes import Problem, Spelled, boxes_of, has_box, numbers_in, plain_key
 from .loose_json import read_values
+from .notices import Notices
 
 LIST_KEYS = (
     "regions",
@@ -80,7 +81,7 @@ class Item(NamedTuple):
         return self.spelled.numbers
 
 
-def items_of(values: Sequence[Any], warnings: list[str]) -> tuple[Item, ...]:
+def items_of(values: Sequence[Any], warnings: Notices) -> tuple[Item, ...]:
     """The usable objects among `values`, numbered as written; what was dropped or doubted goes into `warnings`."""
     objects = _objects(values)
     found: list[Item] = []
@@ -88,14 +89,14 @@ def items_of(values: Sequence[Any], warnings: list[str]) -> tuple[Item, ...]:
     for number, value in enumerate(objects, 1):
         problem, items = _items(value, number)
         if problem:
-            warnings.append(f"item {number} was dropped: {problem}")
+            warnings.add(problem[0], f"item {number} was dropped: {problem[1]}")
         labels_only = labels_only and (not items or not _said(items[0].keys, _HINT_KEYS)[0])
         found += items
     kept = _with_hints(found, labels_only, warnings)
     return tuple(item for item in kept if not _is_echo(item, warnings))
 
 
-def without_repeats(items: Sequence[Item], warnings: list[str]) -> tuple[Item, ...]:
+def without_repeats(items: Sequence[Item], warnings: Notices) -> tuple[Item, ...]:
     """Each item once: a model that runs in a loop writes the same one until it is stopped."""
     seen: set[tuple] = set()
     written: dict[int, str] = {}  # each object once: it may hold hundreds of boxes, each of them an item
@@ -109,7 +110,7 @@ def without_repeats(items: Sequence[Item], warnings: list[str]) -> tuple[Item, .
             kept.append(item)
         seen.add(text)
     if repeats:
-        warnings.append(f"the text repeats items word for word; each was taken once and {repeats} left out")
+        warnings.add("repeats", f"the text repeats items word for word; each was taken once and {repeats} left out")
     return tuple(kept)
 
 
@@ -208,10 +209,10 @@ def numbers_only(text: str) -> bool:
 # ---- objects to items ---------------------------------------------------------------------------------------
 
 
-def _items(value: Any, number: int) -> tuple[str, list[Item]]:
+def _items(value: Any, number: int) -> tuple[Problem | None, list[Item]]:
     """Read one object: its items (one for each of its boxes), or what is wrong with it."""
     if not isinstance(value, dict):
-        return f"it is not an object with bbox_2d and hint but {shown(value)}", []
+        return ("dropped_no_item", f"it is not an object with bbox_2d and hint but {shown(value)}"), []
     spelled, problem = boxes_of(value)
     if problem:
         return problem, []
@@ -219,10 +220,10 @@ def _items(value: Any, number: int) -> tuple[str, list[Item]]:
     if not hint:
         label, _ = _said(value, _LABEL_KEYS)
         if not label:
-            return "it has no hint", []
+            return ("dropped_no_hint", "it has no hint"), []
         # Whether the label stands for a hint is decided when all items are known.
-        return "", [Item(number, box, "", value, box.keys) for box in spelled]
-    return "", [Item(number, box, hint, value, (*box.keys, key)) for box in spelled]
+        return None, [Item(number, box, "", value, box.keys) for box in spelled]
+    return None, [Item(number, box, hint, value, (*box.keys, key)) for box in spelled]
 
 
 def _said(value: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
@@ -238,7 +239,7 @@ def _said(value: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _with_hints(items: Sequence[Item], labels_only: bool, warnings: list[str]) -> list[Item]:
+def _with_hints(items: Sequence[Item], labels_only: bool, warnings: Notices) -> list[Item]:
     """Items with labels in the place of hints if there are only labels; else those with labels are dropped."""
     kept = []
     for item in items:
@@ -249,27 +250,33 @@ def _with_hints(items: Sequence[Item], labels_only: bool, warnings: list[str]) -
         if labels_only:
             kept.append(item._replace(hint=label))
         else:
-            warnings.append(f"item {item.number} was dropped: it has no hint, only the label {shown(label)}")
+            warnings.add(
+                "dropped_no_hint", f"item {item.number} was dropped: it has no hint, only the label {shown(label)}"
+            )
     if kept and labels_only:
-        warnings.append(
-            "no item has a hint, so each label stands for its hint; a label names what is there, a hint says what should be "
-            "seen afterwards: write the hints, or ask for a plan instead of a detection"
+        warnings.add(
+            "labels_as_hints",
+            "no item has a hint, so each label stands for its hint",
+            "a label names what is there, a hint says what should be seen afterwards: write the hints, or ask for a plan instead of a detection",
         )
     return kept
 
 
-def _is_echo(item: Item, warnings: list[str]) -> bool:
+def _is_echo(item: Item, warnings: Notices) -> bool:
     """Whether an item is copied from the planner's instructions; a box from there with words of its own is doubted."""
     hint = item.hint.casefold().strip(" .")
     box = [round(value) for value in item.box]
     example = item.box in _EXAMPLE_BOXES
     if hint in ECHOED_HINTS or (example and _EXAMPLE_WORD in hint):
-        warnings.append(
-            f"item {item.number} was dropped: {box} {shown(item.hint)} is copied from the planner's instructions"
+        warnings.add(
+            "dropped_echo",
+            f"item {item.number} was dropped: {box} {shown(item.hint)} is copied from the planner's instructions",
         )
         return True
     if example:
-        warnings.append(
-            f"item {item.number}: the box {box} is the one in the planner's instructions; check that it fits the image"
+        warnings.add(
+            "template_echo",
+            f"item {item.number}: the box {box} is the one in the planner's instructions",
+            "check that it fits the image",
         )
     return False

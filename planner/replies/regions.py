@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..plan import PlanError, Region, clamped, shown, usable_id, well_formed
+from ..plan import Notice, PlanError, Region, clamped, shown, usable_id, well_formed
 from ..plans.plan_json import REGION_KEYS, mask_from_dict
 from .coordinates import Frame
 from .items import Item
+from .notices import Notices
 
 Box = tuple[float, float, float, float]
 
@@ -21,26 +22,27 @@ Box = tuple[float, float, float, float]
 _AROUND_POINT = 0.1
 
 
-def to_regions(items: Sequence[Item], frame: Frame) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+def to_regions(items: Sequence[Item], frame: Frame) -> tuple[tuple[Region, ...], tuple[Notice, ...]]:
     """Regions in pixels of the frame's image, numbered after the unusable ones are gone, and warnings.
 
     Inverted boxes are turned round, boxes over the border are clamped; a box that has no area or lies outside
     the image is dropped. A point without a box becomes a box around it, a fifth of the image wide and high.
     """
-    warnings: list[str] = []
+    warnings = Notices()
     kept = [(item, box) for item in items if (box := _inside(item, frame, warnings))]
     written = [item.keys.get("id") for item, _ in kept]
     names = _names([name if isinstance(name, str) and _can_name(name) else None for name in written])
     for (item, _), name, was in zip(kept, names, written, strict=True):
         if isinstance(was, str) and was and not _can_name(was):
-            warnings.append(
-                f"item {item.number}: the id {shown(was)} cannot name a region in rules; it is called '{name}'"
+            warnings.add(
+                "id_renamed",
+                f"item {item.number}: the id {shown(was)} cannot name a region in rules; it is called '{name}'",
             )
     regions = [_region(item, box, name, warnings) for (item, box), name in zip(kept, names, strict=True)]
     return tuple(regions), tuple(warnings)
 
 
-def _inside(item: Item, frame: Frame, warnings: list[str]) -> Box | None:
+def _inside(item: Item, frame: Frame, warnings: Notices) -> Box | None:
     """The item's box on the image, or None with a warning that says why there is none."""
     width, height = frame.image_size
     written = [round(value, 3) for value in item.box]
@@ -54,28 +56,32 @@ def _inside(item: Item, frame: Frame, warnings: list[str]) -> Box | None:
             y + _AROUND_POINT * height,
         )
         if 0 <= x <= width and 0 <= y <= height:
-            warnings.append(
-                f"item {item.number} has only a point, {written}, and no box; a fifth of the image around it was taken: draw its box"
+            warnings.add(
+                "only_point",
+                f"item {item.number} has only a point, {written}, and no box",
+                "a fifth of the image around it was taken: draw its box",
             )
             return clamped(mapped, frame.image_size)
     x1, y1, x2, y2 = mapped
     if x1 > x2 or y1 > y2:
-        warnings.append(f"item {item.number}: the box {written} was inverted; its corners were exchanged")
+        warnings.add("inverted", f"item {item.number}: the box {written} was inverted; its corners were exchanged")
         x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
     if not all(math.isfinite(value) for value in (x1, y1, x2, y2)) or x1 == x2 or y1 == y2:
-        warnings.append(f"item {item.number} was dropped: the box {written} has no area")
+        warnings.add("dropped_no_area", f"item {item.number} was dropped: the box {written} has no area")
         return None
     box = (x1, y1, x2, y2)
     inside = clamped(box, frame.image_size)
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        warnings.append(
-            f"item {item.number} was dropped: the box {written} lies outside the image of {width}x{height}; "
-            "check which coordinates the boxes are written in"
+        warnings.add(
+            "dropped_outside",
+            f"item {item.number} was dropped: the box {written} lies outside the image of {width}x{height}",
+            "check which coordinates the boxes are written in",
         )
         return None
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > 0.01:
-        warnings.append(
-            f"item {item.number}: the box {written} reaches over the border of the image and was clamped to it"
+        warnings.add(
+            "clamped",
+            f"item {item.number}: the box {written} reaches over the border of the image and was clamped to it",
         )
     return inside
 
@@ -97,7 +103,7 @@ def _names(written: Sequence[str | None]) -> list[str]:
     return names
 
 
-def _region(item: Item, box: Box, name: str, warnings: list[str]) -> Region:
+def _region(item: Item, box: Box, name: str, warnings: Notices) -> Region:
     """The region with what else its item says; what it says wrongly is left out, with a warning."""
     hint = whole_characters(item.hint, f"item {item.number}: the hint", warnings)
     region = Region(name, box, hint, extra=_unknown_keys(item, warnings))
@@ -107,27 +113,28 @@ def _region(item: Item, box: Box, name: str, warnings: list[str]) -> Region:
             more["mask"] = mask_from_dict(item.keys["mask"], f"region '{name}'")
         return replace(region, **more)
     except PlanError as error:
-        warnings.append(f"item {item.number}: {error}; only its box and hint were used")
+        warnings.add("value_left_out", f"item {item.number}: {error}; only its box and hint were used")
         return region
 
 
-def whole_characters(text: str, what: str, warnings: list[str]) -> str:
+def whole_characters(text: str, what: str, warnings: Notices) -> str:
     """`text` with each half of a character replaced; `what` names it in the warning."""
     whole = well_formed(text)
     if whole != text:
-        warnings.append(f"{what} holds half a character, which was replaced: {shown(text)}")
+        warnings.add("half_character", f"{what} holds half a character, which was replaced: {shown(text)}")
     return whole
 
 
-def _unknown_keys(item: Item, warnings: list[str]) -> dict[str, Any]:
+def _unknown_keys(item: Item, warnings: Notices) -> dict[str, Any]:
     """The keys that a plan does not know, for whoever wrote them, as far as JSON can write them again."""
     kept = {key: value for key, value in item.keys.items() if key not in (*REGION_KEYS, *item.used)}
     for key, value in list(kept.items()):
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            warnings.append(
-                f"item {item.number}: the key {shown(key)} was left out, its value is not JSON: {shown(value)}"
+            warnings.add(
+                "value_left_out",
+                f"item {item.number}: the key {shown(key)} was left out, its value is not JSON: {shown(value)}",
             )
             del kept[key]
     return kept

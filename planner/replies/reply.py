@@ -12,13 +12,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..plan import PlanError, shown
+from ..plan import Notice, shown
 from ..plans.report import SAID
 from ..plans.tags import begins_with_odd_tag, looks_tagged, with_plain_tags
 from .blocks import Blocks, find_blocks
 from .item_boxes import BOX_2D, has_box, numbers_in
 from .items import Item, items_of, list_in, without_repeats
-from .loose_json import find_values, read_values
+from .loose_json import CUT_OFF, find_values, read_values
+from .notices import Notices, ReplyError
 from .regions import whole_characters
 from .reply_lists import (
     PROMPT_KEYS,
@@ -63,7 +64,7 @@ class Reply(NamedTuple):
     reasoning: str
     items: tuple[Item, ...]
     image_size: tuple[int, int] | None
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     thousandths: bool
     said: Mapping[str, str]
 
@@ -82,7 +83,7 @@ def read_reply(text: str) -> Reply:
         text = with_plain_tags(text)
         reply = read_tags(text) if looks_tagged(text) else read_marks(text) or read_list(text)
     if reply is None:
-        raise PlanError(
+        raise ReplyError(
             "the text is neither a plan's JSON, nor RePlan's tags (<gen_image>, <region>), nor a list of regions "
             f'[{{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}}]; it begins with {shown(text.strip()[:60])}. '
             "For boxes without hints use RePlan Plan from Boxes"
@@ -95,7 +96,7 @@ def read_reply(text: str) -> Reply:
 
 def read_tags(text: str) -> Reply:
     """Take a tagged text apart. Raises PlanError if it has neither a global nor a region block."""
-    warnings: list[str] = []
+    warnings = Notices()
     blocks = find_blocks(text, warnings)
     values, repairs = _region_values(blocks, warnings)
     if values is None and "gen_image" not in blocks.texts:
@@ -109,15 +110,17 @@ def read_tags(text: str) -> Reply:
             return reply._replace(reasoning=reasoning, warnings=(*warnings, *reply.warnings))
         listed = find_values(blocks.texts.get("answer", ""))
         if not usable(listed.values):
-            raise PlanError(
+            raise ReplyError(
                 "the text has tags, but neither <gen_image> nor <region>, so there is no plan in it; the reply may have "
-                f"been cut off before its end. It ends with {shown(text[-60:])}"
+                f"been cut off before its end. It ends with {shown(text[-60:])}",
+                "cut_off" if any(notice.code == "not_closed" for notice in warnings) else "no_plan",
+                warnings,
             )
         values, repairs = listed.values, listed.repairs
     if repairs:
-        warnings.append(f"the region list is not proper JSON and was repaired: {', '.join(repairs)}")
+        _tell_repairs(repairs, warnings)
     if values is None:
-        warnings.append("the text has no <region> block: the plan has no regions")
+        warnings.add("no_region_list", "the text has no <region> block: the plan has no regions")
     size = read_values(blocks.texts.get("image_size", "")).values
     image_size = image_size_of(size[0]) if size else None
     own = image_size is not None
@@ -137,7 +140,7 @@ def read_tags(text: str) -> Reply:
     )
 
 
-def _region_values(blocks: Blocks, warnings: list[str]) -> tuple[list[Any] | None, tuple[str, ...]]:
+def _region_values(blocks: Blocks, warnings: Notices) -> tuple[list[Any] | None, tuple[str, ...]]:
     """The values of the region list and what was repaired in them; None if the text has no list at all."""
     read = [_block_values(block) for block in blocks.regions[:64]]
     fitting = [usable(values) for values, _ in read]
@@ -152,7 +155,7 @@ def _region_values(blocks: Blocks, warnings: list[str]) -> tuple[list[Any] | Non
     if chosen is not None:
         if len(blocks.regions) > 1:
             which = "first" if chosen == 0 else "first that can be read"
-            warnings.append(f"the text has {len(blocks.regions)} <region> blocks; the {which} was used")
+            warnings.add("several_blocks", f"the text has {len(blocks.regions)} <region> blocks; the {which} was used")
         return read[chosen]
     # The list may stand beside its tags.
     beside = find_values(blocks.outside)
@@ -164,7 +167,7 @@ def _region_values(blocks: Blocks, warnings: list[str]) -> tuple[list[Any] | Non
     if read[0][0]:
         return read[0]
     if not says_nothing(unread[:200]):
-        warnings.append(f"the region list cannot be read and the plan has no regions: {shown(unread)}")
+        warnings.add("unreadable", f"the region list cannot be read and the plan has no regions: {shown(unread)}")
     return [], read[0][1]
 
 
@@ -197,20 +200,20 @@ def read_list(text: str) -> Reply | None:
 
     None if there is nothing like it in the text.
     """
-    warnings: list[str] = []
+    warnings = Notices()
     loose = find_values(unquoted(text))
     whole = plan_object(loose.values)
     if not usable(loose.values) and not said(whole, PROMPT_KEYS[:-1]):
         return None
     if loose.repairs:
-        warnings.append(f"the region list is not proper JSON and was repaired: {', '.join(loose.repairs)}")
+        _tell_repairs(loose.repairs, warnings)
     heading = _HEADING.search(text) if not whole else None
     prompt = said(whole, PROMPT_KEYS) or (heading[1].strip("*_ ") if heading else "")
     size = image_size_of(whole.get("image_size"))
     items = items_of(loose.values, warnings) if usable(loose.values) else ()
     unread = list_in(whole)
     if isinstance(unread, str) and not items and unread.strip() and not says_nothing(unread[:200]):
-        warnings.append(f"the region list cannot be read and the plan has no regions: {shown(unread)}")
+        warnings.add("unreadable", f"the region list cannot be read and the plan has no regions: {shown(unread)}")
     # A plan whose JSON had slips still says which image its boxes are pixels of.
     return Reply(
         clean_prompt(prompt, size is not None, warnings, "the text"),
@@ -236,10 +239,18 @@ def read_marks(text: str) -> Reply | None:
             values.append({"label": match["name"].strip(), "bbox_2d": boxes})
     if not values:
         return None
-    warnings: list[str] = []
+    warnings = Notices()
     items = without_repeats(items_of(values, warnings), warnings)
     return Reply(clean_prompt("", False, warnings, "the text"), "", items, None, tuple(warnings), True, {})
 
 
 def _counts_thousandths(items: Sequence[Item]) -> bool:
     return bool(items) and all(item.spelled.order == BOX_2D for item in items)
+
+
+def _tell_repairs(repairs: Sequence[str], warnings: Notices) -> None:
+    if CUT_OFF in repairs:
+        warnings.add("cut_off", "the region list is cut off before its end; its whole items were kept")
+    slips = [repair for repair in repairs if repair != CUT_OFF]
+    if slips:
+        warnings.add("repaired", f"the region list is not proper JSON and was repaired: {', '.join(slips)}")

@@ -7,6 +7,7 @@ import re
 from ..plan import KEEP_UNCHANGED, shown
 from ..plans.lint import ECHOED_PROMPTS
 from ..plans.tags import MEANINGS, unescaped
+from .notices import Notices
 from .regions import whole_characters
 
 _QUOTES = "'\"\u2018\u2019\u201c\u201d"
@@ -36,15 +37,18 @@ def clean_text(block: str, own: bool) -> str:
     return text.strip().removeprefix("**").removesuffix("**").strip()
 
 
-def clean_prompt(block: str, own: bool, warnings: list[str], where: str = "<gen_image>") -> str:
+def clean_prompt(block: str, own: bool, warnings: Notices, where: str = "<gen_image>") -> str:
     """The global prompt that a block says, or the placeholder if it says none; `where` names it in a warning."""
     text = whole_characters(clean_text(block, own), "the global prompt", warnings)
     plain = text.strip(_QUOTES + " .\n").casefold()
     if not text.strip():
         if where == "<gen_image>":
-            warnings.append(f"the text has no <gen_image> block with text: the global prompt is {KEEP_UNCHANGED!r}")
+            warnings.add(
+                "no_global_prompt",
+                f"the text has no <gen_image> block with text: the global prompt is {KEEP_UNCHANGED!r}",
+            )
         else:
-            warnings.append(f"{where} has no global prompt: it is {KEEP_UNCHANGED!r}")
+            warnings.add("no_global_prompt", f"{where} has no global prompt: it is {KEEP_UNCHANGED!r}")
         return KEEP_UNCHANGED
     if plain == KEEP_UNCHANGED.rstrip("."):
         return KEEP_UNCHANGED
@@ -53,8 +57,9 @@ def clean_prompt(block: str, own: bool, warnings: list[str], where: str = "<gen_
     if says_nothing(text):
         return KEEP_UNCHANGED
     if plain.startswith(ECHOED_PROMPTS):
-        warnings.append(
-            f"the global prompt {shown(text)} is copied from the planner's instructions; it is {KEEP_UNCHANGED!r} instead"
+        warnings.add(
+            "template_echo",
+            f"the global prompt {shown(text)} is copied from the planner's instructions; it is {KEEP_UNCHANGED!r} instead",
         )
         return KEEP_UNCHANGED
     quoted = len(text) > 2 and (text[0], text[-1]) in (

@@ -230,7 +230,7 @@ def test_a_large_image_leaves_thousandths_to_be_chosen_unless_their_spelling_sho
     box = [(10, 10, 990, 990)]
     assert "the model saw" in choose_frame(box, (2000, 2000)).note
     assert "0..1000" in choose_frame(box, (2000, 2000), thousandths=True).note
-    assert choose_frame(box, (2000, 2000), thousandths=True).doubt == ""
+    assert choose_frame(box, (2000, 2000), thousandths=True).doubt == ()
     assert "the model saw" in choose_frame([(10, 10, 1990, 990)], (2000, 2000), thousandths=True).note
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import comfy.model_management
 import pytest
 import torch
-from replan.attention.hints import TOKEN_BUDGET, attach_hints
+from replan.attention.hints.attach import TOKEN_BUDGET, attach_hints
 from replan.attention.payload import PAYLOAD_KEY, RegionError
 from replan.planner.plan import Region, RegionPlan
 

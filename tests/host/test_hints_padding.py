@@ -3,8 +3,8 @@
 import pytest
 import torch
 from comfy.sd1_clip import SDTokenizer
-from replan.attention.hint_recipes import real_tokens
 from replan.attention.hints import attach_hints
+from replan.attention.hints.recipes import real_tokens
 from replan.attention.payload import PAYLOAD_KEY, RegionError
 from replan.planner.plan import Region, RegionPlan
 from replan.tests.host import reduced_encoders

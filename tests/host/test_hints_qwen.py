@@ -3,8 +3,7 @@
 import pytest
 import torch
 from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit, TextEncodeQwenImageEditPlus
-from replan.attention import qwen_hints
-from replan.attention.hints import attach_hints
+from replan.attention.hints import attach_hints, qwen_edit
 from replan.attention.payload import PAYLOAD_KEY, RegionError
 from replan.planner.plan import Region, RegionPlan
 from replan.tests.host import reduced_encoders
@@ -245,8 +244,8 @@ def test_ten_thousand_regions_are_refused_before_anything_is_encoded(clip, pictu
 
 def test_the_same_text_and_another_picture_lie_far_on_either_side_of_the_tolerance(clip, pictures):
     """The figures behind TOLERANCE at reduced size; real weights have not been measured."""
-    probe = qwen_hints.Probe(clip, qwen_hints.template_of("plus", [pictures[0], None, None]))
+    probe = qwen_edit.Probe(clip, qwen_edit.template_of("plus", [pictures[0], None, None]))
     states, end = probe.full.states[0][1], probe.full.spans[0][1]
-    same = qwen_hints.distance(plus(clip, "a long prompt about winter", pictures[0])[0][0], states, 0, end)
-    other = qwen_hints.distance(plus(clip, "a long prompt about winter", pictures[0].flip(1))[0][0], states, 0, end)
+    same = qwen_edit.distance(plus(clip, "a long prompt about winter", pictures[0])[0][0], states, 0, end)
+    other = qwen_edit.distance(plus(clip, "a long prompt about winter", pictures[0].flip(1))[0][0], states, 0, end)
     assert same < 1e-5 and other > 0.3

@@ -29,7 +29,7 @@ MODEL_FILES = {
     f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "memory", "spread")
 }
 LANGUAGE = (*COMMON, *TEXT, "comfy.model_patcher", "comfy.ops")
-TEXT_FILES = {"attention/hints.py", "attention/hint_recipes.py", "attention/qwen_hints.py"}
+TEXT_FOLDER = "attention/hints/"
 
 # What each room of `planner` may use besides itself; what lies beside the rooms is `plan` and the cells of its boxes.
 ROOMS = {
@@ -91,11 +91,11 @@ def faults(file: str, source: str) -> list[str]:
             if file in MODEL_FILES:
                 fine = name.startswith(LANGUAGE)
             elif name.startswith(COMMON):
-                fine = file in DIFFUSION_FILES | TEXT_FILES
+                fine = file in DIFFUSION_FILES or file.startswith(TEXT_FOLDER)
             elif name.startswith(DIFFUSION):
                 fine = file in DIFFUSION_FILES
             elif name.startswith(TEXT):
-                fine = file in TEXT_FILES
+                fine = file.startswith(TEXT_FOLDER)
             elif root == "folder_paths":
                 fine = file in FOLDER_FILES
             else:
@@ -138,9 +138,9 @@ def test_a_file_imports_only_what_it_may(file):
         ("attention/grid.py", "def f():\n    import comfy.utils", False),
         ("attention/patch.py", "from comfy.patcher_extension import WrappersMP", True),
         ("attention/patch.py", "import comfy.text_encoders.flux", False),
-        ("attention/hints.py", "import comfy.model_management", True),
-        ("attention/hints.py", "from comfy import samplers", False),
-        ("attention/qwen_hints.py", "from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit", True),
+        ("attention/hints/attach.py", "import comfy.model_management", True),
+        ("attention/hints/attach.py", "from comfy import samplers", False),
+        ("attention/hints/qwen_edit.py", "from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit", True),
         ("planner/models/host.py", "import comfy.text_encoders.llama as llama", True),
         ("planner/models/host.py", "import comfy.ldm.flux.model", False),
         ("planner/models/folder.py", "import transformers", False),

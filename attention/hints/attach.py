@@ -1,9 +1,7 @@
 """From a plan's hints to a conditioning that carries them: encoding, padding, attaching.
 
-Each hint is encoded on its own, by the host's own text encoder through its public calls, and attached beside
-the text of every entry of a conditioning (`payload` says how it travels). `hint_recipes` knows how one hint becomes
-tokens and what is kept of them, `qwen_hints` what is special to Qwen-Image-Edit, whose hints are encoded with
-the picture in context. Only these three files know the host's text encoders.
+Each hint is encoded on its own, by ComfyUI's own text encoder through its public calls, and attached beside the text of
+every entry of a conditioning (`payload` says how it travels).
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ import comfy.model_management
 import comfy.utils
 import torch
 
-from ..planner.plan import Region, RegionPlan
-from . import qwen_hints
-from .hint_recipes import Context, PlainRecipe, Recipe, Window, check_width, entry_window, for_window
-from .payload import HINT_PADDINGS, PAYLOAD_KEY, HintCond, HintText, RegionError
+from ...planner.plan import Region, RegionPlan
+from ..payload import HINT_PADDINGS, PAYLOAD_KEY, HintCond, HintText, RegionError
+from . import qwen_edit
+from .recipes import Context, PlainRecipe, Recipe, Window, check_width, entry_window, for_window
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ def attach_hints(
     """Encode the plan's hints and attach them to every entry of `conditioning`; the input is never changed.
 
     conditioning: the host's list of [text (1, L, C), dict]. clip: the host's CLIP that encoded it. use: which
-    text of a region, one of USES. padding: one of HINT_PADDINGS. encoder, images: Qwen only, see `qwen_hints`.
+    text of a region, one of USES. padding: one of HINT_PADDINGS. encoder, images: Qwen only, see `qwen_edit`.
     With nothing to attach the very same list comes back. Raises RegionError.
     """
     if use not in USES or padding not in HINT_PADDINGS:
@@ -70,7 +68,7 @@ def attach_hints(
     _check_entries(conditioning)
 
     texts = [getattr(region, use) for region in regions]
-    with qwen_hints.pictures_seen_once(clip):
+    with qwen_edit.pictures_seen_once(clip):
         contexts = _contexts(conditioning, clip, padding, encoder, images, regions, texts)
         if len(regions) > MOST_REGIONS:
             raise RegionError(
@@ -147,10 +145,10 @@ def _check_budget(regions: Sequence[Region], texts: Sequence[str], count: Callab
 
 def _contexts(conditioning, clip, padding, encoder, images, regions, texts) -> list[Context]:
     """One context for each entry; entries that need the same encoding share one recipe."""
-    if qwen_hints.is_qwen_edit(clip):
-        counting = qwen_hints.count_recipe(clip, padding)
+    if qwen_edit.is_qwen_edit(clip):
+        counting = qwen_edit.count_recipe(clip, padding)
         _check_budget(regions, texts, lambda text: counting.count(counting.tokenize(text)))
-        matcher = qwen_hints.Matcher(clip, padding, encoder, images)
+        matcher = qwen_edit.Matcher(clip, padding, encoder, images)
         return [matcher.context(text, extras, number) for number, (text, extras) in enumerate(conditioning, start=1)]
     recipe = PlainRecipe(clip, padding)
     _check_budget(regions, texts, lambda text: recipe.count(recipe.tokenize(text)))

@@ -1,6 +1,6 @@
 """How one hint becomes tokens, and what is kept of the states they are encoded to.
 
-Owns the paddings and the schedule windows of the host's text encoders; `qwen_hints` adds what pictures need.
+Owns the paddings and the schedule windows of the host's text encoders; `qwen_edit` adds what pictures need.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from .payload import RegionError
+from ..payload import RegionError
 
 logger = logging.getLogger(__name__)
 

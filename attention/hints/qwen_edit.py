@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import comfy.model_management
 import torch
 
-from .hint_recipes import (
+from ..payload import RegionError
+from .recipes import (
     Context,
     PlainRecipe,
     Tokens,
@@ -29,7 +30,6 @@ from .hint_recipes import (
     for_window,
     real_tokens,
 )
-from .payload import RegionError
 
 logger = logging.getLogger(__name__)
 

@@ -137,6 +137,7 @@ def _preview(image, plan) -> torch.Tensor:
 
 
 def _masks(plan) -> torch.Tensor:
+    plan = plan.active
     width, height = plan.image_size
     # A quarter of what RePlan Region Masks gives on request, because here the masks come unasked.
     while max(1, len(plan.regions)) * width * height > MOST_CELLS // 4:
@@ -147,7 +148,7 @@ def _masks(plan) -> torch.Tensor:
 def _boxes(plan) -> list:
     """One frame of the host's bounding boxes; none at all without regions, as the host's own node gives them."""
     frame = []
-    for region in plan.regions:
+    for region in plan.active.regions:
         left, top, right, bottom = (round(edge) for edge in region.box)
         words = {"type": "obj", "text": "", "desc": region.hint, "palette": []}
         frame.append(

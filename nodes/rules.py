@@ -91,7 +91,7 @@ class RePlanRules(io.ComfyNode):
     def execute(cls, preset, switch, switch_step, family, plan=None, matrix="") -> io.NodeOutput:
         with naming(cls):
             rules, warnings = make_rules(preset, switch, switch_step, family, matrix)
-        strangers = foreign_cells(rules, plan.ids) if plan is not None else []
+        strangers = foreign_cells(rules, plan.active.ids) if plan is not None else []
         if strangers:
             warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
         for warning in warnings:
@@ -100,7 +100,7 @@ class RePlanRules(io.ComfyNode):
             return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
         # The page's rule matrix has rows for each region, named by its hint. The host joins the dicts of a batch by the
         # first one's keys, so they are the same for every plan.
-        regions = encode_json([{"id": region.id, "hint": region.hint} for region in plan.regions])
+        regions = encode_json([{"id": region.id, "hint": region.hint} for region in plan.active.regions])
         return io.NodeOutput(rules, ui={"text": ["\n".join(warnings)] if warnings else [], "replan_regions": [regions]})
 
 
@@ -198,7 +198,7 @@ class RePlanRulesPreview(io.ComfyNode):
                     Region("r2", (384, 448, 928, 960), "second"),
                 ]
                 plan = RegionPlan((1024, 1024), regions=tuple(regions))
-            layout = example_layout(plan, family)
+            layout = example_layout(plan.active, family)
             picture = draw_rules(layout, rules, family)
         image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0).unsqueeze(0)
         return io.NodeOutput(image, describe(rules, layout.components, family), ui=ui.PreviewImage(image, cls=cls))

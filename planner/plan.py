@@ -123,6 +123,7 @@ class Region(_KeepsExtra):
     hint, negative_hint: short texts; a hint may be empty while a person is still editing.
     start, end: the host's percent of sampling (0..1); outside it the region is background.
     mask: selects the patches it touches, inside the box.
+    enabled: False keeps the region in the plan and out of everything that is done with it (see RegionPlan.active).
     extra: unknown keys, kept as they are for whoever wrote them; nothing maps them to another image.
     """
 
@@ -133,6 +134,7 @@ class Region(_KeepsExtra):
     start: float = 0.0
     end: float = 1.0
     mask: RegionMask | None = None
+    enabled: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -160,6 +162,8 @@ class Region(_KeepsExtra):
                 f"region '{self.id}' starts at {self.start} and ends at {self.end}: it would never be active; "
                 "make start smaller than end"
             )
+        if not isinstance(self.enabled, bool):
+            raise PlanError(f"region '{self.id}': enabled must be true or false, found {shown(self.enabled)}")
         self._freeze_extra()
 
     def cells(
@@ -281,6 +285,13 @@ class RegionPlan(_KeepsExtra):
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(region.id for region in self.regions)
+
+    @property
+    def active(self) -> RegionPlan:
+        """The plan with the enabled regions only: what is drawn, checked, masked and sent to the model."""
+        if all(region.enabled for region in self.regions):
+            return self
+        return self.with_regions(region for region in self.regions if region.enabled)
 
     def shift_on(self, width: float, height: float) -> float:
         """How far an edge could land from where it was drawn on a picture of this width and height.

@@ -58,7 +58,7 @@ def attach_hints(
         raise RegionError(
             f"use is one of {USES} and hint_padding one of {HINT_PADDINGS}; found {use!r} and {padding!r}"
         )
-    regions = _regions_with(plan, use)
+    regions = _regions_with(plan.active, use)
     if not regions:
         return conditioning
     if clip is None:

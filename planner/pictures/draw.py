@@ -40,13 +40,14 @@ def colour(index: int) -> tuple[int, int, int]:
 
 
 def draw_plan(picture: Image.Image | np.ndarray | None, plan: RegionPlan, patch: int = 0) -> Image.Image:
-    """The plan over a picture, as an RGB image.
+    """The plan's enabled regions over a picture, as an RGB image.
 
     picture: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another
     size of the plan's image; another aspect ratio raises PlanError (see `resize.shape_warning`). patch: side in pixels of the plan's image
     of the patches to show, 0 for none. A small picture comes back enlarged by a whole factor.
     """
     at_least_zero(patch, "patch")
+    plan = plan.active
     base = _as_image(picture, plan)
     shape_warning(plan, base.size)
     factor = max(1, math.ceil(READABLE_SIDE / max(base.size)))

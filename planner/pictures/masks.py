@@ -18,7 +18,7 @@ MOST_CELLS = 2**30
 def region_masks(
     plan: RegionPlan, width: int = 0, height: int = 0, feather: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One mask per region, the background's and the regions' together, float32 in 0..1.
+    """One mask per enabled region, the background's and the regions' together, float32 in 0..1.
 
     width, height: of the masks in pixels; 0 takes the plan's own size, or keeps its aspect ratio when only one
     is 0. feather: width in pixels of the soft edge (see `soften`). Returns (N, height, width), (1, height,
@@ -28,6 +28,7 @@ def region_masks(
     """
     for name, value in (("width", width), ("height", height), ("feather", feather)):
         at_least_zero(value, name)
+    plan = plan.active
     size = mask_size(plan, width, height)
     count = max(1, len(plan.regions))
     if count * size[0] * size[1] > MOST_CELLS:

@@ -22,9 +22,8 @@ def merge_plans(*plans: RegionPlan) -> RegionPlan:
     if not plans:
         raise PlanError("there is no plan to merge; connect at least one")
     first = plans[0]
-    taken = {identity for plan in plans for identity in plan.ids}
-    regions: list[Region] = []
-    used: set[str] = set()
+    taken = {identity for plan in plans for identity in plan.active.ids}
+    regions: list[tuple[int, Region]] = []
     renamed: list[str] = []
     for number, plan in enumerate(plans, 1):
         if plan.image_size != first.image_size:
@@ -32,20 +31,26 @@ def merge_plans(*plans: RegionPlan) -> RegionPlan:
                 f"plan 1 is for an image of {first.image_size[0]}x{first.image_size[1]} pixels and plan {number} for "
                 f"{plan.image_size[0]}x{plan.image_size[1]}; bring them to one size first, with RePlan Resize"
             )
-        for region in plan.regions:
-            if region.id in used:
-                identity = fresh_id(taken)
-                taken.add(identity)
+        regions += [(number, region) for region in plan.regions]
+    names: dict[int, str] = {}
+    used: set[str] = set()
+    # Those that are on keep their names first: rules refer to them.
+    for place in sorted(range(len(regions)), key=lambda place: not regions[place][1].enabled):
+        number, region = regions[place]
+        names[place] = region.id
+        if region.id in used:
+            names[place] = fresh_id(taken | used)
+            taken.add(names[place])
+            if region.enabled:
                 renamed.append(
-                    f"region '{region.id}' of plan {number} is called '{identity}' here, because an earlier plan has that id"
+                    f"region '{region.id}' of plan {number} is called '{names[place]}' here, because an earlier plan has "
+                    "that id"
                 )
-                region = replace(region, id=identity)
-            used.add(region.id)
-            regions.append(region)
+        used.add(names[place])
     merged = replace(
         first,
         global_prompt=_joined_prompt([plan.global_prompt for plan in plans]),
-        regions=tuple(regions),
+        regions=tuple(replace(region, id=names[place]) for place, (_, region) in enumerate(regions)),
         reasoning="\n\n".join(dict.fromkeys(plan.reasoning for plan in plans if plan.reasoning)),
         notices=(),
         extra={key: value for plan in reversed(plans) for key, value in plan.extra.items()},
@@ -76,6 +81,9 @@ def expand_regions(plan: RegionPlan, value: float, mode: str = "ratio") -> Regio
     width, height = plan.image_size
     regions = []
     for region in plan.regions:
+        if not region.enabled:
+            regions.append(region)
+            continue
         x1, y1, x2, y2 = region.box
         dx, dy = (value * (x2 - x1), value * (y2 - y1)) if mode == "ratio" else (value, value)
         box = (max(0.0, x1 - dx), max(0.0, y1 - dy), min(float(width), x2 + dx), min(float(height), y2 + dy))
@@ -86,7 +94,7 @@ def expand_regions(plan: RegionPlan, value: float, mode: str = "ratio") -> Regio
             )
         regions.append(replace(region, box=box))
     changed = plan.with_regions(regions)
-    masked = ", ".join(f"'{region.id}'" for region in plan.regions if region.mask is not None)
+    masked = ", ".join(f"'{region.id}'" for region in plan.active.regions if region.mask is not None)
     if masked and value > 0:
         changed = changed.with_warnings(
             f"expanding does not reach beyond a mask: {masked} stay within theirs; grow the mask instead"

@@ -1,7 +1,8 @@
 """What the region editor's stored value means: which plan the node gives, and what its page has to ask.
 
 The stored value is the plan's own JSON with one more key, "editor", and the marks "locked" and "hidden" on its
-regions; an empty text stores nothing. Of "editor" only two keys count here: `edited` (a person changed the plan,
+regions; an empty text stores nothing. A hidden region is only not drawn: it is sent all the same, as when the
+workflow was saved; what switches a region off is the plan's own key "enabled". Of "editor" only two keys count here: `edited` (a person changed the plan,
 or kept it on purpose) and `assumed_size` (it was drawn before any image was seen, so its size was made up). The
 rest is the page's own. Pure: the node in `nodes/editor.py` adds the pictures, the page is `web/js/editor`.
 """
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..plan import PlanError, RegionPlan
+from ..plan import Notice, PlanError, RegionPlan
 from .plan_json import decode_json, plan_from_json
 from .resize import Size, fit_plan, shape_warning, stretch
 
@@ -100,7 +101,18 @@ def _on_image(stored: Stored, upstream: RegionPlan | None, image_size: Size) -> 
 def _without_page_keys(plan: RegionPlan) -> RegionPlan:
     """The plan without what only the page needs, so that nothing downstream carries it on."""
     regions = [replace(region, extra=_without(region.extra, PAGE_KEYS)) for region in plan.regions]
-    return replace(plan, regions=tuple(regions), extra=_without(plan.extra, ("editor",)))
+    bare = replace(plan, regions=tuple(regions), extra=_without(plan.extra, ("editor",)))
+    hidden = tuple(region.id for region in plan.active.regions if region.extra.get("hidden"))
+    if not hidden:
+        return bare
+    return bare.with_notices(
+        Notice(
+            "hidden_but_on",
+            f"hidden in the editor, but still part of the edit: {', '.join(hidden)}",
+            "switch off what should have no effect",
+            hidden,
+        )
+    )
 
 
 def _without(extra: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Finding(NamedTuple):
 
 def lint(plan: RegionPlan, instruction: str = "") -> tuple[Finding, ...]:
     """The findings about `plan`, the serious ones first; `instruction` is what the plan was made for, if it is known."""
+    plan = plan.active
     found = [
         *_of_the_whole(plan, instruction),
         *_of_each(plan),

@@ -2,7 +2,8 @@
 
     {"version": 1, "image_size": [w, h], "global_prompt": "", "reasoning": "",
      "regions": [{"id": "r1", "bbox_2d": [x1, y1, x2, y2], "hint": "", "negative_hint": "",
-                  "start": 0.0, "end": 1.0, "mask": null | {"size": [h, w], "rle": [zeros, ones, ...]}}]}
+                  "start": 0.0, "end": 1.0, "mask": null | {"size": [h, w], "rle": [zeros, ones, ...]},
+                  "enabled": true}]}
 
 Boxes are pixels of the image of `image_size`. Reading is strict: a value that is wrong is an error that names
 the region and the value. Only a box that reaches over the border is clamped, with a warning. A key that is not there has the default above (a region without an id gets one);
@@ -22,7 +23,7 @@ from ..plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, cl
 VERSION = 1
 
 _PLAN_KEYS = ("version", "image_size", "global_prompt", "reasoning", "regions")
-REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask")
+REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask", "enabled")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
@@ -144,6 +145,7 @@ def _region_to_dict(region: Region) -> dict[str, Any]:
         "start": region.start,
         "end": region.end,
         "mask": None if region.mask is None else mask_to_dict(region.mask),
+        **({} if region.enabled else {"enabled": False}),
     }
 
 
@@ -170,6 +172,7 @@ def _region_from_dict(item: Any, number: int, taken: set[str]) -> Region:
         start=item.get("start", 0.0),
         end=item.get("end", 1.0),
         mask=None if mask is None else mask_from_dict(mask, name),
+        enabled=item.get("enabled", True),
         extra={key: value for key, value in item.items() if key not in REGION_KEYS},
     )
 

@@ -14,11 +14,12 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     """Image size, `notes`, global prompt, the regions numbered with id, box, hint and what a reply said is there now, what else
     a reply said, the warnings and the findings."""
     width, height = plan.image_size
-    count = len(plan.regions)
+    regions = plan.active.regions
+    count = len(regions)
     lines = [f"Plan for an image of {width}x{height} pixels, {count} region{'s' * (count != 1)}"]
     lines += notes
     lines.append(f"Global prompt: {plan.global_prompt or '(empty)'}")
-    for number, region in enumerate(plan.regions, 1):
+    for number, region in enumerate(regions, 1):
         box = ", ".join(f"{value:.1f}".removesuffix(".0") for value in region.box)
         lines.append(f"{number}. {region.id} [{box}] {region.hint or '(no hint)'}")
         shows = region.extra.get("description")
@@ -32,6 +33,9 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
             lines.append(
                 f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them inside"
             )
+    off = [f"{region.id} ({region.hint or 'no hint'})" for region in plan.regions if not region.enabled]
+    if off:
+        lines.append(f"Switched off: {', '.join(off)}")
     lines += [f"{name[0].upper()}{name[1:]}: {plan.extra[name]}" for name in SAID if plan.extra.get(name)]
     lines += [f"Warning: {warning}" for warning in plan.warnings]
     lines += [f"Check: {finding}" for finding in findings]

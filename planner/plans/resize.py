@@ -101,7 +101,7 @@ class Transform:
             mapped, warning = self._map_region(region)
             if mapped is not None:
                 regions.append(mapped)
-            if warning:
+            if warning and region.enabled:
                 warnings.append(warning)
         mapped_plan = replace(plan, image_size=self.working_size, regions=tuple(regions))
         return mapped_plan.with_warnings(*warnings)

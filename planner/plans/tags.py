@@ -78,6 +78,8 @@ def _written(region: Region, number: int) -> dict[str, Any]:
     mask: RegionMask | None = region.mask
     if mask is not None:
         item["mask"] = mask_to_dict(mask)
+    if not region.enabled:
+        item["enabled"] = False
     if region.id != f"r{number}":
         item["id"] = region.id
     return item | {key: value for key, value in region.extra.items() if key not in REGION_KEYS}

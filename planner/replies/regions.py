@@ -107,7 +107,9 @@ def _region(item: Item, box: Box, name: str, warnings: Notices) -> Region:
     """The region with what else its item says; what it says wrongly is left out, with a warning."""
     hint = whole_characters(item.hint, f"item {item.number}: the hint", warnings)
     region = Region(name, box, hint, extra=_unknown_keys(item, warnings))
-    more: dict[str, Any] = {key: item.keys[key] for key in ("negative_hint", "start", "end") if key in item.keys}
+    more: dict[str, Any] = {
+        key: item.keys[key] for key in ("negative_hint", "start", "end", "enabled") if key in item.keys
+    }
     try:
         if item.keys.get("mask") is not None:
             more["mask"] = mask_from_dict(item.keys["mask"], f"region '{name}'")

@@ -50,6 +50,17 @@ def test_what_only_the_page_needs_goes_no_further():
     assert not plan.extra and not plan.regions[0].extra
 
 
+def test_a_hidden_region_is_sent_as_when_it_was_saved_and_named_and_one_that_is_off_is_not_sent():
+    data = json.loads(stored())
+    data["regions"][0]["hidden"] = True
+    plan = choose_plan(json.dumps(data), None, "until_edited", SIZE).plan
+    assert plan.active.regions == MINE.regions
+    assert [(notice.code, notice.regions) for notice in plan.notices] == [("hidden_but_on", ("m1",))]
+    data["regions"][0]["enabled"] = False
+    plan = choose_plan(json.dumps(data), None, "until_edited", SIZE).plan
+    assert plan.ids == ("m1",) and plan.active.regions == () and plan.notices == ()
+
+
 def test_a_followed_plan_that_does_not_come_in_is_an_error_and_not_an_empty_plan():
     with pytest.raises(PlanError, match="nothing came in at 'plan'"):
         choose_plan(MARKER, None, "until_edited", SIZE)

@@ -71,6 +71,7 @@ def plans(draw):
                 start,
                 draw(st.floats(start, 1, exclude_min=True)),
                 draw(st.none() | masks()),
+                draw(st.booleans()),
                 draw(st.just({}) | st.dictionaries(TEXT.map("x_{}".format), TEXT, max_size=2)),
             )
         )

@@ -8,7 +8,7 @@ from ..planner.models.choose import DEVICES, DTYPES, READERS, load_planner
 from ..planner.models.files import stamp
 from ..planner.models.interface import Sampling
 from ..planner.plan import PlanError
-from ..planner.plans.lint import lint
+from ..planner.plans.lint import SERIOUS, lint
 from ..planner.replies.coordinates import CHOICES
 from .folders import chosen_template, model_names, model_path, template_names, template_stamp
 from .notices import tell
@@ -232,7 +232,7 @@ class RePlanPlanner(io.ComfyNode):
                 except PlanError as error:
                     raise PlanError(f"{which}{error}") from error
                 findings = lint(planned.plan, instruction) if wish.template.plans else ()
-                serious = [str(finding) for finding in findings if finding.serious]
+                serious = [str(finding) for finding in findings if finding.code in SERIOUS]
                 tell(cls, [which + warning for warning in (*planned.plan.warnings, *serious)])
                 plan = planned.plan
                 answers.append((plan, plan.global_prompt, plan.reasoning, planned.reply, planned.report))

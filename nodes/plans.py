@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..planner.pictures.images import image_size
 from ..planner.plan import KEEP_UNCHANGED, RegionPlan
 from ..planner.plans.change import EXPAND_MODES, expand_regions, merge_plans
-from ..planner.plans.lint import lint
+from ..planner.plans.lint import SERIOUS, lint
 from ..planner.plans.plan_json import plan_to_json
 from ..planner.plans.report import describe_plan
 from ..planner.plans.tags import write_tags
@@ -318,7 +318,7 @@ def _size(image: torch.Tensor) -> tuple[int, int]:
 
 def _answer(node: type[io.ComfyNode], plan: RegionPlan, *notes: str) -> tuple[RegionPlan, str, str]:
     findings = lint(plan)
-    tell(node, (*plan.warnings, *(str(finding) for finding in findings if finding.serious)))
+    tell(node, (*plan.warnings, *(str(finding) for finding in findings if finding.code in SERIOUS)))
     return plan, plan.global_prompt, describe_plan(plan, *notes, findings=findings)
 
 

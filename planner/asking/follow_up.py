@@ -1,35 +1,94 @@
-"""What a planner is told about its reply when it is asked again: findings of the linter, and what reading lost."""
+"""What the model is told when it is asked again. Every such sentence stands here.
+
+A notice of the linter or of the reader whose code has a sentence in SENTENCES is worth a second question; no other is.
+To change what the model is told, change its sentence; to ask about one more kind of notice, add its code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ..plans.lint import Finding
+from ..models.interface import Message
+from ..plan import Notice, Region, RegionPlan
+from ..plans.lint import MOST_REGIONS
 
-# What a second reply can mend, by a piece of the warning or error that says so.
-_SPOILT = (
-    ("cut off", "Your reply broke off before its end. Write it shorter: less reasoning, and no more regions than needed."),
-    ("is neither a plan", "Your reply holds no plan. Write it in the tags that were asked for."),
-    ("no plan in it", "Your reply holds no plan. Write it in the tags that were asked for."),
-    ("cannot be read", "The list of regions is not JSON. Write a JSON list of objects."),
-    ("four numbers", "Some boxes are not four numbers. Write each as [x1, y1, x2, y2]."),
-    ("not a finite number", "Some boxes are not four numbers. Write each as [x1, y1, x2, y2]."),
-    ("has no bbox_2d", "Some regions have no box. Give each its bbox_2d."),
-    ("only a point", "Some regions have only a point. Give each its bbox_2d."),
-    ("has no area", "Some boxes have no area. Measure them again."),
-    ("lies outside the image", "Some boxes lie outside the image. Measure them again, in the numbers that were asked for."),
-    ("only the label", "Some regions have no hint. Give each one that says what is seen in its box afterwards."),
-    ("it has no hint", "Some regions have no hint. Give each one that says what is seen in its box afterwards."),
-    ("no item has a hint", "Some regions have no hint. Give each one that says what is seen in its box afterwards."),
-    ("planner's instructions", "Some of it was copied from the instructions. Look at this image and write your own."),
-)  # fmt: skip
+# By the code of a notice. {regions} stands for the regions that it is about, named by their hints: the model knows no ids.
+SENTENCES = {
+    # of the whole reply
+    "no_plan": "Your reply holds no plan. Write it in the tags that were asked for.",
+    "cut_off": "Your reply broke off before its end. Write it shorter: less reasoning, and no more regions than needed.",
+    "list_unreadable": "The list of regions is not JSON. Write a JSON list of objects.",
+    "template_echo": "Some of it was copied from the instructions. Look at this image and write your own.",
+    "changes_nothing": "The plan changes nothing. Write a region for each place that the instruction changes, or an edit of "
+    "the whole image.",
+    "only_keeps": "Every hint only keeps something unchanged. Add a region for each change that the instruction asks for.",
+    "too_many": f"There are too many regions. Use {MOST_REGIONS} at most: join those that belong to one change.",
+    # of single regions
+    "box_numbers": "Some boxes are not four numbers. Write each as [x1, y1, x2, y2].",
+    "no_box": "Some regions have no box. Give each its bbox_2d.",
+    "only_point": "Some regions have only a point. Give each its bbox_2d.",
+    "no_area": "Some boxes have no area. Measure them again.",
+    "outside": "Some boxes lie outside the image. Measure them again, in the numbers that were asked for.",
+    "no_hint": "Some regions have no hint. Give each one that says what is seen in its box afterwards.",
+    "hint_in_global": "{regions}: the text for the whole image repeats this hint. Take it out there.",
+    "same_box": "{regions} have the same box. Write a change once, and give each change a box of its own.",
+    "add_on_existing": "{regions} adds something, but its box lies on something that is there already. Box the free place "
+    "where it will be.",
+}
+_OPENING = "Your plan cannot be used as it is:"
+_CLOSING = (
+    "Look at the image again and write the whole plan once more, with these points put right and everything else kept. "
+    "Use the same tags in the same order, and write nothing outside them."
+)
+# Notices of the reader that have no code yet.
+_BY_WORDS = {
+    "cut off": "cut_off",
+    "cannot be read": "list_unreadable",
+    "four numbers": "box_numbers",
+    "not a finite number": "box_numbers",
+    "has no bbox_2d": "no_box",
+    "only a point": "only_point",
+    "has no area": "no_area",
+    "lies outside the image": "outside",
+    "only the label": "no_hint",
+    "it has no hint": "no_hint",
+    "no item has a hint": "no_hint",
+    "planner's instructions": "template_echo",
+}
+_MOST_NAMED, _LONGEST_HINT = 6, 120
 
 
-def ask_again(findings: Iterable[Finding], problems: Iterable[str] = ()) -> str:
-    """What to tell the model, a line each, or "" if nothing is worth asking again for.
+def points(notices: Iterable[Notice], plan: RegionPlan | None = None) -> tuple[str, ...]:
+    """What to tell the model about its reply, each point once; empty if nothing is worth asking again for.
 
-    problems: what reading found: the plan's warnings, or the one error where there is no plan.
+    plan: the one that the notices are about; a point names its regions by their hints.
     """
-    lines = [finding.ask for finding in findings if finding.ask]
-    lines += [ask for problem in problems for pattern, ask in _SPOILT if pattern in problem]
-    return "\n".join(f"- {line}" for line in dict.fromkeys(lines))
+    regions = {region.id: region for region in plan.regions} if plan else {}
+    told = [
+        SENTENCES[code].replace("{regions}", _named([regions[one] for one in notice.regions if one in regions]))
+        for notice in notices
+        for code in _codes(notice)
+        if code in SENTENCES
+    ]
+    return tuple(dict.fromkeys(told))
+
+
+def _codes(notice: Notice) -> list[str]:
+    if notice.code != "told":
+        return [notice.code]
+    return [code for words, code in _BY_WORDS.items() if words in notice.text]
+
+
+def ask_again(asked: Sequence[Message], reply: str, told: Sequence[str]) -> tuple[Message, ...]:
+    """The conversation `asked`, the model's `reply`, and the turn that asks for the plan once more, with the points `told`."""
+    listed = "\n".join(f"- {point}" for point in told)
+    return (
+        *asked,
+        Message("assistant", (reply,)),
+        Message("user", (f"{_OPENING}\n{listed}\n\n{_CLOSING}",)),
+    )
+
+
+def _named(regions: Sequence[Region]) -> str:
+    hints = list(dict.fromkeys(f'"{region.hint.strip()[:_LONGEST_HINT]}"' for region in regions))[:_MOST_NAMED]
+    return f"The region{'s' * (len(regions) > 1)} {' and '.join(hints)}"

@@ -14,18 +14,17 @@ import torch
 
 from ..models.interface import Answer, PlannerModel, Sampling
 from ..pictures.images import image_size, resize_pixels
-from ..plan import PlanError, RegionPlan, shown
+from ..plan import Notice, PlanError, RegionPlan, shown
 from ..plans.lint import lint
 from ..plans.report import describe_plan
 from ..plans.resize import Size
 from ..replies.build import read_plan
 from ..replies.coordinates import CHOICES
-from .follow_up import ask_again
+from .follow_up import ask_again, points
 from .second_look import cut_around, merge_look, read_look
 from .templates import (
     Message,
     Template,
-    ask_again_messages,
     coordinates_in_words,
     load_template,
     planner_messages,
@@ -151,12 +150,10 @@ class _Session:
         wrong = self._wrong(first)
         if not wrong:
             return first
-        again = ask_again_messages(load_template("ask_again"), messages, first.answer.text, wrong)
-        second = self._read(self._ask(again, picture, sampling))
-        better = second.plan is not None and (
-            first.plan is None or len(self._wrong(second).splitlines()) < len(wrong.splitlines())
-        )
-        self.notes.append(f"Asked again, because of:\n{wrong}\nThe {'second' if better else 'first'} reply was used")
+        second = self._read(self._ask(ask_again(messages, first.answer.text, wrong), picture, sampling))
+        better = second.plan is not None and (first.plan is None or len(self._wrong(second)) < len(wrong))
+        listed = "\n".join(f"- {point}" for point in wrong)
+        self.notes.append(f"Asked again, because of:\n{listed}\nThe {'second' if better else 'first'} reply was used")
         return second if better else first
 
     def _read(self, answer: Answer) -> _Read:
@@ -168,15 +165,12 @@ class _Session:
             return _Read(answer, None, "", str(error))
         return _Read(answer, plan, note, "")
 
-    def _wrong(self, read: _Read) -> str:
-        """What to tell the model about its reply, or ""."""
-        problems = [] if read.answer.finished else ["cut off"]
+    def _wrong(self, read: _Read) -> tuple[str, ...]:
+        """What to tell the model about its reply."""
+        cut_off = () if read.answer.finished else (Notice("cut_off", "the reply was cut off"),)
         if read.plan is None:
-            return (
-                ask_again((), [*problems, read.error])
-                or "- Your reply holds no plan. Write it in the tags that were asked for."
-            )
-        return ask_again(lint(read.plan, self.wish.instruction), [*problems, *read.plan.warnings])
+            return points((*cut_off, Notice("no_plan", read.error)))
+        return points((*lint(read.plan, self.wish.instruction), *cut_off, *read.plan.notices), read.plan)
 
     def _looked_at(self, plan: RegionPlan) -> RegionPlan:
         """The plan after a second look at each region; what it changed is in the warnings."""

@@ -2,7 +2,7 @@
 
 The pack's own templates are the text files of `prompts/`, in its own words; a user's file is a text of the same
 kind (the node that lists a models sub-folder reads it, this file gets its text). Values are put in literally, for
-the marks `{{instruction}}`, `{{coordinates}}`, `{{hint}}` and `{{findings}}`; nothing in a template is ever run,
+the marks `{{instruction}}`, `{{coordinates}}` and `{{hint}}`; nothing in a template is ever run,
 and a value is never searched for marks.
 """
 
@@ -32,14 +32,14 @@ CHOICES = {
     "scene": (False, True),
 }
 # Those that the planner uses by itself, with the marks that each must hold.
-_OWN_USE = {"second_look": ("hint",), "ask_again": ("findings",)}
+_OWN_USE = {"second_look": ("hint",)}
 
 # Where the picture and the instruction go. inference: one turn, picture, template, instruction (the published
 # inference code). training: one turn, template, picture, instruction (the order that the released checkpoint was
 # trained in). system: the template as the system message (its model card).
 LAYOUTS = ("inference", "training", "system")
 
-_MARKS = ("instruction", "coordinates", "hint", "findings")
+_MARKS = ("instruction", "coordinates", "hint")
 # `content` is what the training code of the published planner calls the instruction in its Jinja file.
 _MARK = re.compile(r"\{\{\s{0,8}([A-Za-z_]{1,40})\s{0,8}(?:\|\s{0,8}trim\s{0,8})?\}\}")
 _FOREIGN = re.compile(r"\{\{.{0,60}|\{%.{0,60}|(?<![{\w])\{[A-Za-z_]{1,40}\}(?!\})")
@@ -153,18 +153,6 @@ def second_look_messages(template: Template, hint: str, instruction: str, coordi
     """The turn that asks, of a cut-out, whether it shows what `hint` is meant for, and for a tighter box."""
     values = {"hint": hint.strip(), "instruction": well_formed(instruction).strip(), "coordinates": coordinates}
     return (Message("user", (Part.PICTURE, fill(template.text, values))),)
-
-
-def ask_again_messages(template: Template, asked: Sequence[Message], reply: str, findings: str) -> tuple[Message, ...]:
-    """The conversation `asked`, the model's `reply`, and the turn that asks for the plan once more.
-
-    findings: what was wrong, a line each (`mending.ask_again`).
-    """
-    return (
-        *asked,
-        Message("assistant", (reply,)),
-        Message("user", (fill(template.text, {"findings": findings}),)),
-    )
 
 
 def as_two_texts(messages: Sequence[Message]) -> tuple[str, str]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from ..plan import KEEP_UNCHANGED, Region, RegionPlan, shown
+from ..plan import KEEP_UNCHANGED, Notice, Region, RegionPlan, shown
 from .overlap import area, iou, share_inside
 
 # What templates say in the place of a global prompt: those of the published code, and the pack's own.
@@ -22,6 +21,17 @@ ECHOED_PROMPTS = (
 )  # fmt: skip
 ECHOED_HINTS = ("the hint of this region", "the name of this thing", "what this region is within the scene")
 
+# Findings that likely spoil the edit: reported first, and logged even where nobody reads the report.
+SERIOUS = {
+    "template_echo",
+    "changes_nothing",
+    "only_keeps",
+    "too_many",
+    "no_hint",
+    "hint_in_global",
+    "same_box",
+    "add_on_existing",
+}
 MOST_REGIONS = 12
 # One box for two edits; a box inside another; a box for something new that covers something else's.
 _SAME, _INSIDE, _COVERS = 0.9, 0.95, 0.5
@@ -57,87 +67,62 @@ _SMALL_WORDS = frozenset(
 )
 
 
-class Finding(NamedTuple):
-    """One doubt about a plan.
-
-    rule: its name, for tests and tools. regions: the ids it is about. found: what there is. do: what a person does
-    about it. ask: what the model is told when it is asked again, or "" if that is not worth a second reply.
-    """
-
-    rule: str
-    regions: tuple[str, ...]
-    found: str
-    do: str
-    ask: str = ""
-
-    @property
-    def serious(self) -> bool:
-        """Whether it is worth asking the model again."""
-        return bool(self.ask)
-
-    def __str__(self) -> str:
-        return f"{self.found}; {self.do}"
-
-
-def lint(plan: RegionPlan, instruction: str = "") -> tuple[Finding, ...]:
+def lint(plan: RegionPlan, instruction: str = "") -> tuple[Notice, ...]:
     """The findings about `plan`, the serious ones first; `instruction` is what the plan was made for, if it is known."""
     plan = plan.active
     found = [
         *_of_the_whole(plan, instruction),
         *_of_each(plan),
         *_of_pairs(plan),
-        *_of_adding(plan, instruction),
+        *_of_adding(plan),
     ]
-    return tuple(sorted(found, key=lambda finding: not finding.serious))
+    return tuple(sorted(found, key=lambda notice: notice.code not in SERIOUS))
 
 
 # ---- the plan as a whole ------------------------------------------------------------------------------------
 
 
-def _of_the_whole(plan: RegionPlan, instruction: str) -> Iterable[Finding]:
+def _of_the_whole(plan: RegionPlan, instruction: str) -> Iterable[Notice]:
     regions, prompt = plan.regions, plan.global_prompt.strip()
     if prompt.casefold().startswith(ECHOED_PROMPTS):
-        yield Finding(
-            "template_echo", (), f"the global prompt {shown(prompt)} is copied from the planner's instructions",
+        yield Notice(
+            "template_echo",
+            f"the global prompt {shown(prompt)} is copied from the planner's instructions",
             f"write what should happen to the whole image, or {KEEP_UNCHANGED!r}",
-            "The text for the whole image was copied from the instructions. Write your own.",
-        )  # fmt: skip
-    keeps = not prompt or _keeps(prompt)
-    wants_change = bool(instruction.strip()) and not _keeps(instruction)
-    if not regions and keeps:
-        yield Finding(
-            "changes_nothing", (), "the plan has no region and its global prompt keeps the image: nothing will change",
-            "draw a region and give it a hint, or write a global prompt",
-            "The plan changes nothing. Write a region for each place that the instruction changes, or an edit of the whole image."
-            if wants_change or not instruction.strip() else "",
-        )  # fmt: skip
-    elif (
-        regions
-        and keeps
-        and (wants_change or not instruction.strip())
-        and all(_keeps(one.hint) for one in regions if one.hint.strip())
-    ):
-        yield Finding(
-            "only_keeps", plan.ids, "every region only keeps what is there, and so does the global prompt: nothing will change",
-            "add a region with a hint for what should change",
-            "Every hint only keeps something unchanged. Add a region for each change that the instruction asks for."
-            if wants_change else "",
-        )  # fmt: skip
+        )
+    asked_to_keep = bool(instruction.strip()) and _keeps(instruction)
+    if not prompt or _keeps(prompt):
+        if not regions:
+            yield Notice(
+                "keeps_as_asked" if asked_to_keep else "changes_nothing",
+                "the plan has no region and its global prompt keeps the image: nothing will change",
+                "draw a region and give it a hint, or write a global prompt",
+            )
+        elif not asked_to_keep and all(_keeps(one.hint) for one in regions if one.hint.strip()):
+            yield Notice(
+                "only_keeps",
+                "every region only keeps what is there, and so does the global prompt: nothing will change",
+                "add a region with a hint for what should change",
+                plan.ids,
+            )
     if len(regions) > MOST_REGIONS:
-        yield Finding(
-            "too_many", plan.ids, f"the plan has {len(regions)} regions; many hints cost time, and planners seldom mean so many",
+        yield Notice(
+            "too_many",
+            f"the plan has {len(regions)} regions; many hints cost time, and planners seldom mean so many",
             "delete or merge those that belong together",
-            f"There are {len(regions)} regions. Use {MOST_REGIONS} at most: join those that belong to one change.",
-        )  # fmt: skip
+            plan.ids,
+        )
     if _REPLACE.search(instruction):
         adding = [region for region in regions if _ADD.search(region.hint)]
         replaces = any(_REPLACE.search(region.hint) for region in regions) or _REPLACE.search(prompt)
         if adding and not replaces:
-            yield Finding(
-                "replace_as_add", tuple(region.id for region in adding),
-                f"the instruction replaces something, and {_named(adding)} add{'s' * (len(adding) == 1)}: the old thing may stay",
+            yield Notice(
+                "replace_as_add",
+                f"the instruction replaces something, and {_named(adding)} add{'s' * (len(adding) == 1)}: "
+                "the old thing may stay",
                 "let the hint say what is seen in the place of the old thing",
-            )  # fmt: skip
+                tuple(region.id for region in adding),
+            )
 
 
 def _keeps(text: str) -> bool:
@@ -148,7 +133,7 @@ def _keeps(text: str) -> bool:
 # ---- regions alone ------------------------------------------------------------------------------------------
 
 
-def _of_each(plan: RegionPlan) -> Iterable[Finding]:
+def _of_each(plan: RegionPlan) -> Iterable[Notice]:
     width, height = plan.image_size
     patch = (width * height) ** 0.5 / _PATCHES_A_SIDE
     words_of_prompt = set() if _keeps(plan.global_prompt) else _words(plan.global_prompt)
@@ -158,49 +143,58 @@ def _of_each(plan: RegionPlan) -> Iterable[Finding]:
         x1, y1, x2, y2 = region.box
         hint = region.hint.strip()
         if not hint:
-            yield Finding(
-                "no_hint", one, f"{name} has no hint", "write what should be seen in its box, or delete it",
-                "Some regions have no hint. Give each one that says what is seen in its box afterwards.",
-            )  # fmt: skip
+            yield Notice("no_hint", f"{name} has no hint", "write what should be seen in its box, or delete it", one)
             continue
         if hint.casefold().strip(" .") in ECHOED_HINTS or not _plain(hint):
-            yield Finding(
-                "template_echo", one, f"{name}: the hint {shown(hint)} is copied from the planner's instructions",
+            yield Notice(
+                "template_echo",
+                f"{name}: the hint {shown(hint)} is copied from the planner's instructions",
                 "write what should be seen in its box, or delete it",
-                f"{_quoted([region])}: this hint was copied from the instructions. Write what is seen in its box.",
-            )  # fmt: skip
+                one,
+            )
         if x2 - x1 < patch or y2 - y1 < patch or area(region.box) < 4 * patch * patch:
-            yield Finding(
-                "tiny", one, f"{name} is tiny, {x2 - x1:.0f}x{y2 - y1:.0f} pixels, about a patch of the model",
+            yield Notice(
+                "tiny",
+                f"{name} is tiny, {x2 - x1:.0f}x{y2 - y1:.0f} pixels, about a patch of the model",
                 "make it larger (RePlan Expand Regions), or delete it",
-            )  # fmt: skip
+                one,
+            )
         if area(region.box) > _HUGE * width * height and not _keeps(hint):
-            yield Finding(
-                "huge", one, f"{name} covers {_percent(area(region.box) / (width * height))} of the image",
+            yield Notice(
+                "huge",
+                f"{name} covers {_percent(area(region.box) / (width * height))} of the image",
                 "put its hint into the global prompt, or draw the box around what changes",
-            )  # fmt: skip
+                one,
+            )
         if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-            yield Finding(
-                "off_image", one, f"{name} reaches over the border of the image of {width}x{height}", "only the part on the image counts; move the box",
-            )  # fmt: skip
+            yield Notice(
+                "off_image",
+                f"{name} reaches over the border of the image of {width}x{height}",
+                "only the part on the image counts; move the box",
+                one,
+            )
         if len(hint.split()) > _LONG_HINT:
-            yield Finding(
-                "long_hint", one, f"{name}: the hint has {len(hint.split())} words", "say what is seen in the box in a few words",
-            )  # fmt: skip
+            yield Notice(
+                "long_hint",
+                f"{name}: the hint has {len(hint.split())} words",
+                "say what is seen in the box in a few words",
+                one,
+            )
         words = _words(hint)
         whole = len(words) > 1 and f" {_plain(hint)} " in f" {prompt} "
         if (whole or len(words) > 2 and len(words & words_of_prompt) >= 0.8 * len(words)) and words_of_prompt:
-            yield Finding(
-                "hint_in_global", one, f"{name}: the global prompt says the same as the hint {shown(hint)}",
+            yield Notice(
+                "hint_in_global" if whole else "hint_like_global",
+                f"{name}: the global prompt says the same as the hint {shown(hint)}",
                 "take it out of the global prompt, which the whole image follows",
-                f"{_quoted([region])}: the text for the whole image repeats this hint. Take it out there." if whole else "",
-            )  # fmt: skip
+                one,
+            )
 
 
 # ---- regions together ---------------------------------------------------------------------------------------
 
 
-def _of_pairs(plan: RegionPlan) -> Iterable[Finding]:
+def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
     """Regions that share a place: one finding for each place, however many share it (a model in a loop writes dozens)."""
     regions = plan.regions[:_MOST_COMPARED]
     groups: list[list[Region]] = []
@@ -219,23 +213,24 @@ def _of_pairs(plan: RegionPlan) -> Iterable[Finding]:
         if len(group) == 1:
             continue
         hints = len({_plain(region.hint) for region in group})
-        same = hints == 1
-        yield Finding(
-            "same_box", tuple(region.id for region in group),
-            f"{_named(group)} have the same box" + (" and hint" if same else f" for {hints} hints"),
-            "keep one of them" if same else "draw each where its own change belongs, or join the hints in one region",
-            f"{_quoted(group)} have the same box. "
-            + ("Write it once." if same else "Measure each of them again: each change has a box of its own."),
-        )  # fmt: skip
+        yield Notice(
+            "same_box",
+            f"{_named(group)} have the same box" + (" and hint" if hints == 1 else f" for {hints} hints"),
+            "keep one of them"
+            if hints == 1
+            else "draw each where its own change belongs, or join the hints in one region",
+            tuple(region.id for region in group),
+        )
     for outer, inside in within.items():
-        yield Finding(
-            "contained", (*(region.id for region in inside), outer),
+        yield Notice(
+            "contained",
             f"{_named(inside)} lie{'s' * (len(inside) == 1)} inside region '{outer}': what is covered follows both hints",
             "keep it so if both are meant there; otherwise draw the outer box smaller",
-        )  # fmt: skip
+            (*(region.id for region in inside), outer),
+        )
 
 
-def _of_adding(plan: RegionPlan, instruction: str) -> Iterable[Finding]:
+def _of_adding(plan: RegionPlan) -> Iterable[Notice]:
     """Boxes for something new: on an existing thing, or too small for it."""
     width, height = plan.image_size
     regions = plan.regions[:_MOST_COMPARED]
@@ -250,25 +245,21 @@ def _of_adding(plan: RegionPlan, instruction: str) -> Iterable[Finding]:
             ),
             None,
         )
-        there = _thing(region)
-        if covered is not None or there:
-            what = f"region '{covered.id}'" if covered is not None else shown(there)
-            asked = (
-                f'the box of "{covered.hint.strip()[:120]}"'
-                if covered is not None
-                else f"{there}, which is there already"
-            )
-            yield Finding(
-                "add_on_existing", (region.id,), f"region '{region.id}' adds something where {what} already is",
+        there = f"region '{covered.id}'" if covered is not None else _thing(region)
+        if there:
+            yield Notice(
+                "add_on_existing",
+                f"region '{region.id}' adds something where {there} already is",
                 "draw its box over the free place where the new thing should be",
-                f"{_quoted([region])} adds something, but its box lies on {asked}. Box the free place where it will be.",
-            )  # fmt: skip
+                (region.id,),
+            )
         if area(region.box) < _SMALL_TO_ADD * width * height:
-            yield Finding(
-                "small_to_add", (region.id,),
+            yield Notice(
+                "small_to_add",
                 f"region '{region.id}' adds something in {_percent(area(region.box) / (width * height))} of the image",
                 "make its box as large as the new thing should be",
-            )  # fmt: skip
+                (region.id,),
+            )
 
 
 def _thing(region: Region) -> str:
@@ -277,7 +268,7 @@ def _thing(region: Region) -> str:
         if key.casefold() in ("label", "name", "object") and isinstance(said, str):
             words = _words(said)
             if words and not words & _words(region.hint):
-                return said.strip()
+                return shown(said.strip())
     return ""
 
 
@@ -296,12 +287,6 @@ def _named(regions: Sequence[Region]) -> str:
     names = [f"'{region.id}'" for region in regions]
     rest = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
     return ("region " if len(names) == 1 else "regions ") + _listed([*names[:_MOST_NAMED], *rest])
-
-
-def _quoted(regions: Sequence[Region]) -> str:
-    """Regions as the model knows them: by their hints."""
-    hints = list(dict.fromkeys(f'"{region.hint.strip()[:120]}"' for region in regions))[:_MOST_NAMED]
-    return f"The region {hints[0]}" if len(regions) == 1 else f"The regions {_listed(hints)}"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from replan.planner.asking.follow_up import SENTENCES, ask_again
 from replan.planner.asking.second_look import cut_around
 from replan.planner.asking.templates import (
     Message,
-    ask_again_messages,
     coordinates_in_words,
     load_template,
     planner_messages,
@@ -95,7 +95,7 @@ PIXELS = coordinates_in_words("seen_pixels", (128, 128))
 LEFT, RIGHT = (16, 32, 56, 96), (72, 32, 112, 96)
 # Answers that are not the box itself: they show what happens to a reply.
 LOOKED = (32, 48, 80, 112)
-MENDING = "- Your reply holds no plan. Write it in the tags that were asked for."
+MENDING = f"- {SENTENCES['no_plan']}"
 
 
 def square(box) -> torch.Tensor:
@@ -122,7 +122,7 @@ def closer(box) -> tuple[torch.Tensor, object]:
 def teach(path: Path) -> Path:
     """Write a folder with a model that finds the red block, left or right; that errs when told to, and mends it when asked again."""
     asked, wrong = (planner_messages(ASK, wish, PIXELS) for wish in ("paint it blue", "err"))
-    again = ask_again_messages(load_template("ask_again"), wrong, "no", MENDING)
+    again = ask_again(wrong, "no", [SENTENCES["no_plan"]])
     piece, _ = closer(LEFT)
     words = coordinates_in_words("seen_pixels", (piece.shape[2], piece.shape[1]))
     look = second_look_messages(load_template("second_look"), "blue", "paint it blue", words)

@@ -12,7 +12,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.asking.follow_up import ask_again
+from replan.planner.asking.follow_up import points
 from replan.planner.asking.second_look import cut_around, read_look
 from replan.planner.plan import PlanError, RegionPlan
 from replan.planner.plans.lint import lint
@@ -35,7 +35,7 @@ def read_and_check(reply: str, coordinates: str = "auto") -> RegionPlan | None:
     except PlanError as error:
         assert str(error).strip()
         return None
-    ask_again(lint(plan, "make the spoon golden"), plan.warnings)
+    points((*lint(plan, "make the spoon golden"), *plan.notices), plan)
     return plan
 
 

@@ -83,5 +83,5 @@ def attention(q, k, v, mask, bias=None):
     scores = q.double() @ k.double().transpose(-1, -2) / math.sqrt(q.shape[-1])
     if bias is not None:
         scores = scores + bias.double()
-    scores = scores.masked_fill(~mask, float("-inf"))
+    scores = scores.masked_fill(~mask.to(scores.device), float("-inf"))
     return (scores.softmax(-1) @ v.double()).transpose(1, 2).flatten(2)

@@ -38,22 +38,21 @@ FAMILIES = tuple(SIZES)
 _built: dict = {}
 
 
-def build(family: str, **changes) -> comfy.model_patcher.ModelPatcher:
+def build(family: str, device="cpu", dtype=torch.float32, **changes) -> comfy.model_patcher.ModelPatcher:
     """A fresh ModelPatcher of a family. Those of the same sizes are clones of one, as from a loader node, so the host
-    takes one's patches off before it puts another's on."""
-    key = (family, repr(sorted(changes.items())))
+    takes one's patches off before it puts another's on. device: where it computes; it is kept on the CPU."""
+    key = (family, str(device), dtype, repr(sorted(changes.items())))
     if key not in _built:
         sizes = {**SIZES[family], **changes}
         config = CONFIGS[family](dict(sizes))
-        config.set_inference_dtype(torch.float32, None)
+        config.set_inference_dtype(dtype, None)
         model = config.get_model({}, "")
         if changes or family == "qwen":
             weights = randomise(model.diffusion_model.state_dict(), 7)
         else:
             weights = {"flux": flux1, "flux2": flux2}[family]()
         model.diffusion_model.load_state_dict(weights)
-        cpu = torch.device("cpu")
-        _built[key] = comfy.model_patcher.ModelPatcher(model.eval(), cpu, cpu)
+        _built[key] = comfy.model_patcher.ModelPatcher(model.eval(), torch.device(device), torch.device("cpu"))
     return _built[key].clone()
 
 

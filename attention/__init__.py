@@ -1,4 +1,4 @@
 """From a plan and a rule table to exact attention inside the host's own diffusion models.
 
-`patch`, `families` and `hints` alone touch ComfyUI; everything else is plain tensors and numbers.
+`wrappers`, `override`, `families` and `hints` alone touch ComfyUI; everything else is plain tensors and numbers.
 """

@@ -1,6 +1,6 @@
 """The model families that region rules can address, and what differs between them.
 
-This file and `patch` alone know ComfyUI's diffusion models. A family says how its latents become patches and
+This file, `wrappers` and `override` alone know ComfyUI's diffusion models. A family says how its latents become patches and
 how hints join its text; the order of tokens is the same in all: `[text | noise | reference 1 | reference 2 ..]`.
 """
 
@@ -35,16 +35,15 @@ class Family:
     """One family of joint-attention models.
 
     name: as in rules and docs; base: class name of the host's model (comfy.model_base); prepare: a hint
-    (B, L, C) as the model would see it as a prompt alone; frames: the latent has a frame axis.
+    (B, L, C) as the model would see it as a prompt alone.
     """
 
     name: str
     base: str
     prepare: Callable[[torch.Tensor, HintText], torch.Tensor]
-    frames: bool = False
 
     def grid(self, latent: torch.Tensor, patch: int, what: str) -> Grid:
-        """The patches of a latent (B, C, H, W) or, with frames, (B, C, 1, H, W)."""
+        """The patches of a latent (B, C, H, W) or (B, C, 1, H, W)."""
         if latent.ndim == 5 and latent.shape[2] != 1:
             raise RegionError(
                 f"{what} has {latent.shape[2]} frames or layers; regions are placed on "
@@ -58,7 +57,7 @@ class Family:
 _FAMILIES = (
     Family("flux", "Flux", _as_encoded),
     Family("flux2", "Flux2", _left_padded),
-    Family("qwen", "QwenImage", _as_encoded, frames=True),
+    Family("qwen", "QwenImage", _as_encoded),
 )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .groups import IndexPlan
+from .grouping import GroupSchedule
 
 Tensor = torch.Tensor
 # How the caller runs one attention: (q, k, v, mask or None) -> (B, L, H * D) or, as asked, (B, H, L, D).
@@ -86,8 +86,8 @@ def _ranges(positions: np.ndarray) -> tuple[tuple[int, int], ...] | None:
     return tuple((int(positions[a]), int(positions[b - 1]) + 1) for a, b in zip(edges[:-1], edges[1:], strict=True))
 
 
-class Step(NamedTuple):
-    """One group on a device; see groups.Group."""
+class DeviceGroup(NamedTuple):
+    """One group on a device; see grouping.Group."""
 
     queries: Span
     start: int | None
@@ -96,12 +96,12 @@ class Step(NamedTuple):
     joint: bool
 
 
-class DevicePlan(NamedTuple):
-    """An IndexPlan on a device: what is kept between layers and steps."""
+class DeviceSchedule(NamedTuple):
+    """A GroupSchedule on a device: what is kept between layers and steps."""
 
     queries: int
     keys: int
-    steps: tuple[Step, ...]
+    groups: tuple[DeviceGroup, ...]
     base: Span
     few: Span | None
     few_rows: Tensor | None
@@ -111,7 +111,7 @@ class DevicePlan(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Index memory kept between layers, in bytes (views of one tensor counted once)."""
-        spans = [self.base, *(span for step in self.steps for span in (step.queries, step.slot))]
+        spans = [self.base, *(span for group in self.groups for span in (group.queries, group.slot))]
         spans += [] if self.few is None else [self.few]
         tensors = [t for span in spans for t in (span.index, span.atoms) if t is not None]
         tensors += [t for t in (self.few_rows, self.few_sees, self.atom) if t is not None]
@@ -119,36 +119,38 @@ class DevicePlan(NamedTuple):
         return sum(storages.values()) + sum(16 * len(span.ranges) for span in spans)
 
 
-def to_device(plan: IndexPlan, device: torch.device) -> DevicePlan:
-    """Put an index plan's positions on `device`."""
-    atom = torch.as_tensor(plan.atom, dtype=torch.int32, device=device)
+def to_device(schedule: GroupSchedule, device: torch.device) -> DeviceSchedule:
+    """Put a schedule's positions on `device`."""
+    atom = torch.as_tensor(schedule.atom, dtype=torch.int32, device=device)
     # One tensor for all groups' queries and one for all scattered slots; a group's index is a part of it.
-    order = torch.as_tensor(np.concatenate([group.queries for group in plan.groups]), dtype=torch.int64, device=device)
-    keys = [np.flatnonzero(group.slot[plan.atom]) for group in plan.groups]
+    order = torch.as_tensor(
+        np.concatenate([group.queries for group in schedule.groups]), dtype=torch.int64, device=device
+    )
+    keys = [np.flatnonzero(group.slot[schedule.atom]) for group in schedule.groups]
     slot_ranges = [_ranges(positions) for positions in keys]
-    few = plan.few
+    few = schedule.few
     few_sees = torch.as_tensor(few.sees, device=device) if few else None
     # A joined group whose keys are gathered has its atoms among the rows of `few_sees` already.
-    row_of = {i: row for row, i in enumerate(i for i, group in enumerate(plan.groups) if group.joint)}
-    shared = {i for i in row_of if slot_ranges[i] is None and plan.groups[i].start is None}
+    row_of = {i: row for row, i in enumerate(i for i, group in enumerate(schedule.groups) if group.joint)}
+    shared = {i for i in row_of if slot_ranges[i] is None and schedule.groups[i].start is None}
     scattered = [i for i, found in enumerate(slot_ranges) if found is None and i not in shared]
-    atoms = torch.as_tensor(np.array([plan.groups[i].slot for i in scattered], dtype=bool), device=device)
+    atoms = torch.as_tensor(np.array([schedule.groups[i].slot for i in scattered], dtype=bool), device=device)
     slots = {i: Span(len(keys[i]), atoms=atoms[row], atom=atom) for row, i in enumerate(scattered)}
     slots |= {i: Span(len(keys[i]), atoms=few_sees[row_of[i]], atom=atom) for i in shared}
-    steps, at = [], 0
-    for i, group in enumerate(plan.groups):
+    groups, at = [], 0
+    for i, group in enumerate(schedule.groups):
         count, ranges = len(group.queries), _ranges(group.queries)
         queries = Span(count, index=order[at : at + count]) if ranges is None else Span(count, ranges)
         slot = slots.get(i) or Span(len(keys[i]), slot_ranges[i])
-        steps.append(Step(queries, group.start, slot, group.sees_all, group.joint))
+        groups.append(DeviceGroup(queries, group.start, slot, group.sees_all, group.joint))
         at += count
-    ranges = _ranges(plan.base)
-    index = torch.as_tensor(plan.base, device=device) if ranges is None else None
-    base = Span(len(plan.base), ranges or (), index)
-    return DevicePlan(
-        plan.queries,
-        plan.keys,
-        tuple(steps),
+    ranges = _ranges(schedule.base)
+    index = torch.as_tensor(schedule.base, device=device) if ranges is None else None
+    base = Span(len(schedule.base), ranges or (), index)
+    return DeviceSchedule(
+        schedule.queries,
+        schedule.keys,
+        tuple(groups),
         base,
         Span(len(few.queries), index=torch.as_tensor(few.queries, device=device)) if few else None,
         torch.as_tensor(few.row) if few else None,  # stays here: a device would be waited for
@@ -162,7 +164,7 @@ def grouped_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    plan: DevicePlan,
+    schedule: DeviceSchedule,
     *,
     dim: int,
     out_dim: int,
@@ -176,61 +178,61 @@ def grouped_attention(
     its part for each group is handed on. masks_work: whether `attend` is known to honour masks; then the
     smallest groups share masked calls.
     """
-    one_call = len(plan.steps) == 1 and plan.steps[0].sees_all
+    one_call = len(schedule.groups) == 1 and schedule.groups[0].sees_all
     if one_call:
         return attend(q, k, v, mask)
     out: Tensor | None = None
-    joint_ran = not masks_work or plan.few is None
+    joint_ran = not masks_work or schedule.few is None
 
     def store(span: Span, result: Tensor) -> None:
         nonlocal out
         if out is None:
             shape = list(result.shape)
-            shape[out_dim] = plan.queries
+            shape[out_dim] = schedule.queries
             out = result.new_empty(shape)
         span.put(out, out_dim, result)
 
-    shared: list[Step] = []
-    for step in plan.steps:
-        if step.joint and not joint_ran:
+    shared: list[DeviceGroup] = []
+    for group in schedule.groups:
+        if group.joint and not joint_ran:
             continue
-        if step.start is not None:
-            shared.append(step)
+        if group.start is not None:
+            shared.append(group)
             continue
-        if step.sees_all:
-            store(step.queries, attend(step.queries.take(q, dim), k, v, _rows(mask, step.queries)))
+        if group.sees_all:
+            store(group.queries, attend(group.queries.take(q, dim), k, v, _rows(mask, group.queries)))
         else:
-            keys = step.slot.resolved()
-            part = _columns(_rows(mask, step.queries), (keys,))
-            store(step.queries, attend(step.queries.take(q, dim), keys.take(k, dim), keys.take(v, dim), part))
+            keys = group.slot.resolved()
+            part = _columns(_rows(mask, group.queries), (keys,))
+            store(group.queries, attend(group.queries.take(q, dim), keys.take(k, dim), keys.take(v, dim), part))
     if not joint_ran:
-        _few_queries(attend, q, k, v, plan, dim, mask, store)
+        _few_queries(attend, q, k, v, schedule, dim, mask, store)
     if shared:
-        _shared_layout(attend, q, k, v, plan, shared, dim, mask, store)
+        _shared_layout(attend, q, k, v, schedule, shared, dim, mask, store)
     return out
 
 
-def _shared_layout(attend, q, k, v, plan: DevicePlan, steps: list[Step], dim: int, mask, store) -> None:
+def _shared_layout(attend, q, k, v, schedule: DeviceSchedule, groups: list[DeviceGroup], dim: int, mask, store) -> None:
     """Lay keys and values out once as [layers | slot]; each group fills the slot and attends a slice."""
-    base = plan.base.count
-    slot = max(step.slot.count for step in steps)
+    base = schedule.base.count
+    slot = max(group.slot.count for group in groups)
     keys, values = (_room(x, dim, base + slot) for x in (k, v))
-    plan.base.copy(k, dim, keys.narrow(dim, 0, base))
-    plan.base.copy(v, dim, values.narrow(dim, 0, base))
-    for step in steps:
-        count = step.slot.count
-        rest = step.slot.resolved()
+    schedule.base.copy(k, dim, keys.narrow(dim, 0, base))
+    schedule.base.copy(v, dim, values.narrow(dim, 0, base))
+    for group in groups:
+        count = group.slot.count
+        rest = group.slot.resolved()
         if count:
             rest.copy(k, dim, keys.narrow(dim, base, count))
             rest.copy(v, dim, values.narrow(dim, base, count))
-        length = base + count - step.start
-        part = _columns(_rows(mask, step.queries), (plan.base, rest), step.start)
+        length = base + count - group.start
+        part = _columns(_rows(mask, group.queries), (schedule.base, rest), group.start)
         store(
-            step.queries,
+            group.queries,
             attend(
-                step.queries.take(q, dim),
-                keys.narrow(dim, step.start, length),
-                values.narrow(dim, step.start, length),
+                group.queries.take(q, dim),
+                keys.narrow(dim, group.start, length),
+                values.narrow(dim, group.start, length),
                 part,
             ),
         )
@@ -242,19 +244,21 @@ def _room(x: Tensor, dim: int, length: int) -> Tensor:
     return x.new_empty(shape)
 
 
-def _few_queries(attend, q, k, v, plan: DevicePlan, dim: int, mask, store) -> None:
+def _few_queries(attend, q, k, v, schedule: DeviceSchedule, dim: int, mask, store) -> None:
     """All small groups over all keys, with a mask of just their rows, in calls of bounded size."""
-    keys = plan.keys
+    keys = schedule.keys
     # A mask of at most half the bytes of q, so the peak stays within one more copy of q, k, v and the output.
     rows = max(32, min(1024, q.numel() * q.element_size() // (2 * keys * 4)))
-    table = torch.zeros(plan.few_sees.shape, dtype=q.dtype, device=q.device).masked_fill_(~plan.few_sees, float("-inf"))
-    for at in range(0, plan.few.count, rows):
-        some = plan.few.index[at : at + rows]
+    table = torch.zeros(schedule.few_sees.shape, dtype=q.dtype, device=q.device).masked_fill_(
+        ~schedule.few_sees, float("-inf")
+    )
+    for at in range(0, schedule.few.count, rows):
+        some = schedule.few.index[at : at + rows]
         span = Span(len(some), index=some)
         # The few groups here are spread over the keys once, then repeated whole for each of their queries.
-        row = plan.few_rows[at : at + rows]
+        row = schedule.few_rows[at : at + rows]
         first, last = int(row[0]), int(row[-1]) + 1
-        bias = table[first:last].index_select(1, plan.atom).index_select(0, (row - first).to(q.device))
+        bias = table[first:last].index_select(1, schedule.atom).index_select(0, (row - first).to(q.device))
         incoming = _rows(mask, span)
         if incoming is not None:
             bias = bias + _additive(incoming, q.dtype)

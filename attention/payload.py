@@ -3,7 +3,7 @@
 A hint rides in the conditioning's `model_conds` under `PAYLOAD_KEY`, never in its text tensor, so nodes that
 concatenate, average, mask or schedule the text leave it alone, and a model that pads its text does not pad
 the hints into the middle of it. The host carries the value to the model call, where
-`patch` takes it out and joins it to the text. It needs no import from the host: a conditioning value there is
+`wrappers` takes it out and joins it to the text. It needs no import from the host: a conditioning value there is
 whatever has `process_cond`, `can_concat`, `concat` and `size` (comfy/conds.py).
 """
 
@@ -80,14 +80,14 @@ class HintCond:
 
     def size(self) -> list[int]:
         """(batch, width, tokens), as the host asks every conditioning value. It counts references only by it, so the
-        hints' memory is told at loading instead (`patch.RegionRules.account_memory`)."""
+        hints' memory is told at loading instead (`wrappers.RegionRules.account_memory`)."""
         return [self.batch, self.text.hints[0].shape[2], sum(hint.shape[1] for hint in self.text.hints)]
 
 
 class HintPayload:
     """The hints of one model call: those of each entry in it, whose batch rows follow one another.
 
-    Taken out of the call's arguments by `patch`. If it is still there when the host prepares the call, the
+    Taken out of the call's arguments by `wrappers`. If it is still there when the host prepares the call, the
     model carries no region rules: the host then asks every argument for its `dtype`
     (model_base.BaseModel._apply_model), which raises. A guard that rides as a hook would do the same, but
     conditioning hooks make the host give up its dynamic weight loading for the whole run.

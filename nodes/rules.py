@@ -144,7 +144,7 @@ class RePlanApplyRegionRules(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, rules=None, edited_reference=1) -> io.NodeOutput:
-        from ..attention.patch import add_region_rules
+        from ..attention.wrappers import add_region_rules
 
         if rules is None:
             rules, _ = make_rules("replan")

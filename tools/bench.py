@@ -8,7 +8,7 @@ Examples:  python tools/bench.py --quick --json bench.json
            python tools/bench.py --markdown             tables for the docs, after the run
            python tools/bench.py --from bench.json --markdown
            python tools/bench.py --threads 1 --clock cpu   on a machine with other work
-           python tools/bench.py --try _CALL=20            another threshold in attention/groups.py
+           python tools/bench.py --try _CALL=20            another threshold in attention/grouping.py
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def options() -> argparse.ArgumentParser:
         type=_constants,
         metavar="NAME=N,..",
         default={},
-        help="other thresholds than those in attention/groups.py",
+        help="other thresholds than those in attention/grouping.py",
     )
     parser.add_argument("--no-flex", action="store_true", help="leave FlexAttention out")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # this Python has everything
@@ -116,12 +116,12 @@ class Bench:
         self.clock = Clock(self.device, args.clock)
         self.comfyui = Path(os.environ.get("REPLAN_COMFYUI") or ROOT / ".host" / "comfyui-0.30")
         self.heads, self.width, self.dtype = (24, 128, torch.bfloat16) if cuda else (4, 64, torch.float32)
-        from replan.attention import groups
+        from replan.attention import grouping
 
         for name, value in args.tried.items():
-            if not isinstance(getattr(groups, name, None), (int, float)):
-                sys.exit(f"--try: attention/groups.py has no number {name}")
-            setattr(groups, name, value)
+            if not isinstance(getattr(grouping, name, None), (int, float)):
+                sys.exit(f"--try: attention/grouping.py has no number {name}")
+            setattr(grouping, name, value)
 
     def run(self) -> dict:
         results: dict = {"machine": self.machine(), "attention": [], "step": []}
@@ -144,7 +144,7 @@ class Bench:
 
     def machine(self) -> dict:
         import torch
-        from replan.attention import groups
+        from replan.attention import grouping
 
         return {
             "cpu": f"{os.cpu_count()}-core CPU ({_cpu_name()})",
@@ -160,7 +160,7 @@ class Bench:
             "head_dim": self.width,
             "thresholds": {
                 name: value
-                for name, value in vars(groups).items()
+                for name, value in vars(grouping).items()
                 if name.isupper() and isinstance(value, (int, float))
             },
             "clock": self.args.clock,

@@ -21,7 +21,7 @@ from bench_timing import Clock, take_turns, transient_bytes
 from replan.attention.components import Layout, build_layout
 from replan.attention.grid import Grid, cover
 from replan.attention.grouped import grouped_attention, to_device
-from replan.attention.groups import plan_groups
+from replan.attention.grouping import schedule_groups
 from replan.attention.rules import Rules
 from replan.planner.plan import Region, RegionPlan
 
@@ -146,7 +146,7 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
     begun = time.perf_counter()
     layout = make_layout(case)
     table = Rules().table(layout.components, "after")
-    index = to_device(plan_groups(layout, table, layout.tokens), shape.device)
+    schedule = to_device(schedule_groups(layout, table, layout.tokens), shape.device)
     index_seconds = time.perf_counter() - begun
 
     members = layout.members.astype(np.float32)
@@ -164,7 +164,7 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
     fewer = [random(layout.tokens - case.regions * case.hint) for _ in range(3)]
 
     def grouped(masks_work: bool) -> torch.Tensor:
-        return grouped_attention(attend, q, k, v, index, dim=2, out_dim=1, masks_work=masks_work)
+        return grouped_attention(attend, q, k, v, schedule, dim=2, out_dim=1, masks_work=masks_work)
 
     calls: dict[str, Callable[[], torch.Tensor]] = {
         "plain_no_hints": lambda: attend(*fewer),
@@ -172,7 +172,7 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
         "grouped": lambda: grouped(True),
         "dense": lambda: attend(q, k, v, dense_mask),
     }
-    if no_masks and index.few is not None:
+    if no_masks and schedule.few is not None:
         calls["grouped_no_masks"] = lambda: grouped(False)
     if flex:
         calls["flex"] = flex_method(atom, atom_sees, q, k, v)
@@ -188,8 +188,8 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
         "hint_tokens": case.hint,
         "regions": case.regions,
         "overlap": case.overlap,
-        "groups": len(index.steps),
-        "few_queries": 0 if index.few is None else index.few.count,
+        "groups": len(schedule.groups),
+        "few_queries": 0 if schedule.few is None else schedule.few.count,
         "heads": shape.heads,
         "head_dim": shape.width,
         "rounds": ran.count,
@@ -210,7 +210,7 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
         "grouped_extra_mib": extra["grouped"] / MIB,
         "dense_extra_mib": extra["dense"] / MIB,
         "one_copy_mib": 4 * q.numel() * q.element_size() / MIB,
-        "kept_index_bytes": index.nbytes,
+        "kept_index_bytes": schedule.nbytes,
         "kept_dense_bytes": dense_mask.numel(),
         "index_seconds": index_seconds,
         "largest_difference": error,

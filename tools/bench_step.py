@@ -182,8 +182,8 @@ def measure(
     family: str, model, layers: dict, counts: list[int], side: int, clock: Clock, rounds: int, limit: float
 ) -> list[dict]:
     """A row of the results for each number of regions."""
-    from replan.attention.patch import add_region_rules
     from replan.attention.rules import Rules
+    from replan.attention.wrappers import add_region_rules
 
     width = _text_width(model)
     ruled_model = add_region_rules(model, Rules(), 1)

@@ -22,9 +22,9 @@ import pytest
 import reference
 import torch
 from diffusers.models.transformers import transformer_flux, transformer_flux2, transformer_qwenimage
-from replan.attention.patch import add_region_rules
 from replan.attention.payload import PAYLOAD_KEY, HintCond, HintText
 from replan.attention.rules import make_rules
+from replan.attention.wrappers import add_region_rules
 from replan.planner.plan import Region, RegionPlan
 from replan.tools.tiny_models import TEXT
 

@@ -10,9 +10,9 @@ import pytest
 import reference
 import torch
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, seeded, with_hints
-from replan.attention.patch import add_region_rules
 from replan.attention.payload import PAYLOAD_KEY
 from replan.attention.rules import make_rules
+from replan.attention.wrappers import add_region_rules
 
 ROWS = COLS = 6
 # Patches of the two regions; they overlap in the middle.

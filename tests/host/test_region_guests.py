@@ -23,9 +23,9 @@ from region_models import (
     seeded,
     with_hints,
 )
-from replan.attention.patch import RegionRules, add_region_rules
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
+from replan.attention.wrappers import RegionRules, add_region_rules
 
 import nodes
 
@@ -450,7 +450,7 @@ def test_a_number_of_no_reference_image_is_refused(number, message):
 @pytest.mark.parametrize("count", [2, 30])
 def test_indices_follow_the_device_of_the_attention_while_the_text_still_lies_on_the_cpu(count):
     """As on a GPU, where the host moves the text only after our wrapper; torch's `meta` stands for that device."""
-    from replan.attention.patch import STATE_KEY, RegionRules, region_attention
+    from replan.attention.override import STATE_KEY, region_attention
 
     boxes = [(3 * i, 2 * i, 3 * i + 9, 2 * i + 20) for i in range(count)]
     entry = with_hints(conditioning(20, [ref()]), plan_of(boxes), (3,) * count)[0]
@@ -467,10 +467,10 @@ def test_indices_follow_the_device_of_the_attention_while_the_text_still_lies_on
 
     out = region_attention(attention_pytorch, q, q, q, 2, skip_reshape=True, transformer_options={STATE_KEY: state})
     assert out.shape == (1, tokens, 16)
-    (plan,) = state.plans.values()
-    spans = [span for step in plan.steps for span in (step.queries, step.slot)]
+    (schedule,) = state.built.values()
+    spans = [span for group in schedule.groups for span in (group.queries, group.slot)]
     tensors = [
-        plan.atom,
-        *(t for span in (plan.base, *spans) for t in (span.index, span.atoms, span.atom) if t is not None),
+        schedule.atom,
+        *(t for span in (schedule.base, *spans) for t in (span.index, span.atoms, span.atom) if t is not None),
     ]
     assert {t.device.type for t in tensors} == {"meta"}

@@ -5,12 +5,12 @@ import pytest
 import torch
 from dense import COLS, OVERRIDE_KEY, ROWS, dense_run
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, sample, seeded, with_hints
-from replan.attention import patch
+from replan.attention import wrappers
 from replan.attention.call import step_of
 from replan.attention.hints import attach_hints
-from replan.attention.patch import add_region_rules
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
+from replan.attention.wrappers import add_region_rules
 from replan.planner.plan import RegionPlan
 
 BOXES = [(0, 0, 40, 40), (30, 30, 80, 70), (60, 5, 96, 50)]
@@ -255,7 +255,7 @@ def test_a_mask_keeps_a_region_to_the_patches_it_touches():
 @pytest.mark.parametrize("steps", [(2, 6), (0, 3)])
 def test_the_switch_counts_the_steps_of_this_sampling_call(steps, monkeypatch):
     phases = []
-    wrapped = patch.RegionRules._prepare
+    wrapped = wrappers.RegionRules._prepare
 
     def spy(self, *args):
         state = wrapped(self, *args)
@@ -264,7 +264,7 @@ def test_the_switch_counts_the_steps_of_this_sampling_call(steps, monkeypatch):
         phases.append((step, of, self.rules.phase_at(step, of, "flux")))
         return state
 
-    monkeypatch.setattr(patch.RegionRules, "_prepare", spy)
+    monkeypatch.setattr(wrappers.RegionRules, "_prepare", spy)
     positive = with_hints(conditioning(), plan_of(BOXES), LENGTHS)
     model = add_region_rules(build("flux"), rules("local_first", switch=0.5), 1)
     start, end = steps

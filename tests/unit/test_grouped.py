@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from replan.attention.components import build_layout
 from replan.attention.grid import Grid, cover
 from replan.attention.grouped import grouped_attention, to_device
-from replan.attention.groups import plan_groups
+from replan.attention.grouping import schedule_groups
 from replan.attention.rules import PRESETS, Rules
 from replan.planner.plan import Region, RegionPlan
 
@@ -106,8 +106,8 @@ def both(case, masks_work):
         bias = torch.zeros(case["batch"], 1, rows, keys)
         bias[..., : case["main"]] = torch.where(random(case["batch"], 1, rows, case["main"]) > 1, -1e4, 0.0)
     table = rules.table(layout.components, case["phase"])
-    index = to_device(plan_groups(layout, table, queries), q.device)
-    ours = grouped_attention(plain, q, k, v, index, dim=2, out_dim=1, mask=bias, masks_work=masks_work)
+    schedule = to_device(schedule_groups(layout, table, queries), q.device)
+    ours = grouped_attention(plain, q, k, v, schedule, dim=2, out_dim=1, mask=bias, masks_work=masks_work)
     return ours, reference.attention(q, k, v, dense[:queries], bias)
 
 
@@ -149,11 +149,11 @@ def layout_of(count, side, hint, overlap):
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "off"])
 def test_index_memory_stays_below_two_percent_of_a_dense_mask(count, overlap, preset):
     layout = layout_of(count, 46, 32, overlap)
-    index = to_device(
-        plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu")
+    schedule = to_device(
+        schedule_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu")
     )
     assert layout.tokens >= 4096
-    assert index.nbytes < 0.02 * layout.tokens**2
+    assert schedule.nbytes < 0.02 * layout.tokens**2
 
 
 @pytest.mark.parametrize(("count", "overlap"), [(3, False), (16, False), (40, True)])
@@ -162,13 +162,13 @@ def test_index_memory_stays_below_two_percent_of_a_dense_mask(count, overlap, pr
 def test_a_call_needs_at_most_one_more_copy_of_its_tensors(count, overlap, preset, masks_work):
     """Counts every tensor alive in the call by watching allocations of torch's CPU allocator."""
     layout = layout_of(count, 46, 32, overlap)
-    index = to_device(
-        plan_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu")
+    schedule = to_device(
+        schedule_groups(layout, Rules(preset).table(layout.components, "before"), layout.tokens), torch.device("cpu")
     )
     q, k, v = (torch.randn(1, 2, layout.tokens, 32) for _ in range(3))
     own = 4 * q.numel() * 4
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as run:
-        out = grouped_attention(plain, q, k, v, index, dim=2, out_dim=1, masks_work=masks_work)
+        out = grouped_attention(plain, q, k, v, schedule, dim=2, out_dim=1, masks_work=masks_work)
     live = peak = 0
     for event in run.profiler.kineto_results.events():
         if event.name() == "[memory]":
@@ -182,11 +182,11 @@ def test_a_call_needs_at_most_one_more_copy_of_its_tensors(count, overlap, prese
 def test_queries_that_see_everything_are_one_plain_call():
     layout = layout_of(0, 8, 0, False)
     calls = []
-    index = to_device(
-        plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
+    schedule = to_device(
+        schedule_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
     )
     q = torch.randn(1, 1, layout.tokens, 8)
-    grouped_attention(lambda *a: calls.append(a) or plain(*a), q, q, q, index, dim=2, out_dim=1, masks_work=True)
+    grouped_attention(lambda *a: calls.append(a) or plain(*a), q, q, q, schedule, dim=2, out_dim=1, masks_work=True)
     assert len(calls) == 1
     assert calls[0][0] is q
 
@@ -194,10 +194,10 @@ def test_queries_that_see_everything_are_one_plain_call():
 def test_no_mask_is_ever_made_where_masks_may_be_dropped():
     layout = layout_of(40, 20, 8, True)
     masks = []
-    index = to_device(
-        plan_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
+    schedule = to_device(
+        schedule_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
     )
     q = torch.randn(1, 1, layout.tokens, 8)
-    grouped_attention(lambda *a: masks.append(a[3]) or plain(*a), q, q, q, index, dim=2, out_dim=1, masks_work=False)
-    assert len(index.steps) > 60
+    grouped_attention(lambda *a: masks.append(a[3]) or plain(*a), q, q, q, schedule, dim=2, out_dim=1, masks_work=False)
+    assert len(schedule.groups) > 60
     assert all(mask is None for mask in masks)

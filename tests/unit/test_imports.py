@@ -21,7 +21,7 @@ DIFFUSION = (
     "comfy.hooks", "comfy.latent_formats", "comfy.lora", "comfy.ops", "comfy.supported_models", "comfy.weight_adapter", "comfy.cldm",
 )  # fmt: skip
 TEXT = ("comfy.text_encoders", "comfy.sd", "comfy.clip", "comfy_extras")
-DIFFUSION_FILES = {"attention/patch.py", "attention/families.py"}
+DIFFUSION_FILES = {"attention/wrappers.py", "attention/override.py", "attention/families.py"}
 # The one file that knows where a user's files lie.
 FOLDER_FILES = {"nodes/folders.py"}
 # The readers of planning models, and what of the host they may use: its language models and its memory.
@@ -136,8 +136,8 @@ def test_a_file_imports_only_what_it_may(file):
         ("attention/grid.py", "from ..planner.plans import plan_json", False),
         ("attention/grid.py", "from ..nodes.sockets import CATEGORY", False),
         ("attention/grid.py", "def f():\n    import comfy.utils", False),
-        ("attention/patch.py", "from comfy.patcher_extension import WrappersMP", True),
-        ("attention/patch.py", "import comfy.text_encoders.flux", False),
+        ("attention/wrappers.py", "from comfy.patcher_extension import WrappersMP", True),
+        ("attention/wrappers.py", "import comfy.text_encoders.flux", False),
         ("attention/hints/attach.py", "import comfy.model_management", True),
         ("attention/hints/attach.py", "from comfy import samplers", False),
         ("attention/hints/qwen_edit.py", "from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit", True),

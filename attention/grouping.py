@@ -54,12 +54,12 @@ class FewQueries(NamedTuple):
     sees: np.ndarray
 
 
-class IndexPlan(NamedTuple):
+class GroupSchedule(NamedTuple):
     """How one attention call is split.
 
     groups: all groups, largest first; few: the joined ones' queries, None without any; base: positions of the
     keys of the shared layout before the slot, in its order; atom: the atom of each key; queries, keys: the
-    lengths this plan was made for.
+    lengths this schedule was made for.
     """
 
     groups: tuple[Group, ...]
@@ -70,7 +70,7 @@ class IndexPlan(NamedTuple):
     keys: int
 
 
-def plan_groups(layout: Layout, sees: np.ndarray, queries: int) -> IndexPlan:
+def schedule_groups(layout: Layout, sees: np.ndarray, queries: int) -> GroupSchedule:
     """Split the first `queries` tokens of a layout into groups under a component table (C, C).
 
     A query sees a key if any of its components may see any of the key's (union, as the published bitmask). Fewer queries than
@@ -121,7 +121,7 @@ def plan_groups(layout: Layout, sees: np.ndarray, queries: int) -> IndexPlan:
     if joint:
         which = np.concatenate([by_position[bounds[g] : bounds[g + 1]] for g in joint])
         few = FewQueries(which, np.repeat(np.arange(len(joint), dtype=np.int32), counts[joint]), visible[joint])
-    return IndexPlan(tuple(groups), few, base, atom, queries, keys)
+    return GroupSchedule(tuple(groups), few, base, atom, queries, keys)
 
 
 def _shared_layers(visible: np.ndarray, sizes: np.ndarray, order: list[int]) -> list[np.ndarray]:

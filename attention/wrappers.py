@@ -1,4 +1,4 @@
-"""Region rules inside the host's model call.
+"""What region rules put on a model: wrappers around a run, its memory estimate and each of its model calls.
 
 `add_region_rules` clones a model and adds wrappers under one key. At every model call the first of them takes the
 hints out of the call's arguments, joins them to the text, and installs an attention override for that call only; it
@@ -15,38 +15,21 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from .call import inactive_regions, step_of, with_hints
-from .components import build_layout
 from .families import family_of, patch_size
-from .grid import Grid, check_aspect, cover
-from .grouped import DevicePlan, grouped_attention, to_device
-from .groups import plan_groups
+from .grid import Grid, check_aspect
+from .override import NODE, OVERRIDE_KEY, STATE_KEY, CallState, naming, region_attention
 from .payload import PAYLOAD_KEY, HintCond, HintPayload, RegionError
-from .rules import Rules, unknown_cells
+from .rules import Rules
+from .schedules import CallTokens, Schedules
 
 log = logging.getLogger(__name__)
 
 WRAPPER_KEY = "replan_region_rules"
-STATE_KEY = "replan"
-OVERRIDE_KEY = "optimized_attention_override"
-NODE = "RePlan Apply Region Rules"
-
-# The host's functions that honour a mask without complaint (its flash attention warns at every call, and
-# replacements of other packs may drop a mask in silence). Elsewhere every group is a plain call.
-_MASKS_WORK = frozenset(
-    f"attention_{name}" for name in ("basic", "sub_quad", "split", "xformers", "pytorch", "sage")
-) | {"attention3_sage"}
-
-# Steps that ran under a handful of layouts at most: two phases, regions that start and end, cond and uncond.
-_KEPT_PLANS = 16
 _KEPT_RUNS = 64
 
 
@@ -56,7 +39,7 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
     edited_reference: which reference image the regions lie on, counted from 1; 0: none. Raises RegionError when
     the model is of no supported family. Rules put on earlier are replaced.
     """
-    with _named():
+    with naming():
         family_of(model.model)
         if edited_reference < 0:
             raise RegionError(
@@ -74,33 +57,13 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
     return model
 
 
-@dataclass
-class CallState:
-    """What the override needs to know of one model call; rides in its transformer_options.
-
-    text: tokens of text and hints joined, before any the model adds; image: noise and reference tokens;
-    references: the reference tokens among them; previous: the override found; plan: (queries, extra leading text
-    tokens, device) -> DevicePlan, built when first asked for.
-    """
-
-    text: int
-    image: int
-    references: int
-    may_lead: bool
-    previous: Callable | None
-    plan: Callable[[int, int, torch.device], DevicePlan]
-    rules: RegionRules
-    joint_calls: int = 0
-    plans: dict = field(default_factory=dict)
-
-
 class RegionRules:
     """The wrappers of one Apply Region Rules node. Shared by clones and by the host's device threads."""
 
     def __init__(self, rules: Rules, edited_reference: int):
         self.rules = rules
         self.edited_reference = edited_reference
-        self._plans: OrderedDict[tuple, DevicePlan] = OrderedDict()
+        self._schedules = Schedules(rules, self.warn_once)
         self._runs: OrderedDict[object, None] = OrderedDict()
         self._warned: set[object] = set()
         self._lock = threading.Lock()
@@ -161,7 +124,7 @@ class RegionRules:
         arguments = call.arguments
         extra = arguments["kwargs"]
         options = dict(arguments["transformer_options"])
-        with _named():
+        with naming():
             state = self._prepare(executor.class_obj, payload, arguments, extra, options)
         options[STATE_KEY] = state
         options[OVERRIDE_KEY] = region_attention
@@ -191,39 +154,35 @@ class RegionRules:
         hints = [family.prepare(hint, text) for hint in payload.hints_like(context)]
         hints = self._as_text(hints, context, payload)
         arguments["c_crossattn"] = torch.cat([context, *hints], 1)
-        lengths = tuple(hint.shape[1] for hint in hints)
-
         patch = patch_size(base_model)
         noise = family.grid(arguments["x"], patch, "the latent")
-        references = [
+        references = tuple(
             family.grid(latent, patch, f"reference image {number}")
             for number, latent in enumerate(extra.get("ref_latents") or (), start=1)
-        ]
+        )
         edited = self._edited(references)
-        self._check_aspects(text.plan.image_size, noise, edited)
-        sees_images = noise.tokens + sum(grid.tokens for grid in references)
+        self._check_aspects(text.plan.image_size, noise, references[edited - 1] if edited else None)
+        step, steps = step_of(options)
+        tokens = CallTokens(
+            text=text,
+            layout=text.layout,
+            main=main_tokens,
+            hints=tuple(hint.shape[1] for hint in hints),
+            noise=noise,
+            references=references,
+            edited=edited,
+            phase=self.rules.phase_at(step, steps, family.name),
+            inactive=inactive_regions(text.plan.regions, base_model.model_sampling.percent_to_sigma, options),
+        )
         mask = extra.get("attention_mask")
         if mask is not None:
-            extra["attention_mask"] = with_hints(mask, main_tokens, sum(lengths), sees_images)
-
-        step, steps = step_of(options)
-        inactive = inactive_regions(text.plan.regions, base_model.model_sampling.percent_to_sigma, options)
-        phase = self.rules.phase_at(step, steps, family.name)
-        key = (text.layout, lengths, main_tokens, noise, tuple(references), phase, inactive)
-
-        def plan(queries: int, lead: int, device: torch.device) -> DevicePlan:
-            return self._plan(
-                (*key, device, queries, lead), payload, lengths, main_tokens + lead, lead, noise, references, edited
-            )
-
+            extra["attention_mask"] = with_hints(mask, main_tokens, sum(tokens.hints), tokens.image_tokens)
         return CallState(
-            text=main_tokens + sum(lengths),
-            image=sees_images,
-            references=sum(grid.tokens for grid in references),
+            tokens=tokens,
             may_lead=bool(options.get("patches", {}).get("post_input")),
             previous=options.get(OVERRIDE_KEY),
-            plan=plan,
-            rules=self,
+            schedules=self._schedules,
+            warn_once=self.warn_once,
         )
 
     def _as_text(self, hints: list[torch.Tensor], context: torch.Tensor, payload: HintPayload) -> list[torch.Tensor]:
@@ -247,54 +206,23 @@ class RegionRules:
                 )
         return hints
 
-    def _edited(self, references: list[Grid]) -> Grid | None:
+    def _edited(self, references: tuple[Grid, ...]) -> int:
+        """The number of the edited reference, from 1; 0 without one."""
         if self.edited_reference == 0 or (self.edited_reference == 1 and not references):
-            return None  # regions without any reference are fine: text to image, or a fill model
+            return 0  # regions without any reference are fine: text to image, or a fill model
         if self.edited_reference > len(references):
             raise RegionError(
                 f"{NODE}: edited_reference is {self.edited_reference}, but the conditioning has "
                 f"{len(references)} reference image{'s' * (len(references) != 1)}; set it to the number of the image "
                 "that the boxes are drawn on, counted from 1, or 0 for none"
             )
-        return references[self.edited_reference - 1]
+        return self.edited_reference
 
     def _check_aspects(self, image_size: tuple[int, int], noise: Grid, edited: Grid | None) -> None:
         for what, grid in (("the latent", noise), (f"reference image {self.edited_reference}", edited)):
             warning = check_aspect(image_size, grid, what) if grid is not None else None
             if warning:
                 self.warn_once((image_size, grid), warning)
-
-    def _plan(self, key, payload, lengths, main_tokens, lead, noise, references, edited) -> DevicePlan:
-        with self._lock:
-            found = self._plans.get(key)
-            if found is not None:
-                self._plans.move_to_end(key)
-                return found
-        phase, inactive, device, queries = key[-5], key[-4], key[-3], key[-2]
-        text = payload.text
-        active = [i not in inactive for i in range(len(text.plan.regions))]
-        layout = build_layout(
-            region_ids=text.plan.ids,
-            main_tokens=main_tokens,
-            image_spans=tuple((start + lead, end + lead) for start, end in text.image_spans),
-            hint_tokens=lengths,
-            noise_cover=_only(cover(text.plan, noise), active),
-            reference_tokens=tuple(grid.tokens for grid in references),
-            edited_reference=self.edited_reference,
-            edited_cover=None if edited is None else _only(cover(text.plan, edited), active),
-        )
-        strangers = unknown_cells(self.rules, layout.components)
-        if strangers:
-            self.warn_once(
-                ("cells", tuple(strangers)), f"no component of this run matches the rules {', '.join(strangers)}"
-            )
-        table = self.rules.table(layout.components, phase, inactive)
-        plan = to_device(plan_groups(layout, table, queries), device)
-        with self._lock:
-            self._plans[key] = plan
-            while len(self._plans) > _KEPT_PLANS:
-                self._plans.popitem(last=False)
-        return plan
 
     def _verify(self, state: CallState, options: dict, blocks: int) -> None:
         """The first call of a run must have reached the host's attention; later ones may be skipped by a cache.
@@ -331,68 +259,6 @@ class RegionRules:
             log.warning("%s: %s.", NODE, message)
 
 
-@torch.compiler.disable
-def region_attention(func, q, k, v, heads, *args, **kwargs):
-    """The override: the joint attention of a ruled call runs by groups, any other passes through.
-
-    Not compiled: which group a query is in changes from step to step, and a compiled block would keep the first.
-    """
-    state: CallState = kwargs["transformer_options"][STATE_KEY]
-    run = func if state.previous is None else _chained(state.previous, func)
-    dim = 2 if kwargs.get("skip_reshape", False) else 1
-    queries, keys = q.shape[dim], k.shape[dim]
-    lead = keys - state.image - state.text
-    if queries not in (keys, keys - state.references) or keys <= state.image:
-        state.rules.warn_once(
-            ("pass", queries, keys),
-            f"an attention call of {queries} queries and {keys} keys is not the joint one of text and image (an "
-            "IP-Adapter or PuLID, say); it passes through without rules",
-        )
-        return run(q, k, v, heads, *args, **kwargs)
-    if lead < 0 or (lead > 0 and not state.may_lead):
-        raise RegionError(
-            f"{NODE}: an attention call has {keys} tokens where {state.text} of text and {state.image} of image "
-            "were expected; another node changes the number of tokens inside the model (token merging, say). "
-            "Remove it, or bypass the regions"
-        )
-    state.joint_calls += 1
-    plan = state.plans.get((queries, lead))
-    if plan is None:
-        with _named():
-            # On the device of q: the text may still lie on the CPU when the call is prepared.
-            plan = state.plans[queries, lead] = state.plan(queries, lead, q.device)
-    mask = args[0] if args else kwargs.pop("mask", None)
-    rest = args[1:]
-
-    def attend(q_part, k_part, v_part, mask_part):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if args:
-            return run(q_part, k_part, v_part, heads, mask_part, *rest, **kwargs)
-        return run(q_part, k_part, v_part, heads, mask=mask_part, **kwargs)
-
-    out_dim = 2 if kwargs.get("skip_output_reshape", False) else 1
-    masks_work = state.previous is None and getattr(func, "__name__", "") in _MASKS_WORK
-    return grouped_attention(attend, q, k, v, plan, dim=dim, out_dim=out_dim, mask=mask, masks_work=masks_work)
-
-
-def _chained(previous, func):
-    def run(*args, **kwargs):
-        return previous(func, *args, **kwargs)
-
-    return run
-
-
-@contextmanager
-def _named():
-    """Put this node's name in front of what is refused while a model samples: the host names the sampler there."""
-    try:
-        yield
-    except RegionError as error:
-        if str(error).startswith("RePlan "):
-            raise
-        raise RegionError(f"{NODE}: {error}") from error
-
-
 def _block_count(base_model) -> int:
     """How many blocks with joint attention the model has, by the names of the three families."""
     names = ("double_blocks", "single_blocks", "transformer_blocks")
@@ -416,8 +282,3 @@ def _hint_tokens(cond: dict) -> int:
 
 def _reference_cells(cond: dict) -> int:
     return sum(math.prod(latent.shape[2:]) for latent in cond.get("reference_latents") or ())
-
-
-def _only(covered, active: list[bool]):
-    covered[[not on for on in active]] = False
-    return covered

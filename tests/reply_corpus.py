@@ -4,7 +4,7 @@ A case is `=== its name`, the reply, a line `---`, and the plan that a person wo
 
     global: the global prompt          (without it: the placeholder that keeps the image)
     [x1, y1, x2, y2] the hint          one line for each region, in pixels of the image
-    think: ..., answer: ..., family: ..., outcome: ..., scene: ...   only looked at where written
+    think: ..., answer: ..., kind: ..., outcome: ..., scene: ...   only looked at where written
     says: a piece of a warning         so that nothing is repaired or dropped in silence
     refused: a piece of the error      no plan can be read
     coordinates: a choice              default auto
@@ -66,7 +66,7 @@ def _read(file: Path) -> list[Case]:
                 coordinates = value
             elif key == "says":
                 says.append(value)
-            elif key in ("think", "answer", "family", "outcome", "scene"):
+            elif key in ("think", "answer", "kind", "outcome", "scene"):
                 said[key] = value
             else:
                 raise ValueError(f"{file.name}, {name}: {line!r} is no expectation")

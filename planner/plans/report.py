@@ -6,13 +6,24 @@ from collections.abc import Iterable
 
 from ..plan import RegionPlan
 
-# What else a reply may say and a plan keeps under that name.
-SAID = ("answer", "family", "outcome", "scene")
+# What else a reply may say, each kept in a plan's `extra` under that name, and how the report calls it. kind: of reasoning
+# that a hypothetical instruction needs. scene: the image before the edit, scene_after: as it should be afterwards.
+# ambiguous: what else the instruction could mean, one meaning a line.
+SAID = {
+    "answer": "Answer",
+    "ambiguous": "The instruction could also mean",
+    "kind": "Kind",
+    "outcome": "Outcome",
+    "scene": "Scene",
+    "scene_after": "Scene after the edit",
+}
+# What a reply may say of one region, likewise.
+SAID_OF_REGION = {"description": "now", "description_after": "after"}
 
 
 def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()) -> str:
-    """Image size, `notes`, global prompt, the regions numbered with id, box, hint and what a reply said is there now, what else
-    a reply said, the warnings and the findings."""
+    """Image size, `notes`, global prompt, the regions numbered with id, box, hint and what a reply said is there before and
+    after the edit, what else a reply said, the warnings and the findings."""
     width, height = plan.image_size
     regions = plan.active.regions
     count = len(regions)
@@ -22,9 +33,10 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     for number, region in enumerate(regions, 1):
         box = ", ".join(f"{value:.1f}".removesuffix(".0") for value in region.box)
         lines.append(f"{number}. {region.id} [{box}] {region.hint or '(no hint)'}")
-        shows = region.extra.get("description")
-        if isinstance(shows, str) and shows.strip() not in ("", region.hint):
-            lines.append(f"   now: {shows.strip()}")
+        for key, name in SAID_OF_REGION.items():
+            shows = region.extra.get(key)
+            if isinstance(shows, str) and shows.strip() not in ("", region.hint):
+                lines.append(f"   {name}: {shows.strip()}")
         if region.negative_hint:
             lines.append(f"   not: {region.negative_hint}")
         if (region.start, region.end) != (0.0, 1.0):
@@ -36,7 +48,10 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     off = [f"{region.id} ({region.hint or 'no hint'})" for region in plan.regions if not region.enabled]
     if off:
         lines.append(f"Switched off: {', '.join(off)}")
-    lines += [f"{name[0].upper()}{name[1:]}: {plan.extra[name]}" for name in SAID if plan.extra.get(name)]
+    for key, name in SAID.items():
+        said = plan.extra.get(key)
+        if isinstance(said, str) and said.strip():
+            lines.append(f"{name}: {'; '.join(said.splitlines()) if key == 'ambiguous' else said}")
     lines += [f"Warning: {warning}" for warning in plan.warnings]
     lines += [f"Check: {finding}" for finding in findings]
     return "\n".join(lines)

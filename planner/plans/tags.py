@@ -23,7 +23,8 @@ MEANINGS = {
     "think": "think", "thinking": "think", "reasoning": "think",
     "gen_image": "gen_image", "gen-image": "gen_image", "global": "gen_image", "global_prompt": "gen_image", "global_edit": "gen_image",
     "region": "region", "regions": "region", "region_list": "region",
-    "answer": "answer", "image_size": "image_size", "scene": "scene", "family": "family", "outcome": "outcome",
+    "answer": "answer", "image_size": "image_size", "kind": "kind", "family": "kind", "outcome": "outcome",
+    "scene": "scene", "scene_after": "scene_after", "ambiguous": "ambiguous",
 }  # fmt: skip
 _NAMES = f"(?i:{'|'.join(sorted(MEANINGS, key=len, reverse=True))})"
 _REST = rf"\s{{0,8}}(?P<close>/?)\s{{0,8}}(?P<name>{_NAMES})(?:\s[^<>]{{0,80}})?>"

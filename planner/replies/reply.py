@@ -222,7 +222,7 @@ def read_list(text: str) -> Reply | None:
         size,
         tuple(warnings),
         _counts_thousandths(items),
-        {name: found for name in SAID if (found := said(whole, (name,)))},
+        {name: found for name in SAID if (found := said(whole, (name, "family") if name == "kind" else (name,)))},
     )
 
 

@@ -72,20 +72,33 @@ def test_what_a_reply_says_besides_is_kept_in_the_plan_and_told():
     reply = "<family>causal</family><outcome>It is wet.</outcome><scene>A street.</scene><gen_image>rain</gen_image><region>[]</region><answer>Done.</answer>"
     plan, _ = read_plan(reply, IMAGE)
     assert dict(plan.extra) == {
-        "family": "causal",
+        "kind": "causal",
         "outcome": "It is wet.",
         "scene": "A street.",
         "answer": "Done.",
     }
     assert plan_from_json(plan_to_json(plan)) == plan
     told = describe_plan(plan)
-    assert all(line in told for line in ("Family: causal", "Outcome: It is wet.", "Scene: A street.", "Answer: Done."))
+    assert all(line in told for line in ("Kind: causal", "Outcome: It is wet.", "Scene: A street.", "Answer: Done."))
 
 
-def test_what_a_region_shows_now_is_told_beside_its_hint():
-    region = '{"bbox_2d": [1, 2, 30, 40], "description": "a dull spoon on the saucer", "hint": "a golden spoon"}'
+def test_what_a_region_shows_before_and_after_is_told_beside_its_hint():
+    region = (
+        '{"bbox_2d": [1, 2, 30, 40], "description": "a dull spoon on the saucer", "hint": "a golden spoon", '
+        '"description_after": "a golden spoon on the saucer"}'
+    )
     plan, _ = read_plan(f"<gen_image>x</gen_image><region>[{region}]</region>", IMAGE)
-    assert "[1, 2, 30, 40] a golden spoon\n   now: a dull spoon on the saucer" in describe_plan(plan)
+    shown = "[1, 2, 30, 40] a golden spoon\n   now: a dull spoon on the saucer\n   after: a golden spoon on the saucer"
+    assert shown in describe_plan(plan)
+
+
+def test_the_intended_result_and_other_meanings_are_kept_and_told():
+    said = "<scene_after>A gold spoon.</scene_after><ambiguous>the fork\nthe knife</ambiguous>"
+    plan, _ = read_plan(f"<gen_image>x</gen_image><region>[]</region>{said}", IMAGE)
+    assert plan.extra["scene_after"] == "A gold spoon."
+    told = describe_plan(plan)
+    assert "Scene after the edit: A gold spoon." in told
+    assert "The instruction could also mean: the fork; the knife" in told
 
 
 def test_equal_regions_that_a_person_wrote_are_not_taken_for_a_loop():

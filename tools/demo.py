@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from replan.planner.plan import RegionPlan
     from replan.tools.host_server import HostServer
     from replan.tools.toyworld.editing import Editing
-    from replan.tools.toyworld.planner_requests import Request
+    from replan.tools.toyworld.requests import Request
     from replan.tools.toyworld.tasks import Task
 
 EXAMPLE = "replan_demo"  # the name of the pack that holds the demo's own template
@@ -79,7 +79,7 @@ def demonstrate(args: argparse.Namespace) -> int:
     from replan.tools.toyworld import weights
     from replan.tools.toyworld.editing import Editing
     from replan.tools.toyworld.methods import METHODS as ALL
-    from replan.tools.toyworld.result_sheet import demo_sheet
+    from replan.tools.toyworld.sheets import demo_sheet
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     begun = time.monotonic()
@@ -102,10 +102,10 @@ def demonstrate(args: argparse.Namespace) -> int:
         with server:
             print(f"ComfyUI answers at {server.url} after {time.monotonic() - begun:.0f} s", flush=True)
             plan, edits = edit(editing, task, request, names, bool(args.ask))
-            demo_sheet(task, edits, plan, asked=args.ask or "", request=request.text if request else "").save(
+            demo_sheet(task, edits, plan, own_request=args.ask or "", request=request.text if request else "").save(
                 args.out / "demo.png"
             )
-            tell(task, edits, plan, scored=not args.ask)
+            print_scores(task, edits, plan, scored=not args.ask)
             print(f"{len(edits)} edits of {args.steps} steps; {time.monotonic() - begun:.0f} s in all")
             print(
                 f"Wrote {args.out / 'demo.png'}: scene and plan, both edits"
@@ -129,14 +129,14 @@ def planner_names(models: Path, folder: Path | None) -> tuple[str, str] | None:
         return weights.ensure_planner(models, folder)
     print(
         f"There is no trained planner ({weights.WEIGHTS / weights.PLANNER} is missing): the plan below is made by hand. "
-        "`python tools/toyworld/train.py planner` trains one (tools/toyworld/README.md)."
+        "`python tools/training/train.py planner` trains one (tools/training/README.md)."
     )
     return None
 
 
 def requested(seed: int, text: str | None) -> Request:
     """The request of a seed's scene, in these words if there are some."""
-    from replan.tools.toyworld.planner_requests import held_out_request
+    from replan.tools.toyworld.requests import held_out_request
     from replan.tools.toyworld.scenes import held_out_seed
 
     request = held_out_request(held_out_seed(seed, 1))
@@ -163,10 +163,9 @@ def edit(
     return answer.plan, {"plain": plain.pixels, "replan": planning.edit(request).pixels}
 
 
-def tell(task: Task, edits: dict, plan: RegionPlan, scored: bool) -> None:
+def print_scores(task: Task, edits: dict, plan: RegionPlan, scored: bool) -> None:
     """The plan, and the scores, in words."""
-    from replan.tools.toyworld.planner_measure import judged
-    from replan.tools.toyworld.scoring import score
+    from replan.tools.toyworld.scoring import score, score_plan
 
     for region in plan.regions:
         print(f'Region {[round(edge) for edge in region.box]}: "{region.hint}"')
@@ -174,7 +173,8 @@ def tell(task: Task, edits: dict, plan: RegionPlan, scored: bool) -> None:
         return
     if plan != task.plan:
         print(
-            "Overlap (IoU) with what is meant: " + ", ".join(f"{value:.2f}" for value in judged(task.plan, plan).ious)
+            "Overlap (IoU) with what is meant: "
+            + ", ".join(f"{value:.2f}" for value in score_plan(task.plan, plan).ious)
         )
     print(f"The words also name {len(task.others)} object(s) that are not meant.")
     for name, pixels in edits.items():

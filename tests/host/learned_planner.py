@@ -24,7 +24,7 @@ from replan.planner.asking.templates import (
 from replan.planner.models import folder
 from replan.planner.models.interface import Family
 from replan.planner.pictures.images import resize_pixels
-from replan.tools.toyworld.planner_model import Sizes, make_model, make_processor, save
+from replan.tools.training.planner_model import Sizes, make_model, make_processor, save
 
 SMALL = Sizes(
     width=64,
@@ -32,10 +32,10 @@ SMALL = Sizes(
     heads=2,
     key_heads=1,
     inner=128,
-    seeing_width=32,
-    seeing_layers=2,
-    seeing_heads=2,
-    seeing_inner=64,
+    vision_width=32,
+    vision_layers=2,
+    vision_heads=2,
+    vision_inner=64,
 )
 STEPS = 90
 

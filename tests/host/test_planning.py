@@ -15,7 +15,7 @@ from replan.planner.asking.templates import (
 from replan.planner.models import choose, folder
 from replan.planner.models.interface import Sampling
 from replan.planner.plan import PlanError
-from replan.tools.toyworld.planner_model import Sizes, make_model, make_processor, make_tokenizer, save
+from replan.tools.training.planner_model import Sizes, make_model, make_processor, make_tokenizer, save
 from safetensors.torch import load_file, save_file
 
 

@@ -12,7 +12,7 @@ import torch
 from learned_planner import LEFT, RIGHT, reply, square
 from PIL import Image
 from replan.tools.host_server import Graph, PromptError
-from replan.tools.toyworld.planner_model import make_model, make_processor, save
+from replan.tools.training.planner_model import make_model, make_processor, save
 from test_workflows import to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]

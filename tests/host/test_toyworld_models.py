@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from replan.tools.toyworld import host_check, scoring, weights
+from replan.tools.toyworld import scoring, weights
 from replan.tools.toyworld.editing import Editing
-from replan.tools.toyworld.editor_measure import codec_psnr, load_codec, tasks_of
 from replan.tools.toyworld.methods import METHODS
 from replan.tools.toyworld.tasks import CHANGES
+from replan.tools.training import comfyui_check
+from replan.tools.training.editor_measure import codec_psnr, load_codec, tasks_of
 
 SCENES, SEED = 20, 20
 
@@ -14,11 +15,11 @@ SCENES, SEED = 20, 20
 @pytest.mark.parametrize("part", ["codec", "editor", "texts"])
 def test_comfyui_gives_what_was_trained(part, comfyui_dir):
     off = {
-        "codec": host_check.codec_difference,
-        "editor": host_check.editor_difference,
-        "texts": lambda: host_check.text_difference(comfyui_dir),
+        "codec": comfyui_check.codec_difference,
+        "editor": comfyui_check.editor_difference,
+        "texts": lambda: comfyui_check.text_difference(comfyui_dir),
     }[part]()
-    assert off < host_check.TOLERANCE
+    assert off < comfyui_check.TOLERANCE
 
 
 def test_the_codec_gives_held_out_scenes_back():

@@ -3,14 +3,14 @@
 import pytest
 from learned_planner import Lesson, learn
 from replan.planner.asking.templates import load_template, planner_messages
-from replan.tools.toyworld import planner_benchmark, planner_measure, weights
+from replan.tools.toyworld import planner_benchmark, weights
 from replan.tools.toyworld.editing import Editing
-from replan.tools.toyworld.planner_benchmark import Planning, found_by, told
-from replan.tools.toyworld.planner_folder import load_planner
-from replan.tools.toyworld.planner_model import make_model, make_processor, save
-from replan.tools.toyworld.planner_requests import held_out_request
-from replan.tools.toyworld.result_sheet import result_sheet
+from replan.tools.toyworld.planner_benchmark import Planning, in_words, score_answer
+from replan.tools.toyworld.requests import held_out_request
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
+from replan.tools.toyworld.sheets import result_sheet
+from replan.tools.training import planner_measure
+from replan.tools.training.planner_model import load_planner, make_model, make_processor, save
 
 REQUEST = held_out_request(held_out_seed(5, 1), SIZE)
 LEAST = 0.8  # of the objects that the published planner finds; docs/planner_models.md has the figure of 100 scenes
@@ -43,7 +43,7 @@ def test_a_request_is_planned_and_the_plan_edits_its_scene(planning, by_heart):
     asked = planning(by_heart)
     answer = asked.plan(REQUEST)
     assert answer.reply == REQUEST.reply
-    found = found_by(REQUEST, answer)
+    found = score_answer(REQUEST, answer)
     assert found.good and set(found.ious) == {1.0} and found.state == "clean"
     edited, wanted = asked.edit(REQUEST), asked.editing.run(planner_benchmark.RULES, REQUEST.task)
     assert (edited.pixels == wanted.pixels).all()  # the same plan, by another way
@@ -53,14 +53,14 @@ def test_a_request_is_planned_and_the_plan_edits_its_scene(planning, by_heart):
 def test_a_reply_without_a_plan_counts_as_failed(planning, tmp_path):
     answer = planning(save(make_model(), make_processor(), tmp_path / "untrained")).plan(REQUEST)
     assert answer.plan is None and "holds no plan" in answer.error
-    assert found_by(REQUEST, answer).state == "failed"
+    assert score_answer(REQUEST, answer).state == "failed"
 
 
 def test_the_benchmark_asks_edits_and_scores(planning, by_heart):
-    results, pictures = planner_benchmark.measured(planning(by_heart), 1, 5)
+    results, pictures = planner_benchmark.measure_scenes(planning(by_heart), 1, 5)
     assert set(results["methods"]) == {"planned", "true plan"}
     assert results["planner"]["objects"] == len(results["replies"][0]["ious"])
-    assert "with IoU >= 0.5" in told(results)
+    assert "with IoU >= 0.5" in in_words(results)
     assert result_sheet(*pictures).height > 100
 
 

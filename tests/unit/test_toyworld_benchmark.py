@@ -37,8 +37,8 @@ def command(*arguments):
     [
         (["--methods", ","], "names no method"),
         (["--methods", "plain,none"], "no method called 'none'"),
-        (["--sheet", "{folder}/x.foo"], "no kind of picture"),
-        (["--sheet", "{folder}/x.psd"], "no kind of picture"),  # which Pillow reads and does not write
+        (["--sheet", "{folder}/x.foo"], "no image that can be written"),
+        (["--sheet", "{folder}/x.psd"], "no image that can be written"),  # which Pillow reads and does not write
         (["--sheet", "{folder}"], "cannot be written"),
         (["--json", "{folder}/file/x.json"], "cannot be written"),
     ],

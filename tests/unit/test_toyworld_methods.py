@@ -8,7 +8,8 @@ from replan.attention.components import components
 from replan.attention.rules import PRESETS, foreign_cells, make_rules
 from replan.planner.plans.change import expand_regions
 from replan.tools.host_server import Graph
-from replan.tools.toyworld.methods import MAIN, METHODS, _ruled, chosen, edit_graph, plan_of, shifted
+from replan.tools.toyworld.editing import _ruled, edit_graph
+from replan.tools.toyworld.methods import MAIN, METHODS, chosen, plan_of, shifted
 from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE
 from replan.tools.toyworld.tasks import held_out_task
 
@@ -29,7 +30,7 @@ def test_every_method_builds_one_prompt_with_the_tasks_own_words(method):
     task, graph = task_for(method), Graph()
     edit_graph(graph, method, task, FILES, "scene.png")
     texts = {node["text"] for node in nodes(graph, "CLIPTextEncode")}
-    said = {one.text for _, one in task.asked}
+    said = {one.text for _, one in task.instructions}
     assert bool(nodes(graph, "RePlanApplyRegionRules")) == (method.kind == "rules")
     assert bool(said & texts) == (method.kind in ("plain", "core_masks"))
     assert len(nodes(graph, "KSampler")) == 1
@@ -49,7 +50,7 @@ def test_negative_hints_lie_on_what_is_named_but_not_meant():
     task = held_out_task(HELD_OUT_SEEDS[5], SIZE, "recolour", True)
     plan = plan_of(METHODS["negative_hints"], task)
     negative = {region.id: region.negative_hint for region in plan.regions}
-    assert negative == {"o0": "", **{f"o{i}": task.asked[0][1].text for i in task.others}}
+    assert negative == {"o0": "", **{f"o{i}": task.instructions[0][1].text for i in task.others}}
 
 
 def test_lookalikes_are_kept_by_regions_with_and_without_a_negative_hint():

@@ -80,7 +80,7 @@ def flooded(task, box):
 def a_task(kind, suits):
     """The first held-out task of a kind that suits."""
     tasks = (held_out_task(HELD_OUT_SEEDS[seed], SIZE, kind, True) for seed in range(400))
-    return next(task for task in tasks if suits(task.scene.object(0), task.asked[0][1]))
+    return next(task for task in tasks if suits(task.scene.object(0), task.instructions[0][1]))
 
 
 @pytest.mark.parametrize("kind", ["recolour", "reshape"])
@@ -128,7 +128,7 @@ def test_a_blot_is_no_star():
 @given(tasks, st.data())
 def test_every_alternative_is_told_from_what_is_wanted(task, data):
     """A picture of any alternative is not recognised, and what is wanted is never among them."""
-    identity, instruction = task.asked[0]
+    identity, instruction = task.instructions[0]
     before = task.scene.object(identity)
     others = alternatives(before, instruction)
     assert instruction.changed(before) not in others and before in others
@@ -157,7 +157,7 @@ def test_lost_stripes_do_not_count_against_a_new_colour():
 
 def test_outcomes_tell_the_meant_objects_apart_by_kind():
     task = held_out_task(HELD_OUT_SEEDS[4], SIZE, "remove", True, regions=2)
-    (first, gone), (_, other) = task.asked
+    (first, gone), (_, other) = task.instructions
     half = gone.apply(task.scene, (first,)).pixels  # the first edit alone
     assert outcomes(task, half) == [Outcome("remove", True, True), Outcome(other.kind, False, False)]
     assert effect_by_kind([*outcomes(task, half), Outcome("remove", True, False)]) == {"remove": 0.5, other.kind: 0.0}

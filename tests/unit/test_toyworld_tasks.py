@@ -44,7 +44,7 @@ def test_a_task_means_one_object_and_its_lookalikes_are_named_only_when_ambiguou
 def test_a_tasks_region_covers_all_that_should_change(offset, kind):
     task = held_out_task(HELD_OUT_SEEDS[offset], SIZE, kind, True)
     (region,) = task.plan.regions
-    assert (region.hint, task.plan.global_prompt) == (task.asked[0][1].text, KEEP_UNCHANGED)
+    assert (region.hint, task.plan.global_prompt) == (task.instructions[0][1].text, KEEP_UNCHANGED)
     assert task.plan.image_size == (SIZE, SIZE)
     x1, y1, x2, y2 = (int(edge) for edge in region.box)
     outside = difference(task.scene, task.wanted)
@@ -72,7 +72,7 @@ def test_a_task_of_several_regions_keeps_a_lookalike_back(offset, kind, regions,
     changed = difference(task.scene, task.wanted)
     assert not (changed & ~footprint(task.meant, task.scene, task.wanted)).any()
     hints = {region.id: region.hint for region in task.plan.regions}
-    for identity, instruction in task.asked:
+    for identity, instruction in task.instructions:
         assert hints[f"o{identity}"] == instruction.text
         if identity in task.wanted.ids:
             assert task.wanted.object(identity) == instruction.changed(task.scene.object(identity))

@@ -1,51 +1,12 @@
-"""The toy world's files: texts, latents and weights that are checked, made once, and made again when broken."""
+"""The toy world's published weights: checked by hash, published whole, put where ComfyUI's loaders look."""
 
 import json
 
 import pytest
-import torch
-from replan.tools.toyworld import latents, weights
-from replan.tools.toyworld.editor import TEXT
-from replan.tools.toyworld.latents import FIRST, SHARD, VARIANTS, Latents
-from replan.tools.toyworld.train import main
-from replan.tools.toyworld.trained import publish_folder
-from replan.tools.toyworld.weights import HASHES, WeightsError, checked, publish
-
-
-def pool(folder, key="k", calls=None):
-    def encode(pictures):
-        if calls is not None:
-            calls.append(len(pictures))
-        return torch.nn.functional.avg_pool2d(pictures, 8).repeat(1, 6, 1, 1)[:, :16]
-
-    return Latents(folder, 1, 64, most=6, every=10, encode=encode, key=key)
-
-
-def test_latents_are_made_once_and_a_step_always_draws_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(latents, "SHARD", 4)
-    calls = []
-    first = pool(tmp_path, calls=calls).batch(3, 5)
-    assert calls and first.sources.shape == first.targets.shape == (5, 16, 8, 8)
-    made = len(calls)
-    again = pool(tmp_path, calls=calls).batch(3, 5)
-    assert len(calls) == made
-    assert torch.equal(first.targets, again.targets) and first.texts == again.texts
-    later = pool(tmp_path, calls=calls)
-    later.batch(1000, 5)
-    assert len(later._shards) == 6 and len(calls) > made
-    assert FIRST < 6 <= SHARD
-
-
-def test_a_broken_or_foreign_shard_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(latents, "SHARD", 4)
-    before = pool(tmp_path).batch(0, 4)
-    file = tmp_path / "shard_000.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-    calls = []
-    assert torch.equal(pool(tmp_path, calls=calls).batch(0, 4).targets, before.targets)
-    assert sum(calls) == 2 * (1 + VARIANTS)  # the pictures of one shard: two scenes, each with its edits
-    pool(tmp_path, key="another codec", calls=calls).batch(0, 4)
-    assert sum(calls) == 2 * (1 + VARIANTS) * (1 + FIRST)
+from replan.tools.toyworld import weights
+from replan.tools.toyworld.weights import HASHES, WeightsError, checked
+from replan.tools.training.exported import publish, publish_folder
+from replan.tools.training.train import main
 
 
 def test_weights_are_what_the_repository_says(tmp_path):
@@ -184,9 +145,3 @@ def test_publishing_needs_something_finished(tmp_path, capsys):
     (tmp_path / weights.PLANNER).mkdir()
     assert main(["publish", "--folder", str(tmp_path)]) == 1
     assert "holds no planner" in capsys.readouterr().err
-
-
-def test_the_text_width_is_the_editors():
-    from replan.tools.toyworld import texts
-
-    assert texts.WIDTH == TEXT

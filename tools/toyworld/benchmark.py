@@ -7,7 +7,7 @@ editor, once for each method; every result is measured against the exact target.
     --methods all              every method: knocked-out rules, switch, expansion, shifted boxes, numbers of regions
     --list                     what there is
     --planner                  instruction -> plan -> edit: the toy world's planner finds the regions itself
-    --json FILE --sheet FILE   the figures, and pictures of the first scenes
+    --json FILE --sheet FILE   the figures, and images of the first scenes
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="print the methods and stop")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write pictures of the first scenes there")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write images of the first scenes there")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="trained weights (default: tools/toyworld/weights)")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -92,15 +92,15 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     from replan.tools.host_server import PromptError, ServerError
     from replan.tools.toyworld import tables, weights
     from replan.tools.toyworld.methods import METHODS, chosen
+    from replan.tools.toyworld.planner_benchmark import in_words
     from replan.tools.toyworld.planner_benchmark import measure as measure_planner
-    from replan.tools.toyworld.planner_benchmark import told
-    from replan.tools.toyworld.result_sheet import writes_pictures
+    from replan.tools.toyworld.sheets import is_image_file
 
     if args.list:
         print("\n".join(f"{name:28} {method.what}" for name, method in METHODS.items()))
         return 0
-    if args.sheet and not writes_pictures(args.sheet):
-        parser.error(f"--sheet {args.sheet} is no kind of picture; let it end in .png or .jpg")
+    if args.sheet and not is_image_file(args.sheet):
+        parser.error(f"--sheet {args.sheet} is no image that can be written; let its name end in .png or .jpg")
     try:
         names = chosen(args.methods)
     except ValueError as error:
@@ -120,17 +120,17 @@ def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         print("\nbenchmark.py: interrupted before the first scene was done", file=sys.stderr)
         return 1
     if args.planner:
-        print(told(results))
+        print(in_words(results))
     print(tables.scores(results))
     if not args.planner:
         print(f"\n{tables.kinds(results)}")
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if args.sheet:
-        from replan.tools.toyworld.result_sheet import result_sheet
+        from replan.tools.toyworld.sheets import result_sheet
 
         result_sheet(*rows).save(args.sheet)
-        print(f"Pictures: {args.sheet}")
+        print(f"Images: {args.sheet}")
     if results.get("stopped"):
         print(
             f"benchmark.py: stopped after {results['scenes']} of {args.scenes} scenes: {results['stopped']}",

@@ -1,26 +1,16 @@
-"""Ways to edit a scene, as prompts of stock nodes and the pack's own: the rows of the benchmark.
-
-A `Method` says what is varied; `Kit.edit` builds its prompt. The words are always the task's own instructions.
-"""
+"""Ways to edit a scene: the rows of the benchmark. A `Method` says what is varied; `editing.py` builds its prompt."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from replan.attention.rules import PRESETS
 from replan.planner.plan import KEEP_UNCHANGED, RegionPlan
-from replan.planner.plans.plan_json import plan_to_json
 
 from .scenes import Scene, random_state
 from .tasks import Task, region_plan
 
-if TYPE_CHECKING:
-    from replan.tools.host_server import Graph, Node
-
-STEPS = 20
 Matrix = Callable[[Sequence[str]], dict[str, bool]]  # region ids to cells that differ from the preset
 
 
@@ -51,8 +41,8 @@ class Method:
     @property
     def tasks(self) -> str:
         """Which tasks it gets, in words: methods with the same words edit the same scenes, and can be compared on each."""
-        said = f"regions: {self.regions or '1 and 2 in turn'}"
-        return said + (", neighbours" if self.near else "") + ("" if self.ambiguous else ", unambiguous")
+        words = f"regions: {self.regions or '1 and 2 in turn'}"
+        return words + (", neighbours" if self.near else "") + ("" if self.ambiguous else ", unambiguous")
 
 
 def _no_isolation(_: Sequence[str]) -> dict[str, bool]:
@@ -153,10 +143,10 @@ def chosen(words: str) -> tuple[str, ...]:
 
 def plan_of(method: Method, task: Task) -> RegionPlan:
     """The task's plan as the method gives it to the nodes; expansion is left to the pack's node."""
-    hints = {identity: one.text for identity, one in task.asked}
+    hints = {identity: one.text for identity, one in task.instructions}
     negative = {}
     for identity in task.others if method.kept else ():
-        texts = [one.text for _, one in task.asked if identity in one.named(task.scene)]
+        texts = [one.text for _, one in task.instructions if identity in one.named(task.scene)]
         hints[identity] = KEEP_UNCHANGED
         if method.negative:
             negative[identity] = texts[0]
@@ -182,82 +172,3 @@ def _inside(low: float, high: float, size: int) -> tuple[float, float]:
     low, high = sorted((min(max(low, 0.0), float(size)), min(max(high, 0.0), float(size))))
     middle = min(max((low + high) / 2, 1.0), size - 1.0)
     return min(low, middle - 1), max(high, middle + 1)
-
-
-def edit_graph(
-    graph: Graph, method: Method, task: Task, files: Mapping[str, str], picture: str, steps: int = STEPS,
-    planned: Callable[[Graph, Node], Node] | None = None, text: str = "",
-) -> Node:  # fmt: skip
-    """Add a method's edit of an uploaded picture to a prompt; the node whose first output is the edited image.
-
-    files: names of the checkpoints as the loader nodes list them: editor, codec, text_encoder. picture: the name
-    LoadImage knows the scene by. planned: adds a node whose first output is the plan, given the image's node (default:
-    the task's own plan, as text). text: the plain instruction in other words.
-    """
-    image = graph.add("LoadImage", image=picture)
-    model = graph.add("UNETLoader", unet_name=files["editor"], weight_dtype="default")
-    clip = graph.add("CLIPLoader", clip_name=files["text_encoder"], type="stable_diffusion")
-    vae = graph.add("VAELoader", vae_name=files["codec"])
-    latent = graph.add("VAEEncode", pixels=image, vae=vae)
-
-    def says(*texts: str) -> Node:
-        """Each text encoded on its own, as in training, one behind the other, with the scene as reference."""
-        nodes = [graph.add("CLIPTextEncode", clip=clip, text=text) for text in texts]
-        joined = nodes[0]
-        for node in nodes[1:]:
-            joined = graph.add("ConditioningConcat", conditioning_to=joined, conditioning_from=node)
-        return graph.add("ReferenceLatent", conditioning=joined, latent=latent)
-
-    instructions = [one.text for _, one in task.asked]
-    keep = negative = says(KEEP_UNCHANGED)
-    if method.kind == "plain":
-        positive = says(*([text] if text else instructions))
-    elif method.kind == "keep":
-        positive = keep
-    else:
-        if planned:
-            plan = planned(graph, image)
-        else:
-            written = plan_to_json(plan_of(method, task))
-            plan = graph.add("RePlanPlanFromText", text=written, image=image, coordinates="auto")
-        if method.expand:
-            plan = graph.add("RePlanExpandRegions", plan=plan, value=method.expand, mode="ratio")
-        if method.kind == "core_masks":
-            positive = _masked(graph, plan, [says(text) for text in instructions], keep)
-        else:
-            positive = _hinted(graph, keep, clip, plan, "hint")
-            negative = _hinted(graph, keep, clip, plan, "negative_hint") if method.negative else keep
-            model = _ruled(graph, method, model, [f"o{identity}" for identity, _ in task.asked])
-    sampled = graph.add(
-        "KSampler", model=model, positive=positive, negative=negative, latent_image=latent, seed=task.scene.seed,
-        steps=steps, cfg=method.guidance, sampler_name="euler", scheduler="simple", denoise=1.0,
-    )  # fmt: skip
-    return graph.add("VAEDecode", samples=sampled, vae=vae)
-
-
-def _hinted(graph: Graph, text: Node, clip: Node, plan: Node, use: str) -> Node:
-    return graph.add(
-        "RePlanRegionConditioning", conditioning=text, clip=clip, plan=plan,
-        encoder="auto", use=use, hint_padding="host",
-    )  # fmt: skip
-
-
-def _ruled(graph: Graph, method: Method, model: Node, ids: Sequence[str]) -> Node:
-    matrix = json.dumps({"after": method.matrix(ids)}) if method.matrix else ""
-    rules = graph.add(
-        "RePlanRules", preset=method.preset, switch=method.switch, switch_step=-1, family="auto", matrix=matrix
-    )
-    return graph.add("RePlanApplyRegionRules", model=model, rules=rules)
-
-
-def _masked(graph: Graph, plan: Node, texts: Sequence[Node], keep: Node) -> Node:
-    """Each text blended in by its region's mask, the keep text everywhere else, with the host's nodes."""
-    masks = graph.add("RePlanRegionMasks", plan=plan, width=0, height=0, feather=0)
-    images = graph.add("MaskToImage", mask=masks)
-    joined = graph.add("ConditioningSetMask", conditioning=keep, mask=masks[1], strength=1.0, set_cond_area="default")
-    for index, text in enumerate(texts):
-        one = graph.add("ImageFromBatch", image=images, batch_index=index, length=1)
-        mask = graph.add("ImageToMask", image=one, channel="red")
-        part = graph.add("ConditioningSetMask", conditioning=text, mask=mask, strength=1.0, set_cond_area="default")
-        joined = graph.add("ConditioningCombine", conditioning_1=joined, conditioning_2=part)
-    return joined

@@ -22,16 +22,15 @@ from replan.tools.host_server import Graph, HostServer, Node, PromptError
 from . import scoring
 from .editing import Edit, Editing
 from .methods import METHODS
-from .planner_measure import GOOD, Found, judged, summary
-from .planner_requests import Request, held_out_request
+from .requests import Request, held_out_request
 from .scenes import SIZE, held_out_seed
 from .weights import ensure, ensure_planner, fingerprint
 
 ROWS = ("planned", "true plan")
 RULES = METHODS["replan"]
-LONGEST = 128  # tokens of a reply; the longest true one has some forty
+MOST_TOKENS = 128  # of a reply; the longest true one has some forty
 SHEET_ROWS = 8
-SEEN = 0.05  # megapixels at most: a scene is seen at its own size
+MEGAPIXELS = 0.05  # at most: a scene is seen at its own size
 
 
 class Answer(NamedTuple):
@@ -62,7 +61,7 @@ class Planning:
         loaded = graph.add("RePlanLoadPlanner", model_name=self.model, dtype="fp32")
         return graph.add(
             "RePlanPlanner", planner=loaded, image=image, instruction=text, template=self.template, seed=0,
-            max_tokens=LONGEST, max_megapixels=SEEN,
+            max_tokens=MOST_TOKENS, max_megapixels=MEGAPIXELS,
         )  # fmt: skip
 
     def plan(self, request: Request) -> Answer:
@@ -87,9 +86,9 @@ class Planning:
         return self.editing.run(RULES, request.task, lambda graph, image: self.planner(graph, image, request.text))
 
 
-def found_by(request: Request, answer: Answer) -> Found:
+def score_answer(request: Request, answer: Answer) -> scoring.PlanScore:
     """An answer beside the true plan."""
-    return judged(request.task.plan, answer.plan, answer.repaired)
+    return scoring.score_plan(request.task.plan, answer.plan, answer.repaired)
 
 
 def measure(args: argparse.Namespace, base: Path, root: Path) -> tuple[dict, tuple]:
@@ -100,20 +99,20 @@ def measure(args: argparse.Namespace, base: Path, root: Path) -> tuple[dict, tup
     with HostServer(args.comfyui, base=base, pack=root, models=models) as server:
         planning = Planning(Editing(server, base, args.steps), *names)
         planning.editing.warm_up(RULES)
-        results, rows = measured(planning, args.scenes, args.seed)
+        results, rows = measure_scenes(planning, args.scenes, args.seed)
     return {**results, "weights": fingerprint(*weights)}, rows
 
 
-def measured(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
+def measure_scenes(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
     """The figures of so many held-out scenes. A request without a plan leaves its scene as it is."""
-    found, answers, rows = [], [], []
+    plan_scores, answers, rows = [], [], []
     scores: dict[str, list[scoring.Scores]] = {name: [] for name in ROWS}
     begun = time.monotonic()
     for index in range(scenes):
         request = held_out_request(held_out_seed(seed, index), SIZE)
         answer = planning.plan(request)
-        found.append(found_by(request, answer))
-        answers.append((request, answer, found[-1]))
+        plan_scores.append(score_answer(request, answer))
+        answers.append((request, answer, plan_scores[-1]))
         edits = {
             "planned": planning.edit(request) if answer.plan else Edit(request.task.scene.pixels, 0.0),
             "true plan": planning.editing.run(RULES, request.task),
@@ -130,7 +129,7 @@ def measured(planning: Planning, scenes: int, seed: int) -> tuple[dict, tuple]:
     seconds = statistics.median(answer.seconds for _, answer, _ in answers)
     results = {
         "scenes": scenes, "seed": seed, "steps": planning.editing.steps,
-        "planner": {**summary(found), "iou_from": GOOD, "seconds": round(seconds, 3)},
+        "planner": {**scoring.plan_figures(plan_scores), "iou_from": scoring.GOOD_IOU, "seconds": round(seconds, 3)},
         "methods": {name: _figures(scores[name]) for name in ROWS},
         "replies": [
             {"asked": request.text, "wanted": request.reply, "reply": answer.reply or answer.error, "state": one.state,
@@ -147,7 +146,7 @@ def _figures(scores: list[scoring.Scores]) -> dict[str, float | list[float] | No
     return {**shown, "effect_by_scene": [round(one.effect, 4) for one in scores]}
 
 
-def told(results: dict) -> str:
+def in_words(results: dict) -> str:
     """The planner's figures in words."""
     one = results["planner"]
     return (

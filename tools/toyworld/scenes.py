@@ -77,7 +77,7 @@ def _background(kind: str, seed: int, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as a value. size: pixels along a side, a multiple of 16. objects: the first lies at the bottom."""
+    """An image as a value. size: pixels along a side, a multiple of 16. objects: the first lies at the bottom."""
 
     seed: int
     size: int
@@ -154,7 +154,7 @@ def random_state(seed: int, purpose: str) -> np.random.RandomState:
 def training_scene(seed: int, size: int = SIZE, count: int | None = None) -> Scene:
     """A scene to train on. `count`: how many objects (default: drawn from 2..9). Refuses a held-out seed."""
     if seed not in TRAINING_SEEDS:
-        raise SceneError(f"the seed {seed} is not one for training; those are {_spelled(TRAINING_SEEDS)}")
+        raise SceneError(f"the seed {seed} is not one for training; those are {_range_text(TRAINING_SEEDS)}")
     return _scene(seed, size, count, None)
 
 
@@ -162,7 +162,7 @@ def held_out_scene(seed: int, size: int = SIZE, count: int | None = None, twins:
     """A scene to test on. `count` as above; `twins`: how many look-alikes object 0 has. Refuses a training seed."""
     if seed not in HELD_OUT_SEEDS:
         raise SceneError(
-            f"the seed {seed} is not a held-out one; those are {_spelled(HELD_OUT_SEEDS)} (held_out_seed gives one)"
+            f"the seed {seed} is not a held-out one; those are {_range_text(HELD_OUT_SEEDS)} (held_out_seed gives one)"
         )
     return _scene(seed, size, count, twins)
 
@@ -172,7 +172,7 @@ def held_out_seed(run: int, index: int) -> int:
     return HELD_OUT_SEEDS[random_state(run, f"run {run}, scene {index}").randint(len(HELD_OUT_SEEDS))]
 
 
-def _spelled(seeds: range) -> str:
+def _range_text(seeds: range) -> str:
     return f"{seeds.start} to {seeds.stop - 1}"
 
 

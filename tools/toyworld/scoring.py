@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
+from replan.planner.plan import RegionPlan
 
 from .drawing import ACCENT, COLOURS, PATTERNS, SHAPES
 from .edits import RECOLOUR, REPATTERN, RESHAPE, Instruction, difference
@@ -27,7 +28,8 @@ HALF_WAY = 0.5  # of the distance between before and after: closer than that cou
 VISIBLE = 0.15  # of the range of a colour: a pixel that moved further has changed
 WORST, BEST = 15.0, 30.0  # dB outside the regions: Consistency 0 and 1
 PATCH = 16  # pixels: regions are whole patches
-CAP = 60.0  # dB, for a picture without any error
+CAP = 60.0  # dB, for an image without any error
+GOOD_IOU = 0.5  # from which a box counts as found
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def outcomes(task: Task, result: np.ndarray) -> list[Outcome]:
     """One for each meant object, in the task's order. result: (size, size, 3) uint8, the edited picture."""
     source, wanted, found = _pixels(task.scene), _pixels(task.wanted), _found(task, result)
     rows = []
-    for identity, instruction in task.asked:
+    for identity, instruction in task.instructions:
         where = difference(task.scene, instruction.apply(task.scene, (identity,)))
         half = HALF_WAY * _off(source, wanted, where)
         reached = _off(found, wanted, where) <= half and recognised(task, identity, result)
@@ -102,14 +104,14 @@ def alternatives(before: Object, instruction: Instruction) -> set[Object | None]
 @functools.lru_cache(maxsize=64)
 def _region(task: Task, identity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a meant object's region: its pixels, their wanted colours (n, 3), and those of each alternative (k, n, 3)."""
-    changes = {one: difference(task.scene, edit.apply(task.scene, (one,))) for one, edit in task.asked}
+    changes = {one: difference(task.scene, edit.apply(task.scene, (one,))) for one, edit in task.instructions}
     own = changes.pop(identity)
     others = np.logical_or.reduce([difference(task.wanted, task.literal), *changes.values()])
     region = task.plan.regions[task.meant.index(identity)]
     near = _patches(region.box, task.scene.size) & (own | ~others)
     before = task.scene.object(identity)
-    after = dict(task.asked)[identity].changed(before)
-    rest = {one: edit.changed(task.scene.object(one)) for one, edit in task.asked if one != identity}
+    after = dict(task.instructions)[identity].changed(before)
+    rest = {one: edit.changed(task.scene.object(one)) for one, edit in task.instructions if one != identity}
 
     def shown(thing: Object | None) -> np.ndarray:
         now = (thing if one.id == identity else rest.get(one.id, one) for one in task.scene.objects)
@@ -119,7 +121,7 @@ def _region(task: Task, identity: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     left, top, right, bottom = (int(edge) for edge in region.box)
     flooded[top:bottom, left:right] = COLOURS[(after or before).colour]
     dark[task.wanted.mask(identity) if after else own] = ACCENT
-    wrong = [shown(thing) for thing in alternatives(before, dict(task.asked)[identity])]
+    wrong = [shown(thing) for thing in alternatives(before, dict(task.instructions)[identity])]
     return near, shown(after), np.stack([*wrong, flooded[near], dark[near]])
 
 
@@ -184,7 +186,7 @@ def _others_changed(task: Task, source: np.ndarray, found: np.ndarray) -> float:
         return math.nan
     meant = difference(task.scene, task.wanted)  # where objects touch, these pixels are meant to change
     for identity in task.others:
-        for _, instruction in task.asked:
+        for _, instruction in task.instructions:
             if identity not in instruction.named(task.scene):
                 continue
             after = instruction.apply(task.scene, (identity,))
@@ -211,3 +213,59 @@ def _off(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
 
 def _psnr(mean_square: float) -> float:
     return CAP if mean_square <= 0 else min(CAP, -10 * math.log10(mean_square))
+
+
+# Plans
+
+
+class PlanScore(NamedTuple):
+    """A plan beside the true one.
+
+    ious: of each meant object with the region in its place, 0 without one. hints: how many hints are as wanted. state:
+    "clean", "repaired" (read with warnings, or with another number of regions) or "failed" (no plan in the reply).
+    """
+
+    ious: tuple[float, ...]
+    hints: int
+    state: str
+
+    @property
+    def good(self) -> bool:
+        return min(self.ious) >= GOOD_IOU
+
+
+def iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (areas - shared)
+
+
+def score_plan(wanted: RegionPlan, plan: RegionPlan | None, repaired: bool = False) -> PlanScore:
+    """Score a plan. Regions are compared in their order: requests name one object after the other."""
+    if plan is None:
+        return PlanScore((0.0,) * len(wanted.regions), 0, "failed")
+    ious = [0.0] * len(wanted.regions)
+    hints = 0
+    for index, (want, region) in enumerate(zip(wanted.regions, plan.regions, strict=False)):
+        ious[index] = iou(want.box, region.box)
+        hints += want.hint == region.hint
+    clean = not repaired and len(plan.regions) == len(wanted.regions)
+    return PlanScore(tuple(ious), hints, "clean" if clean else "repaired")
+
+
+def plan_figures(scores: Sequence[PlanScore]) -> dict[str, float | int]:
+    """Shares of scenes (all their boxes good) and of objects with a good box, the mean IoU, and the replies' states."""
+    ious = [value for one in scores for value in one.ious]
+    return {
+        "scenes": len(scores),
+        "objects": len(ious),
+        "scenes_found": round(sum(one.good for one in scores) / len(scores), 4),
+        "objects_found": round(sum(value >= GOOD_IOU for value in ious) / len(ious), 4),
+        "mean_iou": round(float(np.mean(ious)), 4),
+        "hints_right": round(sum(one.hints for one in scores) / len(ious), 4),
+        "replies_repaired": sum(one.state == "repaired" for one in scores),
+        "replies_failed": sum(one.state == "failed" for one in scores),
+    }

@@ -20,45 +20,45 @@ CHANGES = tuple(kind for kind in KINDS if kind != KEEP)
 
 @dataclass(frozen=True)
 class Task:
-    """One question to an editor. asked: each meant object's id with its own instruction; nothing else is to change."""
+    """One question to an editor. instructions: each meant object's id with its own; nothing else is to change."""
 
     scene: Scene
-    asked: tuple[tuple[int, Instruction], ...]
+    instructions: tuple[tuple[int, Instruction], ...]
 
     def __post_init__(self) -> None:
-        for identity, instruction in self.asked:
+        for identity, instruction in self.instructions:
             if identity not in instruction.named(self.scene):
                 raise SceneError(f"{instruction.text!r} does not name the meant object {identity}")
-        if len(set(self.meant)) != len(self.asked):
+        if len(set(self.meant)) != len(self.instructions):
             raise SceneError(f"an object is meant twice: {list(self.meant)}")
 
     @property
     def meant(self) -> tuple[int, ...]:
-        return tuple(identity for identity, _ in self.asked)
+        return tuple(identity for identity, _ in self.instructions)
 
     @property
     def others(self) -> tuple[int, ...]:
         """What is named but not meant; empty when every instruction is unambiguous."""
-        named = {identity for _, instruction in self.asked for identity in instruction.named(self.scene)}
+        named = {identity for _, instruction in self.instructions for identity in instruction.named(self.scene)}
         return tuple(identity for identity in self.scene.ids if identity in named.difference(self.meant))
 
     @property
     def wanted(self) -> Scene:
         """What should come out: each meant object edited, nothing else."""
         after = self.scene
-        for identity, instruction in self.asked:
+        for identity, instruction in self.instructions:
             after = instruction.apply(after, (identity,))
         return after
 
     @property
     def literal(self) -> Scene:
         """What the words ask for: everything they name edited."""
-        return edited(self.scene, [instruction for _, instruction in self.asked])
+        return edited(self.scene, [instruction for _, instruction in self.instructions])
 
     @property
     def plan(self) -> RegionPlan:
         """A box around each meant object with the same words as its hint, everything else kept."""
-        return region_plan(self.scene, {identity: one.text for identity, one in self.asked}, self.wanted)
+        return region_plan(self.scene, {identity: one.text for identity, one in self.instructions}, self.wanted)
 
 
 def held_out_task(
@@ -92,13 +92,15 @@ def held_out_task(
     group = {0, *scene.lookalikes(0)}
     pattern = PATTERNS[int(random.randint(len(PATTERNS)))]
     scene = scene.with_objects(replace(o, pattern=pattern) if o.id in group else o for o in scene.objects)
-    asked = [(0, _asked(scene, 0, kind, random))]
+    instructions = [(0, _instruction(scene, 0, kind, random))]
     for place, identity in enumerate(_further(scene, regions - 1, ambiguous, near, random), 1):
-        asked.append((identity, _asked(scene, identity, CHANGES[(CHANGES.index(kind) + place) % len(CHANGES)], random)))
-    return Task(scene, tuple(asked))
+        instructions.append(
+            (identity, _instruction(scene, identity, CHANGES[(CHANGES.index(kind) + place) % len(CHANGES)], random))
+        )
+    return Task(scene, tuple(instructions))
 
 
-def _asked(scene: Scene, identity: int, kind: str, random: np.random.RandomState) -> Instruction:
+def _instruction(scene: Scene, identity: int, kind: str, random: np.random.RandomState) -> Instruction:
     thing = scene.object(identity)
     return about(thing, Reference(thing.shape, thing.colour), kind, random)
 

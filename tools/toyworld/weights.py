@@ -10,11 +10,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 HASHES = "hashes.json"
@@ -32,28 +29,28 @@ class WeightsError(RuntimeError):
 
 def checked(name: str, weights: Path = WEIGHTS) -> Path:
     """The path of a trained file, once its hash is right. Raises WeightsError."""
-    file, wanted = weights / name, _hashes(weights).get(name)
+    file, wanted = weights / name, read_hashes(weights).get(name)
     if wanted is None:
         raise WeightsError(f"{weights / HASHES} does not say what {name} must be; restore it from the repository")
     if not file.is_file():
-        raise WeightsError(f"{file} is missing; restore it from the repository, or train it (tools/toyworld/README.md)")
+        raise WeightsError(f"{file} is missing; restore it from the repository, or train it (tools/training/README.md)")
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != wanted:
         raise WeightsError(
             f"{file} has the SHA-256 {found[:12]}..., expected {wanted[:12]}...: it was cut off or changed "
             f"({file.stat().st_size} bytes). Restore it from the repository; after a training of your own, "
-            f"run `python tools/toyworld/train.py publish --folder FOLDER`"
+            f"run `python tools/training/train.py publish --folder FOLDER`"
         )
     return file
 
 
 def fingerprint(weights: Path = WEIGHTS) -> str:
     """Twelve digits that tell one set of editor, codec and text encoder from another. Raises WeightsError."""
-    hashes = _hashes(weights)
+    hashes = read_hashes(weights)
     return hashlib.sha256("".join(hashes.get(name, "") for name in (CODEC, EDITOR, TEXTS)).encode()).hexdigest()[:12]
 
 
-def _hashes(weights: Path) -> dict[str, str]:
+def read_hashes(weights: Path) -> dict[str, str]:
     """What each published file must be. Raises WeightsError."""
     if not weights.is_dir():
         raise WeightsError(f"there is no folder {weights}; give one with {EDITOR}, {CODEC}, {TEXTS} and {HASHES}")
@@ -76,7 +73,7 @@ def ensure(models: Path, weights: Path = WEIGHTS) -> dict[str, Path]:
     for name in (EDITOR, CODEC):
         source, target = checked(name, weights), paths[name]
         if not target.is_file() or target.read_bytes() != source.read_bytes():
-            _put(target, lambda part, source=source: shutil.copyfile(source, part))
+            replace_file(target, lambda part, source=source: shutil.copyfile(source, part))
     _ensure_text_encoder(paths[TEXT_ENCODER], checked(TEXTS, weights))
     return paths
 
@@ -92,9 +89,9 @@ def checked_planner(weights: Path = WEIGHTS) -> Path:
     if not planner_published(weights):
         raise WeightsError(
             f"{folder} is missing; restore it from the repository, or train it and run "
-            "`python tools/toyworld/train.py publish --folder FOLDER` (tools/toyworld/README.md)"
+            "`python tools/training/train.py publish --folder FOLDER` (tools/training/README.md)"
         )
-    for name in sorted({*PLANNER_FILES, *_planner_files(_hashes(weights))}):
+    for name in sorted({*PLANNER_FILES, *_planner_files(read_hashes(weights))}):
         checked(f"{PLANNER}/{name}", weights)
     return folder
 
@@ -106,7 +103,7 @@ def planner_folder(place: Path) -> Path:
             return folder
     raise WeightsError(
         f"{place} holds no planner ({', '.join(PLANNER_FILES)}); give a folder that "
-        "`python tools/toyworld/train.py planner` wrote, once it has finished"
+        "`python tools/training/train.py planner` wrote, once it has finished"
     )
 
 
@@ -124,10 +121,10 @@ def ensure_planner(models: Path, place: Path | None = None, weights: Path = WEIG
             old.unlink()
     for name, content in files.items():
         if not (target / name).is_file() or (target / name).read_bytes() != content:
-            _put(target / name, lambda part, content=content: part.write_bytes(content))
+            replace_file(target / name, lambda part, content=content: part.write_bytes(content))
     template = models / "replan_templates" / TEMPLATE
     if not template.is_file():
-        _put(template, lambda part: part.write_text("{{instruction}}", encoding="utf-8"))
+        replace_file(template, lambda part: part.write_text("{{instruction}}", encoding="utf-8"))
     return PLANNER, TEMPLATE
 
 
@@ -140,21 +137,23 @@ def _ensure_text_encoder(target: Path, trained: Path) -> None:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file, save_file
 
-    from . import texts
+    from . import clip_l
 
-    recipe = (
-        f"{texts.RECIPE} {texts.SEED} {texts.ORDERED} {texts.PLACE} {hashlib.sha256(trained.read_bytes()).hexdigest()}"
-    )
+    trained_hash = hashlib.sha256(trained.read_bytes()).hexdigest()
+    recipe = f"{clip_l.RECIPE} {clip_l.SEED} {clip_l.POSITIONS} {clip_l.POSITION_SCALE} {trained_hash}"
     try:
         with safe_open(target, "pt") as file:
             if (file.metadata() or {}).get("recipe") == recipe:
                 return
     except (OSError, SafetensorError):
         pass  # missing or cut off
-    _put(target, lambda part: save_file(texts.host_weights(load_file(trained)), part, metadata={"recipe": recipe}))
+    replace_file(
+        target, lambda part: save_file(clip_l.comfyui_weights(load_file(trained)), part, metadata={"recipe": recipe})
+    )
 
 
-def _put(target: Path, write) -> None:
+def replace_file(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, then move it there: an interruption leaves the old one whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
@@ -162,41 +161,3 @@ def _put(target: Path, write) -> None:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def publish(files: Iterable[Path], weights: Path = WEIGHTS) -> None:
-    """Copy trained files and the planner's folder into the repository and note their hashes.
-
-    Each takes the place of the old one in one move, and `hashes.json` follows last. Raises WeightsError, before
-    anything is touched, for what is there already, holds folders, or would take a place that is none for it.
-    """
-    files = list(files)
-    weights.mkdir(exist_ok=True)
-    hashes = _hashes(weights) if (weights / HASHES).exists() else {}
-    for file in files:
-        target = weights / file.name
-        if target.exists() and target.samefile(file):
-            raise WeightsError(f"{file} is what is published already; name the folder of a training")
-        if target.exists() and target.is_dir() != file.is_dir():
-            raise WeightsError(f"{target} should be a {'folder' if file.is_dir() else 'file'}; move it away")
-        if file.is_dir() and any(not one.is_file() for one in file.iterdir()):
-            raise WeightsError(f"{file} holds more than files; a planner's folder has none below it")
-    for file in files:
-        target, old = weights / file.name, weights / f".{file.name}.old"
-        if file.is_dir():
-            hashes = {name: value for name, value in hashes.items() if not name.startswith(f"{file.name}/")}
-            part = weights / f".{file.name}.part"
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(file, part)
-            if target.exists():
-                os.replace(target, old)
-            os.replace(part, target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            _put(target, lambda part, file=file: shutil.copyfile(file, part))
-        for one in sorted(target.iterdir()) if target.is_dir() else (target,):
-            hashes[one.relative_to(weights).as_posix()] = hashlib.sha256(one.read_bytes()).hexdigest()
-    _put(
-        weights / HASHES,
-        lambda part: part.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8"),
-    )

@@ -47,7 +47,7 @@ def _up(blocks: int) -> list[nn.Module]:
 
 
 class Codec(nn.Module):
-    """Pictures (B, 3, H, W) in 0..1 to latents (B, 16, H / 8, W / 8) of spread 1, and back. H, W: multiples of 8."""
+    """Images (B, 3, H, W) in 0..1 to latents (B, 16, H / 8, W / 8) of spread 1, and back. H, W: multiples of 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class Codec(nn.Module):
             _Clamp(), _conv(CHANNELS, WIDTH), nn.ReLU(), *_up(3), *_up(3), *_up(3), _Block(), _conv(WIDTH, 3)
         )
 
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        height, width = pictures.shape[-2:]
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[-2:]
         if height % CELL or width % CELL:
             raise ValueError(f"the codec takes sides that are multiples of {CELL} pixels, not {width} x {height}")
-        return self.taesd_encoder(pictures)
+        return self.taesd_encoder(images)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.taesd_decoder(latents)
@@ -73,18 +73,18 @@ class Loss(NamedTuple):
     psnr: float  # of the clean latent, dB
 
 
-def codec_loss(codec: Codec, pictures: torch.Tensor, generator: torch.Generator, noise: float = 0.05) -> Loss:
-    """How far decoded pictures are off, and latents from mean 0 and spread 1.
+def codec_loss(codec: Codec, images: torch.Tensor, generator: torch.Generator, noise: float = 0.05) -> Loss:
+    """How far decoded images are off, and latents from mean 0 and spread 1.
 
-    Half of the latents are decoded with some noise, as an editor's will be a little off. pictures: (B, 3, H, W),
+    Half of the latents are decoded with some noise, as an editor's will be a little off. images: (B, 3, H, W),
     B even. generator: on the CPU, so that a run draws the same on every device.
     """
-    latents = codec.encode(pictures)
+    latents = codec.encode(images)
     amounts = torch.zeros(len(latents), 1, 1, 1)
     amounts[: len(latents) // 2] = noise
     shaken = latents + (amounts * torch.randn(latents.shape, generator=generator)).to(latents)
     decoded = codec.decode(shaken)
-    off = decoded - pictures
+    off = decoded - images
     clean = off[len(latents) // 2 :].detach().clamp(-1, 1).square().mean()
     spread, mean = torch.std_mean(latents, (0, 2, 3))
     regular = mean.square().mean() + (spread - 1).square().mean()
@@ -97,7 +97,7 @@ def psnr(mean_square: float) -> float:
     return float("inf") if mean_square <= 0 else -10 * float(torch.tensor(mean_square).log10())
 
 
-def host_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def comfyui_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The codec's state dict as VAELoader reads it, in fp16."""
     half = {key: value.detach().cpu().to(torch.float16).contiguous() for key, value in weights.items()}
     return {**half, "vae_scale": torch.tensor(FLUX_SCALE), "vae_shift": torch.tensor(FLUX_SHIFT)}

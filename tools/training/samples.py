@@ -1,6 +1,6 @@
 """Training samples: number n of a run is always the same, so an interrupted training needs no record of chance.
 
-A sample is a scene, a program of instructions and the picture they ask for. It holds no region of any kind.
+A sample is a scene, a program of instructions and the image they ask for. It holds no region of any kind.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .edits import KEEP, KINDS, RESHAPE, Instruction, edited, random_program
-from .scenes import SIZE, TRAINING_SEEDS, Scene, random_state, training_scene
+from ..toyworld.edits import KEEP, KINDS, RESHAPE, Instruction, edited, random_program
+from ..toyworld.scenes import SIZE, TRAINING_SEEDS, Scene, random_state, training_scene
 
-TAUGHT = (*KINDS, RESHAPE)  # a new shape is the hardest to draw: twice as often as the others
-SILENT = 0.25  # of the texts that ask for nothing
+SAMPLE_KINDS = (*KINDS, RESHAPE)  # a new shape is the hardest to draw: twice as often as the others
+EMPTY_SHARE = 0.25  # of the texts that ask for nothing
 PIECES = 4  # of a scene and its edit, two of each
 
 
 class Sample(NamedTuple):
-    """source, target: (size, size, 3) uint8. texts: the instructions; which objects they name is not told."""
+    """source, target: (size, size, 3) uint8. texts: the instructions; which objects they name is not recorded."""
 
     source: np.ndarray
     target: np.ndarray
@@ -33,22 +33,22 @@ def sample(run: int, number: int, size: int = SIZE, variant: int = 0) -> Sample:
 
     variant: another program on the same scene.
     """
-    scene, after, texts = _made(run, number, size, variant)
+    scene, after, texts = _drawn(run, number, size, variant)
     return Sample(scene.pixels, after.pixels, texts)
 
 
 def before_and_after(run: int, number: int, size: int = SIZE, variant: int = 0) -> tuple[Scene, Scene]:
-    """The scenes that a sample's pictures show."""
-    return _made(run, number, size, variant)[:2]
+    """The scenes of a sample, before and after its instructions."""
+    return _drawn(run, number, size, variant)[:2]
 
 
-@functools.lru_cache(maxsize=4)  # whoever wants a sample's pictures wants its scenes next
-def _made(run: int, number: int, size: int, variant: int) -> tuple[Scene, Scene, tuple[str, ...]]:
+@functools.lru_cache(maxsize=4)  # a sample's images are asked for, then its scenes
+def _drawn(run: int, number: int, size: int, variant: int) -> tuple[Scene, Scene, tuple[str, ...]]:
     random = random_state(run, f"run {run}, sample {number}")
     seed = int(random.randint(len(TRAINING_SEEDS)))
     scene = _scene(seed, size)
     counts = 1 + random.randint(3, size=variant + 1)
-    program = random_program(scene, seed + variant, count=int(counts[variant]), kinds=TAUGHT)
+    program = random_program(scene, seed + variant, count=int(counts[variant]), kinds=SAMPLE_KINDS)
     return scene, edited(scene, program), tuple(_text(instruction, random) for instruction in program)
 
 
@@ -56,14 +56,14 @@ _scene = functools.lru_cache(maxsize=2)(training_scene)  # variants share it
 
 
 def _text(instruction: Instruction, random: np.random.RandomState) -> str:
-    """Its words; those that ask for nothing are sometimes none at all, as a user's empty hint."""
-    return "" if instruction.kind == KEEP and random.random_sample() < SILENT else instruction.text
+    """Its words; "keep the image unchanged" is sometimes no words at all, as a user's empty hint."""
+    return "" if instruction.kind == KEEP and random.random_sample() < EMPTY_SHARE else instruction.text
 
 
 _shared = functools.lru_cache(maxsize=2)(sample)
 
 
-class Pictures(Dataset):
+class ImageBatches(Dataset):
     """Batches for the codec: item k is that of step first + k, (batch, 3, crop, crop) uint8.
 
     Scenes and edited scenes take turns. crop: the side of the random piece taken from each, at most `size`; a scene
@@ -87,8 +87,8 @@ class Pictures(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         first = (self.first + index) * self.batch
-        pictures = np.stack([self._piece(number) for number in range(first, first + self.batch)])
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+        images = np.stack([self._piece(number) for number in range(first, first + self.batch)])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def _piece(self, number: int) -> np.ndarray:
         pieces = PIECES if self.crop < self.size else 2

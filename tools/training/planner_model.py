@@ -1,10 +1,10 @@
-"""The toy world's planner: a small Qwen2.5-VL with its own tokenizer, in a folder as transformers keeps one.
+"""The toy world's planner: a small Qwen2.5-VL with its own tokenizer; its folder, written and read.
 
-    python tools/toyworld/planner_model.py --folder out/toyworld_planner
-    python tools/toyworld/planner_model.py --folder out/so_far --run out/planner     a training so far
+    python tools/training/planner_model.py --folder out/toyworld_planner
+    python tools/training/planner_model.py --folder out/so_far --run out/planner     a training so far
 
-RePlan Load Planner reads that folder. A patch is 8 x 8 pixels and a token of a picture 16 x 16, so a scene of 128 x 128
-is seen at its own size, as 64 tokens, and a box is written in the scene's own pixels. Every text can be spelled (the
+RePlan Load Planner reads that folder. A patch is 8 x 8 pixels and a token of an image 16 x 16, so a scene of 128 x 128
+is seen at its own size, as 64 tokens, and a box is written in the scene's own pixels. Every text can be written (the
 tokenizer goes down to bytes). The words of the toy world, each number up to 128 and what stands between the parts of
 every plan are a token each: a reply of one region is some fifteen steps long instead of sixty.
 """
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 if not __package__:  # run as a script
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -29,21 +31,22 @@ if not __package__:  # run as a script
 from replan.planner.plan import KEEP_UNCHANGED
 from replan.tools.toyworld.drawing import COLOURS, PATTERNS, SHAPES
 from replan.tools.toyworld.edits import TEMPLATES
-from replan.tools.toyworld.planner_requests import WHICH
+from replan.tools.toyworld.requests import WHICH
+from replan.tools.training.run import CHECKPOINT, TrainingError, submodule_weights, weights_of
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 END, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(len(SPECIAL))
 PATCH, MERGE = 8, 2
-WORDS = 451  # pieces that the tokenizer learns: each word of the toy world becomes one
-MOST = 128  # the highest number that is one token; it brings the bracket or comma before it along
-NUMBERS = tuple(f"{mark}{number}" for mark in ("[", ", ") for number in range(MOST + 1))
+PIECES = 451  # pieces that the tokenizer learns: each word of the toy world becomes one
+LARGEST_NUMBER = 128  # the highest number that is one token; it brings the bracket or comma before it along
+NUMBERS = tuple(f"{mark}{number}" for mark in ("[", ", ") for number in range(LARGEST_NUMBER + 1))
 PHRASES = (
     f'<gen_image>{KEEP_UNCHANGED}</gen_image><region>[{{"bbox_2d": ', '], "hint": "', '"}, {"bbox_2d": ', '"}]</region>',
 )  # fmt: skip
-SMALLEST, LARGEST = 64 * 64, 512 * 512  # pixels of the picture it sees
-# Turns between marks, the picture where the conversation has it; no system message of its own.
+SMALLEST, LARGEST = 64 * 64, 512 * 512  # pixels of the image it sees
+# Turns between marks, the image where the conversation has it; no system message of its own.
 CHAT = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{%- if message['content'] is string -%}{{ message['content'] }}"
@@ -53,6 +56,9 @@ CHAT = (
     "{%- endfor -%}{%- endif -%}{{ '<|im_end|>\n' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
+CHECKPOINT_FILE = "model.safetensors"  # of a folder that transformers wrote
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT_HEAD = "lm_head.weight"  # the family ties it to the embedding, so a file leaves it out
 
 
 class Sizes(NamedTuple):
@@ -63,42 +69,42 @@ class Sizes(NamedTuple):
     heads: int = 4
     key_heads: int = 2
     inner: int = 640
-    seeing_width: int = 128
-    seeing_layers: int = 4
-    seeing_heads: int = 4
-    seeing_inner: int = 384
-    words: int = WORDS
+    vision_width: int = 128
+    vision_layers: int = 4
+    vision_heads: int = 4
+    vision_inner: int = 384
+    pieces: int = PIECES
 
     @property
     def tokens(self) -> int:
-        return self.words + len(NUMBERS) + len(PHRASES)
+        return self.pieces + len(NUMBERS) + len(PHRASES)
 
 
-def make_tokenizer(words: int = WORDS):
-    """A byte-level tokenizer with the words of the toy world and of plans; the same for the same number of `words`.
+def make_tokenizer(pieces: int = PIECES):
+    """A byte-level tokenizer with the words of the toy world and of plans; the same for the same number of `pieces`.
 
-    Behind its `words` pieces lie NUMBERS, then PHRASES.
+    Behind its `pieces` lie NUMBERS, then PHRASES.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     # A word with the space before it, one digit, or other signs: tags and JSON stay apart from what they hold.
-    pieces = Regex(r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s+")
+    split = Regex(r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(pieces, "isolated"),
+            pre_tokenizers.Split(split, "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=words, special_tokens=[AddedToken(word, special=True) for word in SPECIAL],
+        vocab_size=pieces, special_tokens=[AddedToken(word, special=True) for word in SPECIAL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
     tokenizer.train_from_iterator(_texts(), trainer)
-    if tokenizer.get_vocab_size() != words:
-        raise ValueError(f"the toy world's words give {tokenizer.get_vocab_size()} pieces, not {words}")
+    if tokenizer.get_vocab_size() != pieces:
+        raise ValueError(f"the toy world's words give {tokenizer.get_vocab_size()} pieces, not {pieces}")
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*NUMBERS, *PHRASES)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=SPECIAL[TURN_END], pad_token=SPECIAL[END], additional_special_tokens=list(SPECIAL[1:]),
@@ -119,7 +125,7 @@ def _texts():
 
 
 def make_processor(tokenizer=None):
-    """Tokenizer, picture sizes and chat template together, as a Qwen2.5-VL processor."""
+    """Tokenizer, image sizes and chat template together, as a Qwen2.5-VL processor."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     sizes = {
@@ -143,14 +149,14 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
         text_config={
             "vocab_size": sizes.tokens, "hidden_size": sizes.width, "intermediate_size": sizes.inner, "num_hidden_layers": sizes.layers,
             "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.key_heads, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": _in_turn(half)},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": _interleaved_sections(half)},
             "bos_token_id": END, "eos_token_id": TURN_END, "pad_token_id": END, "tie_word_embeddings": True,
         },
         vision_config={
-            "depth": sizes.seeing_layers, "hidden_size": sizes.seeing_width, "intermediate_size": sizes.seeing_inner,
-            "num_heads": sizes.seeing_heads, "patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": 2,
+            "depth": sizes.vision_layers, "hidden_size": sizes.vision_width, "intermediate_size": sizes.vision_inner,
+            "num_heads": sizes.vision_heads, "patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": 2,
             # No windows: they would cut objects in two, and a scene has 256 patches only.
-            "window_size": 4 * PATCH * MERGE, "fullatt_block_indexes": list(range(sizes.seeing_layers)),
+            "window_size": 4 * PATCH * MERGE, "fullatt_block_indexes": list(range(sizes.vision_layers)),
             "out_hidden_size": sizes.width,
         },
         image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START, vision_end_token_id=VISION_END,
@@ -159,12 +165,12 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
-    _order_numbers(model.get_input_embeddings().weight, sizes.words)
+    _order_numbers(model.get_input_embeddings().weight, sizes.pieces)
     model.generation_config.update(eos_token_id=[TURN_END, END], pad_token_id=END, do_sample=False)
     return model.eval()
 
 
-def _in_turn(half: int) -> list[int]:
+def _interleaved_sections(half: int) -> list[int]:
     """Which of the rotary frequencies tell time, row and column: one each in turn, from the fastest to the slowest.
 
     The family gives rows the middle and columns the slowest ones, which do not turn at all over the eight columns of a
@@ -178,11 +184,16 @@ def _in_turn(half: int) -> list[int]:
 def _order_numbers(words: torch.Tensor, first: int) -> None:
     """Begin with neighbouring numbers alike: waves over half of their dimensions, which the model would else have to learn."""
     waves = words.shape[1] // 4
-    angles = torch.arange(MOST + 1)[:, None] * math.pi / MOST * torch.logspace(0, math.log2(MOST / 8), waves, 2)
+    angles = (
+        torch.arange(LARGEST_NUMBER + 1)[:, None]
+        * math.pi
+        / LARGEST_NUMBER
+        * torch.logspace(0, math.log2(LARGEST_NUMBER / 8), waves, 2)
+    )
     ordered = torch.cat([angles.cos(), angles.sin()], 1) * words.std() * 2
     with torch.no_grad():
-        for start in (first, first + MOST + 1):
-            words[start : start + MOST + 1, : 2 * waves] = ordered
+        for start in (first, first + LARGEST_NUMBER + 1):
+            words[start : start + LARGEST_NUMBER + 1, : 2 * waves] = ordered
 
 
 def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
@@ -195,6 +206,53 @@ def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> 
     return folder
 
 
+def planner_weights(place: Path, average: bool = False) -> dict[str, torch.Tensor]:
+    """The planner's weights in fp32: of a run's folder (`average`: the ones it would publish) or of a written one.
+
+    Raises TrainingError for a folder that is neither, or whose weights are cut off or of another model.
+    """
+    model = make_model()
+    if (place / CHECKPOINT).is_file():
+        found = submodule_weights(weights_of(place, average), "planner")
+    else:
+        try:
+            written = load((place / CHECKPOINT_FILE).read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{place} holds no planner ({type(error).__name__}: {error}); "
+                f"name a run's folder with {CHECKPOINT}, or a planner's with {CHECKPOINT_FILE}"
+            ) from None
+        head = {OUTPUT_HEAD: written[EMBEDDING]} if EMBEDDING in written else {}
+        found = {_module_name(name): value.float() for name, value in {**head, **written}.items()}
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    given = {name: getattr(value, "shape", None) for name, value in found.items()}
+    if wanted != given:
+        name = next(name for name in {**wanted, **given} if wanted.get(name) != given.get(name))
+        raise TrainingError(
+            f"{place} is of another model than planner_model.py makes: {name} is {_shape_text(given.get(name))}, "
+            f"wanted {_shape_text(wanted.get(name))}"
+        )
+    return found
+
+
+def load_planner(place: Path):
+    """The model with the weights that a run would publish, or has published; ready to plan."""
+    model = make_model()
+    model.load_state_dict(planner_weights(place, average=True))
+    return model.eval()
+
+
+def _module_name(name: str) -> str:
+    """What the model itself calls a weight; transformers writes the names of the family's published files."""
+    if name.startswith("model."):
+        return name.replace("model.", "model.language_model.", 1)
+    return f"model.{name}" if name.startswith("visual.") else name
+
+
+def _shape_text(shape) -> str:
+    return "not there" if shape is None else " x ".join(map(str, shape))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("out/toyworld_planner"), help="where to write")
@@ -202,9 +260,6 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="take the averaged weights of this training's folder instead")
     args = parser.parse_args()
     if args.run:
-        from replan.tools.toyworld.planner_folder import load_planner
-        from replan.tools.toyworld.training import TrainingError
-
         try:
             model = load_planner(args.run)
         except TrainingError as error:

@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +56,12 @@ class Settings:
         return self.rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
 
-def made(folder: Path) -> Path:
-    """The folder, made if need be. Raises TrainingError where none can be."""
+def ensure_folder(folder: Path) -> Path:
+    """The folder, created if need be. Raises TrainingError where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainingError(f"no folder can be made at {folder} ({error.strerror}); name another one") from None
+        raise TrainingError(f"{folder} cannot be created ({error.strerror}); name another one") from None
     return folder
 
 
@@ -76,7 +76,7 @@ class Run:
         self.step = 0
         self.history: list[tuple[int, float, float]] = []
         self.recent: list[tuple[float, float]] = []  # since the last row of the history
-        made(folder)
+        ensure_folder(folder)
         if self.file.exists():
             self._resume()
 
@@ -170,7 +170,7 @@ class Run:
         stop: Callable[[], bool],
     ) -> bool:
         began = saved = time.monotonic()
-        said = -math.inf
+        reported = -math.inf
         first = self.step
         for batch in batches:
             loss, measure = self._update(batch, loss_of)
@@ -179,8 +179,8 @@ class Run:
             if self.step % ROW == 0 or done:
                 self.history.append((self.step, *(sum(v) / len(v) for v in zip(*self.recent, strict=True))))
                 self.recent = []
-                if now - said > 5 or done:
-                    said = now
+                if now - reported > 5 or done:
+                    reported = now
                     say(self._progress((now - began) / (self.step - first)))
             if done or stop():
                 break
@@ -252,6 +252,11 @@ def weights_of(folder: Path, average: bool = False) -> dict[str, torch.Tensor]:
         raise TrainingError(
             f"{folder / CHECKPOINT} cannot be read ({type(error).__name__}); name the folder of a run"
         ) from error
+
+
+def submodule_weights(weights: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Of a model's state dict, that of its submodule `name`: an editor without its heads, for one."""
+    return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
 
 
 def curve(history: list[tuple[int, float, float]], title: str) -> Image.Image:

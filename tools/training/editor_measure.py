@@ -1,4 +1,4 @@
-"""How far an editor has come, without a host: `python tools/toyworld/editor_measure.py --folder out/editor`.
+"""How far an editor has come, without ComfyUI's server: `python tools/training/editor_measure.py --folder out/editor`.
 
 The first step, at full noise, decides what becomes of an object. So it is asked of held-out tasks, of every kind as
 many, which share of the wanted change is still wrong then (squared error in latents, over the cells that should
@@ -23,16 +23,16 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.tools.toyworld import editor
-from replan.tools.toyworld.codec import Codec, psnr
-from replan.tools.toyworld.editor_training import VISIBLE, of_editor
-from replan.tools.toyworld.model_trainings import load_texts, newest_comfyui
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 from replan.tools.toyworld.tasks import CHANGES, Task, held_out_task
-from replan.tools.toyworld.texts import TextEncoder
-from replan.tools.toyworld.trained import codec_weights, editor_weights, grown
-from replan.tools.toyworld.training import CHECKPOINT, TrainingError, weights_of
 from replan.tools.toyworld.weights import CODEC, EDITOR, TEXTS, WEIGHTS, WeightsError, checked
+from replan.tools.training import editor
+from replan.tools.training.codec import Codec, psnr
+from replan.tools.training.editor_training import CHANGED
+from replan.tools.training.exported import codec_weights, editor_weights, with_new_blocks
+from replan.tools.training.model_trainings import load_texts, newest_comfyui
+from replan.tools.training.run import CHECKPOINT, TrainingError, submodule_weights, weights_of
+from replan.tools.training.text_encoder import TextEncoder
 
 QUARTER = 0.25  # of the squared distance: half of the way
 
@@ -51,24 +51,24 @@ def wrong_shares(
         latents(codec, [pixels(task) for task in tasks])
         for pixels in (lambda t: t.scene.pixels, lambda t: t.wanted.pixels)
     )
-    words = texts.together([[task.asked[0][1].text] for task in tasks])
+    words = texts.encode_programs([[task.instructions[0][1].text] for task in tasks])
     noise = torch.randn(after.shape, generator=torch.Generator().manual_seed(seed))
     velocity, _ = editor.outputs(model, noise, before, words.features, torch.ones(len(tasks)), words.counts)
-    changed = (before - after).abs().amax(1, keepdim=True) > VISIBLE
+    changed = (before - after).abs().amax(1, keepdim=True) > CHANGED
     off, whole = ((one.square() * changed).sum((1, 2, 3)) for one in (noise - velocity - after, before - after))
     return off / whole
 
 
 @torch.no_grad()
-def latents(codec: Codec, pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    return codec.encode(torch.from_numpy(np.stack(pictures)).movedim(-1, 1).float() / 255)
+def latents(codec: Codec, images: Sequence[np.ndarray]) -> torch.Tensor:
+    return codec.encode(torch.from_numpy(np.stack(images)).movedim(-1, 1).float() / 255)
 
 
 @torch.no_grad()
-def codec_psnr(codec: Codec, pictures: Sequence[np.ndarray]) -> list[float]:
+def codec_psnr(codec: Codec, images: Sequence[np.ndarray]) -> list[float]:
     """How well each picture comes back, in dB."""
-    found = codec.decode(latents(codec, pictures)).clamp(0, 1)
-    wanted = torch.from_numpy(np.stack(pictures)).movedim(-1, 1).float() / 255
+    found = codec.decode(latents(codec, images)).clamp(0, 1)
+    wanted = torch.from_numpy(np.stack(images)).movedim(-1, 1).float() / 255
     return [psnr(float(one)) for one in (found - wanted).square().mean((1, 2, 3))]
 
 
@@ -81,12 +81,12 @@ def load_codec(file: Path) -> Codec:
 def load_editor(place: Path) -> torch.nn.Module:
     """The editor of a run's folder (the weights it would publish) or of one with a published file."""
     if (place / CHECKPOINT).is_file():
-        weights = of_editor(weights_of(place, average=True))
+        weights = submodule_weights(weights_of(place, average=True), "editor")
     else:
         weights = editor_weights(checked(EDITOR) if place.resolve() == WEIGHTS else place / EDITOR)
     model = editor.make_editor(0)
     try:
-        model.load_state_dict(grown(model, weights))  # blocks that an older editor lacks change nothing
+        model.load_state_dict(with_new_blocks(model, weights))  # blocks that an older editor lacks change nothing
     except TrainingError as error:
         raise TrainingError(f"{place}: {error}") from None
     return model.eval()

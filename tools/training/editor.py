@@ -1,7 +1,7 @@
 """The toy world's editor: a small Flux.1 in diffusers' form to train, in ComfyUI's form to run.
 
 ComfyUI's own Flux adds in place, which autograd refuses, so training uses diffusers' `FluxTransformer2DModel`.
-`host_weights` gives the same model under the names ComfyUI reads: `host_check.py` holds both to the same output.
+`comfyui_weights` gives the same model under the names ComfyUI reads: `comfyui_check.py` holds both to the same output.
 
 The pooled text vector has no effect, by weights of zero where it enters: a model that may read the instruction there
 learns to, and then hints, which come as text tokens, do nothing.
@@ -17,10 +17,10 @@ from diffusers import FluxTransformer2DModel
 
 from .codec import CHANNELS
 
-TEXT = 768  # the width of CLIP-L
+TEXT_WIDTH = 768  # the width of CLIP-L
 PATCH = 2  # latent cells along a patch's side
-HEAD = 128
-AXES = (16, 56, 56)  # of a head, for a token's picture, row and column: what ComfyUI's loader assumes
+HEAD_WIDTH = 128
+AXES = (16, 56, 56)  # of a head, for a token's image, row and column: what ComfyUI's loader assumes
 
 
 class Size(NamedTuple):
@@ -43,10 +43,10 @@ def make_editor(seed: int, size: Size = Size()) -> FluxTransformer2DModel:  # no
             in_channels=CHANNELS * PATCH**2,
             num_layers=size.double,
             num_single_layers=size.single,
-            attention_head_dim=HEAD,
+            attention_head_dim=HEAD_WIDTH,
             num_attention_heads=size.heads,
-            joint_attention_dim=TEXT,
-            pooled_projection_dim=TEXT,
+            joint_attention_dim=TEXT_WIDTH,
+            pooled_projection_dim=TEXT_WIDTH,
             guidance_embeds=False,
             axes_dims_rope=AXES,
         )
@@ -70,24 +70,24 @@ def outputs(
     sigma: torch.Tensor,
     counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The velocity (what the editor says noise minus picture is), and what comes out at the reference's tokens, which
+    """The velocity (what the editor says noise minus image is), and what comes out at the reference's tokens, which
     ComfyUI drops: (2, B, 16, H, W).
 
-    noisy, reference: latents (B, 16, H, W), H and W even; noisy = (1 - sigma) picture + sigma noise, and the
+    noisy, reference: latents (B, 16, H, W), H and W even; noisy = (1 - sigma) image + sigma noise, and the
     reference is the scene before the edit, placed as Kontext places it. texts: (B, L, 768), several instructions
     one behind the other, each encoded by itself. sigma: (B,), 0..1. counts: (B, L), how many equal tokens each row
     of the texts stands for, 0 for none (default: 1 each).
     """
     height, width = (side // PATCH for side in noisy.shape[-2:])
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    places = torch.stack((torch.zeros_like(rows), rows, columns), -1).reshape(-1, 3)
-    pictures = torch.cat((places, places + torch.tensor((1, 0, 0)))).to(noisy)
+    positions = torch.stack((torch.zeros_like(rows), rows, columns), -1).reshape(-1, 3)
+    positions = torch.cat((positions, positions + torch.tensor((1, 0, 0)))).to(noisy)
     out = editor(
         hidden_states=torch.cat((_packed(noisy), _packed(reference)), 1),
         encoder_hidden_states=texts,
-        pooled_projections=noisy.new_zeros(len(noisy), TEXT),
+        pooled_projections=noisy.new_zeros(len(noisy), TEXT_WIDTH),
         timestep=sigma,
-        img_ids=pictures,
+        img_ids=positions,
         txt_ids=noisy.new_zeros(texts.shape[1], 3),
         joint_attention_kwargs=None if counts is None else {"attention_mask": _bias(counts, 2 * height * width)},
     ).sample
@@ -95,9 +95,9 @@ def outputs(
     return cells.permute(1, 0, 4, 2, 5, 3, 6).reshape(2, *noisy.shape)
 
 
-def _bias(counts: torch.Tensor, pictures: int) -> torch.Tensor:
+def _bias(counts: torch.Tensor, image_tokens: int) -> torch.Tensor:
     """What the logits of the attention get: n equal keys weigh as one whose logit is log n higher."""
-    keys = torch.cat((counts, counts.new_ones(len(counts), pictures)), 1).log()[:, None, None]
+    keys = torch.cat((counts, counts.new_ones(len(counts), image_tokens)), 1).log()[:, None, None]
     return keys.to(torch.get_autocast_dtype(keys.device.type)) if torch.is_autocast_enabled(keys.device.type) else keys
 
 
@@ -144,7 +144,7 @@ _SINGLE = (
 )
 
 
-def host_weights(weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
+def comfyui_weights(weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
     """An editor's state dict (or its running average) as ComfyUI's UNETLoader reads it."""
     left = {key: value.detach().cpu() for key, value in weights.items()}
     out: dict[str, torch.Tensor] = {}
@@ -157,7 +157,7 @@ def host_weights(weights: dict[str, torch.Tensor], dtype: torch.dtype = torch.fl
 
 
 def trained_weights(exported: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The other way: a file that `host_weights` made, as a state dict in fp32 to train on.
+    """The other way: a file that `comfyui_weights` made, as a state dict in fp32 to train on.
 
     Raises ValueError when it holds something else.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from replan.tools.toyworld.sheet import main, sheet
+from replan.tools.toyworld.sheets import main, world_sheet
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +15,7 @@ def test_the_command_writes_a_picture(tmp_path):
     file = tmp_path / "new" / "sheet.png"
     command = [
         sys.executable,
-        "tools/toyworld/sheet.py",
+        "tools/toyworld/sheets.py",
         "--seed",
         "7",
         "--tasks",
@@ -27,11 +27,11 @@ def test_the_command_writes_a_picture(tmp_path):
     ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     with Image.open(file) as picture:
-        assert picture.tobytes() == sheet(7, tasks=2, programs=1).tobytes()
+        assert picture.tobytes() == world_sheet(7, tasks=2, programs=1).tobytes()
 
 
 def test_another_seed_gives_another_sheet():
-    assert sheet(1, tasks=1, programs=0).tobytes() != sheet(2, tasks=1, programs=0).tobytes()
+    assert world_sheet(1, tasks=1, programs=0).tobytes() != world_sheet(2, tasks=1, programs=0).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_place_that_takes_no_picture_is_told(tmp_path, capsys):
     for name in ("sheet", "sheet.psd"):  # the second is read by Pillow, and not written
         with pytest.raises(SystemExit):
             main(["--out", str(tmp_path / name)])
-        assert "no kind of picture" in capsys.readouterr().err
+        assert "no image that can be written" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["--tasks", "1", "--programs", "0", "--out", str(tmp_path / "file" / "sheet.png")]) == 1
     assert "cannot be written" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Train the toy world's models: `python tools/toyworld/train.py codec --folder out/codec`, then `editor`.
+"""Train the toy world's models: `python tools/training/train.py codec --folder out/codec`, then `editor`.
 
-Interrupt it whenever you like; the same command goes on where it stopped. The folder gets a checkpoint, a picture of
+Interrupt it whenever you like; the same command goes on where it stopped. The folder gets a checkpoint, a curve of
 the loss, and at the end the weights in safetensors (fp16), which ComfyUI's own loaders take. Texts and editor need
 a ComfyUI for its tokenizer. Exit status 3: stopped before the last step.
 """
@@ -25,42 +25,42 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.tools.toyworld.codec import CELL
-from replan.tools.toyworld.editor_training import of_editor
-from replan.tools.toyworld.latents import SHARD
-from replan.tools.toyworld.model_trainings import (
+from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
+from replan.tools.toyworld.weights import CODEC as CODEC_FILE
+from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
+from replan.tools.toyworld.weights import TEXTS, WEIGHTS, WeightsError, checked
+from replan.tools.training.codec import CELL
+from replan.tools.training.exported import codec_weights, editor_weights, publish_folder
+from replan.tools.training.latents import SHARD
+from replan.tools.training.model_trainings import (
     load_texts,
     newest_comfyui,
     train_codec,
     train_editor,
     train_planner,
     train_texts,
-    words_of,
+    vectors_by,
 )
-from replan.tools.toyworld.planner_folder import planner_weights
-from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
-from replan.tools.toyworld.trained import codec_weights, editor_weights, publish_folder
-from replan.tools.toyworld.training import Settings, TrainingError, weights_of
-from replan.tools.toyworld.weights import CODEC as CODEC_FILE
-from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
-from replan.tools.toyworld.weights import TEXTS, WEIGHTS, WeightsError, checked
+from replan.tools.training.planner_model import planner_weights
+from replan.tools.training.run import Settings, TrainingError, submodule_weights, weights_of
 
 STOPPED = 3  # exit status of a training that was told to leave the rest for another time
 
 
-def _start(place: Path) -> dict[str, torch.Tensor]:
+def _editor_start(place: Path) -> dict[str, torch.Tensor]:
     """Weights to begin with: of a run's folder, or of a published file."""
     if place.is_dir():
-        weights = of_editor(weights_of(place))
+        weights = submodule_weights(weights_of(place), "editor")
         if not weights:
             raise TrainingError(
-                f"{place} cannot be started from: its checkpoint is of another model or an older training; give the weights it exported"
+                f"{place} cannot be started from: its checkpoint is of another model or an older training; "
+                "give the weights it exported"
             )
         return weights
-    return editor_weights(_own(place))
+    return editor_weights(_checked_file(place))
 
 
-def _own(file: Path) -> Path:
+def _checked_file(file: Path) -> Path:
     """A file to read. One that is published must be what its hash says."""
     published = file.parent.resolve() == WEIGHTS and file.name in (CODEC_FILE, EDITOR_FILE, TEXTS)
     return checked(file.name) if published else file
@@ -95,7 +95,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoint, curve and weights go")
     parser.add_argument("--steps", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument(
-        "--batch", type=int, default=16, help="pictures a step, an even number; for the planner scenes (default: 16)"
+        "--batch", type=int, default=16, help="images a step, an even number; for the planner scenes (default: 16)"
     )
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
     parser.add_argument(
@@ -172,7 +172,7 @@ def _train(args: argparse.Namespace, settings: Settings, stop: _Stop) -> Path | 
     """Train what the arguments ask for; the exported file once that is done."""
     start = None
     if args.start:
-        start = (planner_weights if args.what == "planner" else _start)(args.start)
+        start = (planner_weights if args.what == "planner" else _editor_start)(args.start)
         settings = replace(settings, start=f"{args.start.name} {_hash(start)}")
     if args.what == "codec":
         return train_codec(args.folder, settings, args.device, args.workers, stop)
@@ -180,13 +180,13 @@ def _train(args: argparse.Namespace, settings: Settings, stop: _Stop) -> Path | 
         return train_planner(args.folder, settings, args.device, start, stop)
     comfyui = args.comfyui or newest_comfyui()
     if args.what == "texts":
-        return train_texts(args.folder, settings, words_of(comfyui), args.device, stop)
-    codec, texts = _own(args.codec), _own(args.texts)
-    learnt = load_texts(texts, comfyui)
+        return train_texts(args.folder, settings, vectors_by(comfyui), args.device, stop)
+    codec, texts = _checked_file(args.codec), _checked_file(args.texts)
+    encoder = load_texts(texts, comfyui)
     codec_weights(codec)
     files = (f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}" for file in (codec, texts))
     settings = replace(settings, data=", ".join((*files, f"{args.shards} shards")))
-    return train_editor(args.folder, settings, codec, learnt, args.device, args.shards, start, stop)
+    return train_editor(args.folder, settings, codec, encoder, args.device, args.shards, start, stop)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from replan.tools.toyworld import text_training, weights
-from replan.tools.toyworld.editor import make_editor, outputs
+from replan.tools.toyworld import weights
 from replan.tools.toyworld.edits import KEEP, KINDS, TEMPLATES, Reference, random_wording, written
-from replan.tools.toyworld.host_check import randomised
-from replan.tools.toyworld.model_trainings import newest_comfyui
 from replan.tools.toyworld.scenes import random_state
-from replan.tools.toyworld.text_training import SAID, asked, sentences, text_loss, understood
-from replan.tools.toyworld.texts import LENGTH, ORDERED, Reader, TextEncoder, Words
-from replan.tools.toyworld.train import STOPPED, main
+from replan.tools.training import text_encoder
+from replan.tools.training.comfyui_check import randomised
+from replan.tools.training.editor import make_editor, outputs
+from replan.tools.training.model_trainings import newest_comfyui
+from replan.tools.training.text_encoder import (
+    CODED_WORDS,
+    LENGTH,
+    POSITIONS,
+    TextEncoder,
+    TextLayers,
+    TokenVectors,
+    coded_words,
+    decode_words,
+    text_loss,
+    training_sentences,
+)
+from replan.tools.training.train import STOPPED, main
 from safetensors.torch import load_file
 
 
@@ -30,7 +41,7 @@ def encoder(comfyui):
 def read(encoder, text):
     """What stands at the end of a text, and at its padding."""
     features = encoder.encode(text).features
-    return {tuple(row.tolist()) for row in understood(features[-2:])}
+    return {tuple(row.tolist()) for row in decode_words(features[-2:])}
 
 
 def test_every_sentence_of_the_world_is_read_right(encoder):
@@ -39,21 +50,26 @@ def test_every_sentence_of_the_world_is_read_right(encoder):
     said = [random_wording(random) for _ in range(1500)]
     assert {one.kind for one in said} == set(KINDS)
     assert {one.text.split()[0] for one in said} == {form.split()[0] for forms in TEMPLATES.values() for form in forms}
-    wrong = [one.text for one in said if read(encoder, one.text) != {asked(one)}]
+    wrong = [one.text for one in said if read(encoder, one.text) != {coded_words(one)}]
     assert not wrong
-    assert read(encoder, "") == {asked(written(KEEP))}, "an empty hint asks for nothing"
+    assert read(encoder, "") == {coded_words(written(KEEP))}, "an empty hint asks for nothing"
 
 
 def test_what_an_instruction_asks_is_named_by_its_parts():
     one = written("reshape", Reference("circle", "red"), "star")
-    assert [words[index] for words, index in zip(SAID, asked(one), strict=True)] == ["reshape", "red", "circle", "star"]
-    assert asked(written("remove", Reference(colour="pink")))[2:] == (-1, -1)
+    assert [words[index] for words, index in zip(CODED_WORDS, coded_words(one), strict=True)] == [
+        "reshape",
+        "red",
+        "circle",
+        "star",
+    ]
+    assert coded_words(written("remove", Reference(colour="pink")))[2:] == (-1, -1)
 
 
 def test_equal_tokens_counted_once_give_the_same_velocity(encoder):
     programs = [("make the red circle blue", "remove every star"), ("",)]
-    together = encoder.together(programs)
-    assert together.features.shape[:2] == together.counts.shape == (2, 2 * (ORDERED + 1))
+    together = encoder.encode_programs(programs)
+    assert together.features.shape[:2] == together.counts.shape == (2, 2 * (POSITIONS + 1))
     assert together.counts.sum(1).tolist() == [2 * LENGTH, LENGTH]
     model = randomised(make_editor(0), 0).eval()
     generator = torch.Generator().manual_seed(0)
@@ -73,13 +89,13 @@ def test_equal_tokens_counted_once_give_the_same_velocity(encoder):
 @pytest.mark.parametrize("text", ["", "remove every star", "change the colour of every red circle to blue"])
 def test_padding_is_one_token_many_times(encoder, comfyui, text):
     """Written out to its whole length, the padding behind the last place gets the feature that counts for all of it."""
-    reader = Reader()
+    reader = TextLayers()
     reader.load_state_dict({name: value.float() for name, value in load_file(weights.checked(weights.TEXTS)).items()})
-    vectors, counts = Words(comfyui)(text)
+    vectors, counts = TokenVectors(comfyui)(text)
     with torch.no_grad():
         whole = reader(torch.cat((vectors, vectors[-1:].expand(int(counts[-1]) - 1, -1)))[None])[0]
     assert len(whole) == LENGTH
-    assert (whole[ORDERED:] - encoder.encode(text).features[-1]).abs().max() < 1e-5
+    assert (whole[POSITIONS:] - encoder.encode(text).features[-1]).abs().max() < 1e-5
 
 
 def test_words_stay_apart_and_a_text_may_fill_all_places(encoder):
@@ -97,7 +113,7 @@ def test_texts_side_by_side_tell_which_words_belong_together(encoder):
     """Flux gives texts no position: the same words, paired otherwise, must not be the same set of tokens."""
 
     def tokens(*texts):
-        rows = encoder.together([texts]).features[0]
+        rows = encoder.encode_programs([texts]).features[0]
         return {tuple(row.round(decimals=3).tolist()) for row in rows}
 
     straight = tokens("make the red circle blue", "make the green star white")
@@ -108,15 +124,15 @@ def test_texts_side_by_side_tell_which_words_belong_together(encoder):
 
 
 def test_reading_is_learnt_from_sentences_alone(comfyui):
-    words, reader = Words(comfyui), Reader(1)
-    batch = sentences(0, 0, 64, words)
+    words, reader = TokenVectors(comfyui), TextLayers(1)
+    batch = training_sentences(0, 0, 64, words)
     assert batch.ends.any(1).all() and not batch.ends[:, 0].any(), "each has an end, and none begins with it"
-    again = sentences(0, 0, 64, words)
-    assert torch.equal(batch.vectors, again.vectors) and torch.equal(batch.asked, again.asked)
+    again = training_sentences(0, 0, 64, words)
+    assert torch.equal(batch.vectors, again.vectors) and torch.equal(batch.words, again.words)
     optimizer = torch.optim.AdamW(reader.parameters(), 3e-3)
     losses = []
     for step in range(40):
-        loss, right = text_loss(reader, sentences(0, step, 64, words))
+        loss, right = text_loss(reader, training_sentences(0, step, 64, words))
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -125,7 +141,7 @@ def test_reading_is_learnt_from_sentences_alone(comfyui):
 
 
 def test_the_codes_of_a_quarter_are_far_apart():
-    for table in text_training.codes():
+    for table in text_encoder.word_codes():
         apart = torch.cdist(table, table) + 1e3 * torch.eye(len(table))
         assert apart.min() > 4, "of 8.5, between what is said and what is not"
 
@@ -164,4 +180,4 @@ def test_a_reader_is_trained_resumed_and_published_by_one_command(comfyui, tmp_p
     assert main([*command, "--seconds", "0"]) == STOPPED
     assert "stopped at step 1 of 3" in capsys.readouterr().out
     assert main(command) == 0
-    assert Reader().load_state_dict({k: v.float() for k, v in load_file(tmp_path / weights.TEXTS).items()})
+    assert TextLayers().load_state_dict({k: v.float() for k, v in load_file(tmp_path / weights.TEXTS).items()})

@@ -1,4 +1,4 @@
-"""Requests that need a look at the picture, and the reply a planner should give: data for the toy world's planner.
+"""Requests that need a look at the image, and the reply a planner should give: data for the toy world's planner.
 
 "Make the leftmost red circle blue" names one of several look-alikes by where it lies or how large it is. The reply is
 a plan in RePlan's tags: a box around that one, and a hint in words that the toy editor knows.
@@ -60,9 +60,9 @@ def training_requests(run: int, number: int, count: int, size: int = SIZE) -> li
     random = random_state(run, f"run {run}, requests {number}")
     while True:
         scene = training_scene(int(random.randint(len(TRAINING_SEEDS))), size)
-        made = [one for one in (request(scene, random) for _ in range(3 * count)) if one]
-        if len(made) >= count:
-            return made[:count]
+        requests = [one for one in (request(scene, random) for _ in range(3 * count)) if one]
+        if len(requests) >= count:
+            return requests[:count]
 
 
 def held_out_request(seed: int, size: int = SIZE) -> Request:
@@ -71,29 +71,29 @@ def held_out_request(seed: int, size: int = SIZE) -> Request:
         raise SceneError(f"the seed {seed} is not a held-out one (held_out_seed gives one)")
     random = random_state(seed, "request")
     while True:
-        made = request(held_out_scene(seed, size, count=int(random.randint(3, MOST + 1)), twins=1), random)
-        if made:
-            return made
+        found = request(held_out_scene(seed, size, count=int(random.randint(3, MOST + 1)), twins=1), random)
+        if found:
+            return found
 
 
 def request(scene: Scene, random: np.random.RandomState, most: int = 2) -> Request | None:
     """A request about one or two objects, or None when this scene has nothing to single out clearly."""
-    asked: list[tuple[int, Instruction]] = []
+    instructions: list[tuple[int, Instruction]] = []
     texts: list[str] = []
     kinds = [CHANGES[index] for index in random.permutation(len(CHANGES))]
     for identity in random.permutation(list(scene.ids))[: 1 + random.randint(most)]:
         thing = scene.object(int(identity))
         reference = Reference(thing.shape, thing.colour)
         words = _singled_out(scene, thing, reference, random)
-        if words is None or thing.id in dict(asked):
+        if words is None or thing.id in dict(instructions):
             continue
-        instruction = about(thing, reference, kinds[len(asked)], random)
+        instruction = about(thing, reference, kinds[len(instructions)], random)
         instruction = replace(
             instruction, text=instruction.text.replace("every ", "the ")
         )  # a hint is about one object
-        asked.append((thing.id, instruction))
+        instructions.append((thing.id, instruction))
         texts.append(_with(instruction, reference, words))
-    return Request(" and ".join(texts), Task(scene, tuple(asked))) if asked else None
+    return Request(" and ".join(texts), Task(scene, tuple(instructions))) if instructions else None
 
 
 def _singled_out(scene: Scene, thing: Object, reference: Reference, random: np.random.RandomState) -> str | None:

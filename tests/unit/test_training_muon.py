@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from replan.tools.toyworld.muon import Muon, orthogonal
+from replan.tools.training.muon import Muon, orthogonal
 
 SHAPES = ((8, 24), (24, 8), (8, 24), (16, 16))
 

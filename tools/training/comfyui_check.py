@@ -1,8 +1,8 @@
 """Whether ComfyUI gives the output that the toy world's models were trained to give.
 
-    python tools/toyworld/host_check.py --comfyui .host/comfyui-0.30
+    python tools/training/comfyui_check.py --comfyui .host/comfyui-0.30
 
-Fresh weights from a seed, exported as training exports them, go through ComfyUI's own loaders; its latents, pictures
+Fresh weights from a seed, exported as training exports them, go through ComfyUI's own loaders; its latents, images
 and velocities are held against those of the modules that training uses. Says the largest difference of each.
 """
 
@@ -20,25 +20,26 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.tools.toyworld import codec, editor, texts
+from replan.tools.toyworld import clip_l
+from replan.tools.training import codec, editor, text_encoder
 
 TOLERANCE = 1e-4
 
 
 def codec_difference(seed: int = 0) -> float:
-    """ComfyUI's VAE against `Codec`: latents as the editor sees them, and decoded pictures."""
+    """ComfyUI's VAE against `Codec`: latents as the editor sees them, and decoded images."""
     import comfy.latent_formats
     import comfy.sd
 
-    weights = codec.host_weights(randomised(codec.Codec(), seed).state_dict())
+    weights = codec.comfyui_weights(randomised(codec.Codec(), seed).state_dict())
     ours = codec.Codec()
     ours.load_state_dict({key: value.float() for key, value in weights.items() if not key.startswith("vae_")})
     vae = comfy.sd.VAE(sd=weights)
     vae.throw_exception_if_invalid()
-    pictures = torch.rand(1, 64, 80, 3, generator=torch.Generator().manual_seed(seed))
-    theirs = vae.encode(pictures)
+    images = torch.rand(1, 64, 80, 3, generator=torch.Generator().manual_seed(seed))
+    theirs = vae.encode(images)
     with torch.no_grad():
-        latents = ours.encode(pictures.movedim(-1, 1))
+        latents = ours.encode(images.movedim(-1, 1))
         decoded = ours.decode(latents).clamp(0, 1).movedim(1, -1)
     seen = comfy.latent_formats.Flux().process_in(theirs)
     return max(_largest(seen, latents), _largest(vae.decode(theirs), decoded))
@@ -49,11 +50,11 @@ def editor_difference(seed: int = 0) -> float:
     import comfy.sd
 
     ours = randomised(editor.make_editor(seed), seed).eval()
-    weights = editor.host_weights(ours.state_dict(), torch.float32)
+    weights = editor.comfyui_weights(ours.state_dict(), torch.float32)
     patcher = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": torch.float32})
     theirs = patcher.model.diffusion_model
     generator = torch.Generator().manual_seed(seed)
-    shapes = ((2, 16, 8, 12), (2, 16, 8, 12), (2, 30, editor.TEXT), (2, editor.TEXT))
+    shapes = ((2, 16, 8, 12), (2, 16, 8, 12), (2, 30, editor.TEXT_WIDTH), (2, editor.TEXT_WIDTH))
     noisy, reference, texts, pooled = (torch.randn(shape, generator=generator) for shape in shapes)
     sigma = torch.tensor([0.9, 0.2])
     with torch.no_grad():
@@ -62,18 +63,18 @@ def editor_difference(seed: int = 0) -> float:
     return _largest(mine, host)
 
 
-TEXTS = ("", "make the red circle blue", "change the colour of every yellow triangle to purple")
+SAMPLE_TEXTS = ("", "make the red circle blue", "change the colour of every yellow triangle to purple")
 
 
 def text_difference(comfyui: Path) -> float:
-    """ComfyUI's CLIP, loaded as CLIPLoader loads it, against `TextEncoder`, with its padding spelled out."""
+    """ComfyUI's CLIP, loaded as CLIPLoader loads it, against `TextEncoder`, with its padding written out."""
     import comfy.sd
 
-    reader = {name: value.half() for name, value in randomised(texts.Reader(), 0).state_dict().items()}
+    layers = {name: value.half() for name, value in randomised(text_encoder.TextLayers(), 0).state_dict().items()}
     kind = comfy.sd.CLIPType.STABLE_DIFFUSION
-    clip = comfy.sd.load_text_encoder_state_dicts([texts.host_weights(reader)], clip_type=kind)
-    ours, off = texts.TextEncoder(comfyui, reader), 0.0
-    for text in TEXTS:
+    clip = comfy.sd.load_text_encoder_state_dicts([clip_l.comfyui_weights(layers)], clip_type=kind)
+    ours, off = text_encoder.TextEncoder(comfyui, layers), 0.0
+    for text in SAMPLE_TEXTS:
         theirs = clip.encode_from_tokens(clip.tokenize(text))[0]
         one = ours.encode(text)
         off = max(off, _largest(torch.repeat_interleave(one.features, one.counts.long(), 0), theirs))

@@ -5,10 +5,11 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from replan.tools.toyworld.codec import Codec
-from replan.tools.toyworld.codec import host_weights as codec_weights
-from replan.tools.toyworld.editor import TEXT, Size, host_weights, make_editor, outputs, trained_weights
-from replan.tools.toyworld.host_check import randomised
+from replan.tools.toyworld import clip_l
+from replan.tools.training.codec import Codec
+from replan.tools.training.codec import comfyui_weights as codec_weights
+from replan.tools.training.comfyui_check import randomised
+from replan.tools.training.editor import TEXT_WIDTH, Size, comfyui_weights, make_editor, outputs, trained_weights
 
 SMALL = Size(heads=1, double=1, single=1)
 
@@ -21,7 +22,7 @@ def editor():
 @pytest.fixture
 def inputs():
     generator = torch.Generator().manual_seed(2)
-    shapes = ((1, 16, 4, 6), (1, 16, 4, 6), (1, 5, TEXT))
+    shapes = ((1, 16, 4, 6), (1, 16, 4, 6), (1, 5, TEXT_WIDTH))
     noisy, reference, texts = (torch.randn(shape, generator=generator) for shape in shapes)
     return {"noisy": noisy, "reference": reference, "texts": texts, "sigma": torch.tensor([0.6])}
 
@@ -50,7 +51,7 @@ def test_the_pooled_text_has_no_way_in_before_or_after_training(inputs):
         optimizer.zero_grad()
         outputs(editor, **inputs)[0].square().mean().backward()
         optimizer.step()
-    weights = host_weights(editor.state_dict())
+    weights = comfyui_weights(editor.state_dict())
     assert not weights["vector_in.in_layer.weight"].any()
     assert weights["img_in.weight"].any()
 
@@ -60,12 +61,12 @@ def test_every_weight_arrives_once_and_where_the_loader_reads_sizes():
     with torch.no_grad():
         for number, value in enumerate(editor.parameters()):
             value.fill_(number)
-    weights = host_weights(editor.state_dict(), torch.float32)
+    weights = comfyui_weights(editor.state_dict(), torch.float32)
     sent = torch.cat([value.flatten() for value in editor.state_dict().values()]).sort().values
     arrived = torch.cat([value.flatten() for value in weights.values()]).sort().values
     assert torch.equal(sent, arrived)
     assert weights["img_in.weight"].shape == (128, 64)
-    assert weights["txt_in.weight"].shape == (128, TEXT)
+    assert weights["txt_in.weight"].shape == (128, TEXT_WIDTH)
     assert {key.split(".")[1] for key in weights if key.startswith("double_blocks.")} == {"0", "1"}
     assert {key.split(".")[1] for key in weights if key.startswith("single_blocks.")} == {"0", "1", "2"}
     assert not any(key.startswith("guidance_in") for key in weights)
@@ -73,7 +74,7 @@ def test_every_weight_arrives_once_and_where_the_loader_reads_sizes():
 
 def test_foreign_weights_are_refused():
     with pytest.raises(ValueError, match="no name in ComfyUI for .*polish"):
-        host_weights({**make_editor(1, SMALL).state_dict(), "polish.weight": torch.zeros(1)})
+        comfyui_weights({**make_editor(1, SMALL).state_dict(), "polish.weight": torch.zeros(1)})
 
 
 def test_the_same_seed_gives_the_same_editor_and_leaves_other_chance_alone():
@@ -87,13 +88,13 @@ def test_the_same_seed_gives_the_same_editor_and_leaves_other_chance_alone():
 
 
 def test_codec_and_editor_together_stay_under_24_megabytes():
-    weights = [*host_weights(make_editor(0).state_dict()).values(), *codec_weights(Codec().state_dict()).values()]
+    weights = [*comfyui_weights(make_editor(0).state_dict()).values(), *codec_weights(Codec().state_dict()).values()]
     assert sum(value.numel() * value.element_size() for value in weights) < 24e6
 
 
 def test_a_published_file_can_be_trained_on(editor):
     before = {key: value.half().float() for key, value in editor.state_dict().items()}
-    after = trained_weights(host_weights(editor.state_dict()))
+    after = trained_weights(comfyui_weights(editor.state_dict()))
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
 
@@ -107,7 +108,11 @@ def test_a_published_file_can_be_trained_on(editor):
     ],
 )
 def test_weights_of_something_else_are_refused_by_name(editor, change, said):
-    weights = host_weights(editor.state_dict())
+    weights = comfyui_weights(editor.state_dict())
     change(weights)
     with pytest.raises(ValueError, match=said):
         trained_weights(weights)
+
+
+def test_the_text_width_is_the_encoders():
+    assert clip_l.WIDTH == TEXT_WIDTH

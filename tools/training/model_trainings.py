@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from ..toyworld.weights import CODEC, EDITOR, PLANNER, TEXTS, replace_file
 from . import editor
-from .codec import Codec, codec_loss, host_weights
-from .editor_training import Pupil, editor_loss, of_editor
+from .codec import Codec, codec_loss, comfyui_weights
+from .editor_training import EditorWithHeads, editor_loss
+from .exported import codec_weights, text_weights, with_new_blocks
 from .latents import Batch, Latents
-from .planner_folder import of_planner
 from .planner_model import make_model, make_processor, save
 from .planner_training import Batch as PlannerBatch
-from .planner_training import Pupil as PlannerPupil
-from .planner_training import planner_loss, training_batch
-from .samples import Pictures, in_order
-from .text_training import Sentences, sentences, text_loss
-from .texts import Encoded, Reader, TextEncoder, Words
-from .trained import codec_weights, grown, text_weights
-from .training import Run, Settings, TrainingError
-from .weights import CODEC, EDITOR, PLANNER, TEXTS
+from .planner_training import PlannerWithHeads, planner_loss, training_batch
+from .run import Run, Settings, TrainingError, submodule_weights
+from .samples import ImageBatches, in_order
+from .text_encoder import EncodedText, Sentences, TextEncoder, TextLayers, TokenVectors, text_loss, training_sentences
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,39 +44,39 @@ def train_codec(
     """
     torch.manual_seed(settings.seed)
     run = Run(folder, settings, Codec().to(device, memory_format=torch.channels_last))
-    batches = Pictures(settings.seed, settings.batch, settings.size, settings.crop, run.step, settings.steps)
+    batches = ImageBatches(settings.seed, settings.batch, settings.size, settings.crop, run.step, settings.steps)
 
     def loss_of(batch: torch.Tensor, step: int) -> tuple[torch.Tensor, float]:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
-        pictures = batch.to(device, memory_format=torch.channels_last).float() / 255
-        loss = codec_loss(run.model, pictures, generator)
+        images = batch.to(device, memory_format=torch.channels_last).float() / 255
+        loss = codec_loss(run.model, images, generator)
         return loss.total, loss.psnr
 
-    if not _trained(run, in_order(batches, workers), loss_of, say, stop):
+    if not _run_to_end(run, in_order(batches, workers), loss_of, say, stop):
         return None
-    return _finished(folder / CODEC, host_weights(run.average), settings, say)
+    return _exported(folder / CODEC, comfyui_weights(run.average), settings, say)
 
 
 def train_texts(
     folder: Path,
     settings: Settings,
-    words: Words,
+    vectors_of: TokenVectors,
     device: str = "cpu",
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = print,
 ) -> Path | None:
     """Train, or go on training, the text encoder on sentences; as `train_codec`. A minute or two, 0.8 MiB."""
-    run = Run(folder, settings, Reader(settings.seed).to(device))
+    run = Run(folder, settings, TextLayers(settings.seed).to(device))
 
     def loss_of(batch: Sentences, step: int) -> tuple[torch.Tensor, float]:
         return text_loss(run.model, batch.to(device))
 
     steps = range(run.step, settings.steps)
-    batches = (sentences(settings.seed, step, settings.batch, words) for step in steps)
-    if not _trained(run, batches, loss_of, say, stop):
+    batches = (training_sentences(settings.seed, step, settings.batch, vectors_of) for step in steps)
+    if not _run_to_end(run, batches, loss_of, say, stop):
         return None
     weights = {name: value.half().cpu().contiguous() for name, value in run.average.items()}
-    return _finished(folder / TEXTS, weights, settings, say)
+    return _exported(folder / TEXTS, weights, settings, say)
 
 
 def train_editor(
@@ -112,18 +108,18 @@ def train_editor(
     )
     model = editor.make_editor(settings.seed)
     if start is not None:
-        model.load_state_dict(grown(model, start))
-    run = Run(folder, settings, Pupil(model, settings.seed).to(device))
+        model.load_state_dict(with_new_blocks(model, start))
+    run = Run(folder, settings, EditorWithHeads(model, settings.seed).to(device))
 
     def loss_of(batch: Batch, step: int) -> tuple[torch.Tensor, float]:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
-        encoded = Encoded(*(value.to(device) for value in texts.together(batch.texts)))
+        encoded = EncodedText(*(value.to(device) for value in texts.encode_programs(batch.texts)))
         return editor_loss(run.model, batch.to(device), encoded, generator)
 
     batches = (pool.batch(step, settings.batch) for step in range(run.step, settings.steps))
-    if not _trained(run, batches, loss_of, say, stop):
+    if not _run_to_end(run, batches, loss_of, say, stop):
         return None
-    return _finished(folder / EDITOR, editor.host_weights(of_editor(run.average)), settings, say)
+    return _exported(folder / EDITOR, editor.comfyui_weights(submodule_weights(run.average, "editor")), settings, say)
 
 
 def train_planner(
@@ -143,20 +139,20 @@ def train_planner(
     model = make_model(settings.seed)
     if start is not None:
         model.load_state_dict(start)
-    run = Run(folder, settings, PlannerPupil(model, settings.seed).train().to(device))
+    run = Run(folder, settings, PlannerWithHeads(model, settings.seed).train().to(device))
 
     def loss_of(batch: PlannerBatch, step: int) -> tuple[torch.Tensor, float]:
         return planner_loss(run.model, batch.to(device))
 
     steps = range(run.step, settings.steps)
     batches = (training_batch(settings.seed, step, settings.batch, settings.size, processor) for step in steps)
-    if not _trained(run, batches, loss_of, say, stop):
+    if not _run_to_end(run, batches, loss_of, say, stop):
         return None
     model = make_model(settings.seed)
-    model.load_state_dict(of_planner(run.average))
-    made = save(model, processor, folder / PLANNER)
-    say(f"{made}: {sum(file.stat().st_size for file in made.iterdir()) / 2**20:.1f} MiB")
-    return made
+    model.load_state_dict(submodule_weights(run.average, "planner"))
+    written = save(model, processor, folder / PLANNER)
+    say(f"{written}: {sum(file.stat().st_size for file in written.iterdir()) / 2**20:.1f} MiB")
+    return written
 
 
 def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:
@@ -168,17 +164,17 @@ def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.T
     codec.load_state_dict(codec_weights(file))
     codec.to(device, memory_format=torch.channels_last)
 
-    def encode(pictures: torch.Tensor) -> torch.Tensor:
+    def encode(images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
-            return codec.encode(pictures.to(device, memory_format=torch.channels_last)).float()
+            return codec.encode(images.to(device, memory_format=torch.channels_last)).float()
 
     return encode, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def words_of(comfyui: Path) -> Words:
+def vectors_by(comfyui: Path) -> TokenVectors:
     """The tokenizer of a ComfyUI. Raises TrainingError when the folder has none."""
     try:
-        return Words(comfyui)
+        return TokenVectors(comfyui)
     except OSError as error:
         raise TrainingError(
             f"{comfyui} is no ComfyUI ({str(error).splitlines()[0]}); give its folder with --comfyui"
@@ -200,11 +196,11 @@ def newest_comfyui() -> Path:
 def load_texts(file: Path, comfyui: Path) -> TextEncoder:
     """The text encoder of an exported file. Raises TrainingError when the file or the ComfyUI is none."""
     weights = text_weights(file)
-    words_of(comfyui)  # raises for a folder without a tokenizer
+    vectors_by(comfyui)  # raises for a folder without a tokenizer
     return TextEncoder(comfyui, weights)
 
 
-def _trained(
+def _run_to_end(
     run: Run, batches: Iterable, loss_of: Callable, say: Callable[[str], None], stop: Callable[[], bool]
 ) -> bool:
     """Whether the run has reached its last step; says so when it has not."""
@@ -214,14 +210,10 @@ def _trained(
     return done
 
 
-def _finished(file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]) -> Path:
-    _export(file, weights, settings)
+def _exported(file: Path, weights: dict[str, torch.Tensor], settings: Settings, say: Callable[[str], None]) -> Path:
+    """Write a finished run's weights; their file."""
+    # One entry: safetensors writes several in any order, and the file's hash would be another each time.
+    metadata = {"settings": json.dumps(vars(settings))}
+    replace_file(file, lambda part: save_file(weights, part, metadata=metadata))
     say(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return file
-
-
-def _export(file: Path, weights: dict[str, torch.Tensor], settings: Settings) -> None:
-    unfinished = file.with_name(f"{file.name}.part")
-    # One entry: safetensors writes several in any order, and the file's hash would be another each time.
-    save_file(weights, unfinished, metadata={"settings": json.dumps(vars(settings))})
-    os.replace(unfinished, file)

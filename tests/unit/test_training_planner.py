@@ -1,4 +1,4 @@
-"""What the toy world's planner learns from: requests that only the picture can settle, and the plans they ask for."""
+"""What the toy world's planner learns from: requests that only the image can settle, and the plans they ask for."""
 
 import json
 import re
@@ -10,40 +10,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from replan.planner.replies.build import read_plan
-from replan.tools.toyworld import model_trainings, planner_folder, planner_measure
 from replan.tools.toyworld.drawing import COLOURS, SHAPES
-from replan.tools.toyworld.planner_folder import load_planner, planner_weights
-from replan.tools.toyworld.planner_measure import iou, judged_reply, measure, replies, summary
-from replan.tools.toyworld.planner_model import (
-    NUMBERS,
-    PHRASES,
-    TURN_END,
-    WORDS,
-    Sizes,
-    make_model,
-    make_processor,
-    save,
-)
-from replan.tools.toyworld.planner_requests import (
+from replan.tools.toyworld.requests import (
     WHICH,
     held_out_request,
     held_out_requests,
     training_requests,
 )
-from replan.tools.toyworld.planner_sight import Sight, astray, shown_together
-from replan.tools.toyworld.planner_training import (
+from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE, SceneError
+from replan.tools.toyworld.scoring import iou, plan_figures
+from replan.tools.training import model_trainings, planner_measure, planner_model
+from replan.tools.training.planner_measure import measure, replies, score_reply
+from replan.tools.training.planner_model import (
+    NUMBERS,
+    PHRASES,
+    PIECES,
+    TURN_END,
+    Sizes,
+    load_planner,
+    make_model,
+    make_processor,
+    planner_weights,
+    save,
+)
+from replan.tools.training.planner_training import (
     IGNORED,
-    Pupil,
+    PlannerWithHeads,
+    TokenHeads,
+    attention_loss,
     batch_of,
     conversation,
+    image_contents,
     patches,
     planner_loss,
 )
-from replan.tools.toyworld.scenes import HELD_OUT_SEEDS, SIZE, SceneError
-from replan.tools.toyworld.training import Settings, TrainingError
+from replan.tools.training.run import Settings, TrainingError
 
 few = settings(max_examples=40, deadline=None)
-SMALL = Sizes(width=64, layers=4, inner=64, seeing_width=32, seeing_layers=2, seeing_heads=2, seeing_inner=64)
+SMALL = Sizes(width=64, layers=4, inner=64, vision_width=32, vision_layers=2, vision_heads=2, vision_inner=64)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def processor():
 def test_a_request_singles_its_objects_out_and_the_reply_is_their_plan(number):
     for request in training_requests(1, number, 2):
         scene, plan = request.task.scene, request.task.plan
-        for identity, instruction in request.task.asked:
+        for identity, instruction in request.task.instructions:
             words = instruction.reference.words
             alike = [other for other in scene.objects if instruction.reference.names(other)]
             named = [word for word in WHICH if f"the {word} {words}" in request.text]
@@ -87,12 +91,12 @@ def test_only_replies_are_learnt(processor):
 def test_a_reply_is_a_few_tokens_and_each_edge_one(processor):
     request = training_requests(1, 3, 1)[0]
     tokens = processor.tokenizer(request.reply)["input_ids"]
-    edges = [token - WORDS for token in tokens if WORDS <= token < WORDS + len(NUMBERS)]
+    edges = [token - PIECES for token in tokens if PIECES <= token < PIECES + len(NUMBERS)]
     assert [NUMBERS[edge].lstrip("[, ") for edge in edges] == re.findall(
         r"\b\d+\b", re.sub("bbox_2d", "", request.reply)
     )
-    assert len(tokens) <= 16 * len(request.task.asked)
-    assert processor.tokenizer.convert_ids_to_tokens(WORDS + len(NUMBERS)) == PHRASES[0]
+    assert len(tokens) <= 16 * len(request.task.instructions)
+    assert processor.tokenizer.convert_ids_to_tokens(PIECES + len(NUMBERS)) == PHRASES[0]
 
 
 def test_patches_are_those_of_the_processor(processor):
@@ -107,7 +111,7 @@ def test_several_requests_after_one_picture_are_as_if_alone(processor):
     together = batch_of([requests, training_requests(1, 6, 2)], processor)
     with torch.no_grad():
         states = model.model(
-            input_ids=together.tokens, attention_mask=together.seen, position_ids=together.places,
+            input_ids=together.tokens, attention_mask=together.visible, position_ids=together.positions,
             pixel_values=together.pixels, image_grid_thw=together.grid,
         ).last_hidden_state[0]  # fmt: skip
         for request in requests:
@@ -125,7 +129,7 @@ def test_several_requests_after_one_picture_are_as_if_alone(processor):
 def test_each_token_of_a_picture_is_told_what_lies_there():
     tasks = [one.task for one in training_requests(1, 4, 3)]
     scene = tasks[0].scene
-    shown = shown_together([tasks, tasks[:1]], 16)
+    shown = image_contents([tasks, tasks[:1]], 16)
     assert shown.edges.shape == (2 * 64, 4) and torch.equal(shown.shape[:64], shown.shape[64:])
     found = set()
     for token, (shape, colour) in enumerate(zip(shown.shape[:64].tolist(), shown.colour[:64].tolist(), strict=True)):
@@ -146,7 +150,7 @@ def test_each_token_of_a_picture_is_told_what_lies_there():
 
 def test_each_box_is_told_which_tokens_show_its_thing(processor):
     scenes = [training_requests(1, number, 3) for number in (4, 5)]
-    meant = batch_of(scenes, processor).shown.meant
+    meant = batch_of(scenes, processor).contents.targets
     boxes = [(one.task.scene, identity) for requests in scenes for one in requests for identity in one.task.meant]
     assert len(meant) == len(boxes)
     for share, (scene, identity) in zip(meant, boxes, strict=True):
@@ -156,41 +160,45 @@ def test_each_box_is_told_which_tokens_show_its_thing(processor):
 
 
 def test_the_helping_heads_learn_what_they_are_asked():
-    shown = shown_together([[one.task for one in training_requests(1, number, 2)] for number in range(2)], 16)
+    shown = image_contents([[one.task for one in training_requests(1, number, 2)] for number in range(2)], 16)
     chance = torch.Generator().manual_seed(0)
     tokens = torch.randn(len(shown.shape), 128, generator=chance)  # as many numbers as there are tokens
-    sight = Sight(128)
-    optimizer = torch.optim.AdamW(sight.parameters(), 3e-2)
-    first = sight.loss(tokens, tokens, shown).item()
+    heads = TokenHeads(128)
+    optimizer = torch.optim.AdamW(heads.parameters(), 3e-2)
+    first = heads.loss(tokens, tokens, shown).item()
     for _ in range(150):
         optimizer.zero_grad()
-        loss = sight.loss(tokens, tokens, shown)
+        loss = heads.loss(tokens, tokens, shown)
         loss.backward()
         optimizer.step()
     assert loss.item() < first / 4
 
 
 def test_attention_on_what_is_meant_is_best():
-    meant = shown_together([[one.task for one in training_requests(1, 0, 2)]], 16).meant
+    meant = image_contents([[one.task for one in training_requests(1, 0, 2)]], 16).targets
     right = meant[:, None].repeat(1, 2, 1)
-    assert astray(right, meant) < astray(0.9 * right, meant) < astray(torch.full_like(right, 1 / 64), meant)
-    assert astray(right.roll(20, 2), meant) > astray(torch.full_like(right, 1 / 64), meant)
+    assert (
+        attention_loss(right, meant)
+        < attention_loss(0.9 * right, meant)
+        < attention_loss(torch.full_like(right, 1 / 64), meant)
+    )
+    assert attention_loss(right.roll(20, 2), meant) > attention_loss(torch.full_like(right, 1 / 64), meant)
 
 
 def test_a_small_model_learns_one_reply_and_writes_it(processor):
-    pupil = Pupil(make_model(0, SMALL)).train()
+    model = PlannerWithHeads(make_model(0, SMALL)).train()
     request = training_requests(1, 3, 1)[0]
     batch = batch_of([[request]], processor)
-    optimizer = torch.optim.AdamW(pupil.parameters(), 3e-3)
-    first, _ = planner_loss(pupil, batch)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    first, _ = planner_loss(model, batch)
     for _ in range(80):
         optimizer.zero_grad()
-        loss, right = planner_loss(pupil, batch)
+        loss, right = planner_loss(model, batch)
         loss.backward()
         optimizer.step()
     assert loss.item() < first.item() / 3
     assert right == 1.0
-    model = pupil.planner.eval()
+    model = model.planner.eval()
     assert replies(model, processor, [request]) == [request.reply]
     assert measure(model, processor, [request])["scenes_found"] == 1.0
     assert len(json.loads(re.search(r"<region>(.*)</region>", request.reply)[1])) >= 1
@@ -203,14 +211,14 @@ def test_replies_written_together_are_those_written_alone(processor):
 
 
 def test_what_a_reply_is_worth():
-    request = next(one for one in held_out_requests(1, 9) if len(one.task.asked) == 2)
-    right = judged_reply(request, request.reply)
+    request = next(one for one in held_out_requests(1, 9) if len(one.task.instructions) == 2)
+    right = score_reply(request, request.reply)
     assert right.good and right.ious == (1.0, 1.0) and right.hints == 2 and right.state == "clean"
-    lost = judged_reply(request, request.reply.replace('}, {"bbox_2d"', '}]</region><x>[{"bbox_2d"'))
+    lost = score_reply(request, request.reply.replace('}, {"bbox_2d"', '}]</region><x>[{"bbox_2d"'))
     assert not lost.good and lost.ious == (1.0, 0.0) and lost.state == "repaired"
-    failed = judged_reply(request, "I see nothing")
+    failed = score_reply(request, "I see nothing")
     assert failed.state == "failed" and failed.ious == (0.0, 0.0)
-    figures = summary([right, lost, failed])
+    figures = plan_figures([right, lost, failed])
     assert (figures["scenes_found"], figures["objects_found"]) == (0.3333, 0.5)
     assert (figures["replies_repaired"], figures["replies_failed"], figures["objects"]) == (1, 1, 6)
     assert iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
@@ -226,7 +234,7 @@ def small(monkeypatch):
     """The training's own steps on a model that takes no time; on one thread, which always adds in the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for module in (model_trainings, planner_folder):
+    for module in (model_trainings, planner_model):
         monkeypatch.setattr(module, "make_model", lambda seed=0: make_model(seed, SMALL))
     yield
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""How well a planner finds what is meant, without a host: `python tools/toyworld/planner_measure.py --folder out/planner`.
+"""How well a planner finds what is meant, without ComfyUI: `python tools/training/planner_measure.py --folder out/planner`.
 
 Replies are written greedily, many at once, and read by the pack's own reader. The folder is a run in progress (its
 averaged weights are measured), or one that a run or `train.py publish` wrote.
@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,79 +22,28 @@ if not __package__:  # run as a script
 
     import_pack()
 
-from replan.planner.plan import PlanError, RegionPlan
+from replan.planner.plan import PlanError
 from replan.planner.replies.build import read_plan
-from replan.tools.toyworld.planner_model import END, IMAGE, MERGE, TURN_END, make_processor
-from replan.tools.toyworld.planner_requests import Request, held_out_requests
-from replan.tools.toyworld.planner_training import conversation, patches
+from replan.tools.toyworld.requests import Request, held_out_requests
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
+from replan.tools.toyworld.scoring import PlanScore, plan_figures, score_plan
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+from replan.tools.training.planner_model import END, IMAGE, MERGE, TURN_END, load_planner, make_processor
+from replan.tools.training.planner_training import conversation, patches
+from replan.tools.training.run import TrainingError
 
-GOOD = 0.5  # an IoU from which a box counts as found
-LONGEST = 96  # tokens of a reply
+MOST_TOKENS = 96  # of a reply
 GROUP = 32  # requests decoded at once
 
 
-class Found(NamedTuple):
-    """ious: of each meant object with the region in its place, 0 without one. hints: how many hints are as wanted.
-
-    state: "clean", "repaired" (read with warnings, or with another number of regions) or "failed" (no plan in it).
-    """
-
-    ious: tuple[float, ...]
-    hints: int
-    state: str
-
-    @property
-    def good(self) -> bool:
-        return min(self.ious) >= GOOD
-
-
-def iou(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2)."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (areas - shared)
-
-
-def judged(wanted: RegionPlan, plan: RegionPlan | None, repaired: bool = False) -> Found:
-    """A plan beside the true one. Regions are compared in their order: requests name one object after the other."""
-    if plan is None:
-        return Found((0.0,) * len(wanted.regions), 0, "failed")
-    ious = [0.0] * len(wanted.regions)
-    hints = 0
-    for index, (want, found) in enumerate(zip(wanted.regions, plan.regions, strict=False)):
-        ious[index] = iou(want.box, found.box)
-        hints += want.hint == found.hint
-    clean = not repaired and len(plan.regions) == len(wanted.regions)
-    return Found(tuple(ious), hints, "clean" if clean else "repaired")
-
-
-def judged_reply(request: Request, reply: str) -> Found:
+def score_reply(request: Request, reply: str) -> PlanScore:
     """A reply as the pack reads it, beside the true plan."""
     size = (request.task.scene.size,) * 2
     try:
         plan, _ = read_plan(reply, size, "seen_pixels", size)
     except PlanError:
-        return judged(request.task.plan, None)
-    return judged(request.task.plan, plan, bool(plan.warnings))
-
-
-def summary(found: Sequence[Found]) -> dict[str, float | int]:
-    """Shares of scenes (all their boxes good) and of objects with a good box, the mean IoU, and what the replies were like."""
-    ious = [value for one in found for value in one.ious]
-    return {
-        "scenes": len(found),
-        "objects": len(ious),
-        "scenes_found": round(sum(one.good for one in found) / len(found), 4),
-        "objects_found": round(sum(value >= GOOD for value in ious) / len(ious), 4),
-        "mean_iou": round(float(np.mean(ious)), 4),
-        "hints_right": round(sum(one.hints for one in found) / len(ious), 4),
-        "replies_repaired": sum(one.state == "repaired" for one in found),
-        "replies_failed": sum(one.state == "failed" for one in found),
-    }
+        return score_plan(request.task.plan, None)
+    return score_plan(request.task.plan, plan, bool(plan.warnings))
 
 
 @torch.no_grad()
@@ -115,27 +63,24 @@ def replies(model, processor, requests: Sequence[Request]) -> list[str]:
         tokens = torch.tensor([[END] * (length - len(row)) + row for row in rows], device=device)
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
         pixels = patches(np.stack([one.task.scene.pixels for one in group]), processor.image_processor)
-        made = model.generate(
+        generated = model.generate(
             input_ids=tokens, attention_mask=mask, mm_token_type_ids=(tokens == IMAGE).int(), pixel_values=pixels.to(device),
             image_grid_thw=torch.tensor([[1, side * MERGE, side * MERGE]] * len(group), device=device),
-            max_new_tokens=LONGEST, do_sample=False, eos_token_id=[TURN_END, END], pad_token_id=END,
+            max_new_tokens=MOST_TOKENS, do_sample=False, eos_token_id=[TURN_END, END], pad_token_id=END,
         )  # fmt: skip
-        written += processor.tokenizer.batch_decode(made[:, length:], skip_special_tokens=True)
+        written += processor.tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
     return written
 
 
 def measure(model, processor, requests: Sequence[Request]) -> dict[str, float | int]:
-    """Greedy replies to the requests, judged; the model's mode is left as it was."""
+    """Greedy replies to the requests, scored; the model's mode is left as it was."""
     training = model.training
     texts = replies(model.eval(), processor, requests)
     model.train(training)
-    return summary([judged_reply(request, text) for request, text in zip(requests, texts, strict=True)])
+    return plan_figures([score_reply(request, text) for request, text in zip(requests, texts, strict=True)])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from replan.tools.toyworld.planner_folder import load_planner
-    from replan.tools.toyworld.training import TrainingError
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--folder",
@@ -167,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     for one, text in zip(
         requests[: args.show], replies(model, processor, requests[: args.show]) if args.show else (), strict=True
     ):
-        print(f"{one.text}\n  wanted {one.reply}\n  found  {text}")
+        print(f"{one.text}\n  wanted {one.reply}\n  reply  {text}")
     print(json.dumps(measure(model, processor, requests)), f"{time.monotonic() - begun:.0f} s")
     return 0
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from replan.tools.toyworld import latents
-from replan.tools.toyworld.codec import CHANNELS, FLUX_SCALE, FLUX_SHIFT, Codec, host_weights
-from replan.tools.toyworld.editor import TEXT
-from replan.tools.toyworld.model_trainings import load_encoder, train_codec, train_editor
-from replan.tools.toyworld.samples import Pictures, in_order, sample
 from replan.tools.toyworld.scenes import TRAINING_SEEDS
-from replan.tools.toyworld.texts import Encoded
-from replan.tools.toyworld.train import STOPPED, main
-from replan.tools.toyworld.training import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
+from replan.tools.training import latents
+from replan.tools.training.codec import CHANNELS, FLUX_SCALE, FLUX_SHIFT, Codec, comfyui_weights
+from replan.tools.training.editor import TEXT_WIDTH
+from replan.tools.training.model_trainings import load_encoder, train_codec, train_editor
+from replan.tools.training.run import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
+from replan.tools.training.samples import ImageBatches, in_order, sample
+from replan.tools.training.text_encoder import EncodedText
+from replan.tools.training.train import STOPPED, main
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def test_training_changes_the_weights_and_another_seed_gives_others(tmp_path):
     file = train_codec(tmp_path / "a", SHORT, say=quiet)
     other = train_codec(tmp_path / "b", dataclasses.replace(SHORT, seed=4), say=quiet)
     torch.manual_seed(SHORT.seed)
-    fresh = host_weights(Codec().state_dict())
+    fresh = comfyui_weights(Codec().state_dict())
     trained = load_file(file)
     assert any(not torch.equal(trained[key], fresh[key]) for key in fresh)
     assert file.read_bytes() != other.read_bytes()
@@ -72,13 +72,13 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(latents, "SHARD", 4)
 
 
-class Words:
+class AnyTexts:
     """Any features will do here: whether they are ComfyUI's is asked in tests/host."""
 
-    def together(self, programs):
+    def encode_programs(self, programs):
         rows = [[len(text) % 7 for text in texts] + [0] * (3 - len(texts)) for texts in programs]
-        features = torch.tensor(rows).float()[..., None].expand(-1, -1, TEXT) / 7
-        return Encoded(features, torch.ones(features.shape[:2]))
+        features = torch.tensor(rows).float()[..., None].expand(-1, -1, TEXT_WIDTH) / 7
+        return EncodedText(features, torch.ones(features.shape[:2]))
 
 
 def test_an_interrupted_training_of_the_editor_ends_with_the_same_bytes(tmp_path, small_shards):
@@ -86,7 +86,7 @@ def test_an_interrupted_training_of_the_editor_ends_with_the_same_bytes(tmp_path
     settings = dataclasses.replace(SHORT, kind="editor", crop=64)
 
     def train(name, **options):
-        return train_editor(tmp_path / name, settings, codec, Words(), shards=5, say=quiet, **options)
+        return train_editor(tmp_path / name, settings, codec, AnyTexts(), shards=5, say=quiet, **options)
 
     whole = train("whole")
     assert train("parts", stop=after(1)) is None
@@ -153,13 +153,13 @@ def test_options_that_cannot_be_are_refused_in_words(tmp_path, capsys, options, 
 def test_a_folder_that_cannot_be_is_refused_in_words(tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"")
     assert main(["codec", "--folder", str(tmp_path / "file" / "run"), "--steps", "1"]) == 1
-    assert "no folder can be made at" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err
 
 
 def test_other_files_make_another_run_of_the_editor(tmp_path, capsys, monkeypatch):
     """Latents of another codec, or more samples, would quietly change what a run learns from."""
     seen = []
-    monkeypatch.setattr("replan.tools.toyworld.train.train_editor", lambda folder, settings, *_: seen.append(settings))
+    monkeypatch.setattr("replan.tools.training.train.train_editor", lambda folder, settings, *_: seen.append(settings))
     other = train_codec(tmp_path, SHORT, say=quiet)
     for options in ([], ["--shards", "9"], ["--codec", str(other)]):
         main(["editor", "--folder", str(tmp_path / "e"), *options])
@@ -167,7 +167,7 @@ def test_other_files_make_another_run_of_the_editor(tmp_path, capsys, monkeypatc
 
 
 def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):
-    command = [sys.executable, "tools/toyworld/train.py", "codec", "--folder", str(tmp_path), "--threads", "1"]
+    command = [sys.executable, "tools/training/train.py", "codec", "--folder", str(tmp_path), "--threads", "1"]
     command += ["--steps", "1000000", "--batch", "2", "--size", "64", "--crop", "16"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -233,15 +233,15 @@ def test_pictures_keep_their_size_and_other_sizes_are_refused():
 
 
 def test_batches_are_the_same_wherever_a_run_takes_up_and_with_workers():
-    whole = list(in_order(Pictures(1, 2, 64, 32, 0, 4), 0))
+    whole = list(in_order(ImageBatches(1, 2, 64, 32, 0, 4), 0))
     assert [batch.shape for batch in whole] == [(2, 3, 32, 32)] * 4
-    late = list(in_order(Pictures(1, 2, 64, 32, 2, 4), 2))
+    late = list(in_order(ImageBatches(1, 2, 64, 32, 2, 4), 2))
     assert all(torch.equal(one, two) for one, two in zip(whole[2:], late, strict=True))
     assert not torch.equal(whole[0], whole[1])
 
 
 def test_a_sample_holds_two_pictures_and_words_and_nothing_else(monkeypatch):
-    from replan.tools.toyworld import samples
+    from replan.tools.training import samples
 
     seen = []
     real = samples._scene

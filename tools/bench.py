@@ -81,14 +81,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     args = options().parse_args(arguments)
     if args.source:
-        results = json.loads(args.source.read_text())
+        results = json.loads(args.source.read_text(encoding="utf-8"))
     elif args.here:
         results = Bench(args).run()
     else:
         host = host_from(args)
         return subprocess.call([str(host.python), __file__, "--here", *arguments], env=host.environment())
     if args.json and not args.source:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print("\n".join(report.target_lines(results)), flush=True)
     if args.markdown:
         print("\n" + report.markdown(results))
@@ -251,7 +251,7 @@ def import_pack() -> None:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

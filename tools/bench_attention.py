@@ -127,7 +127,12 @@ def flex_problem(tokens: int, shape: Shape, limit: float) -> str | None:
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, errors="replace", timeout=limit
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=limit,
         )
     except subprocess.TimeoutExpired:
         return f"torch had not compiled it after {limit:.0f} s"

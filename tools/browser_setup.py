@@ -82,6 +82,7 @@ def _try(command: list[str], problems: list[str], environment: dict[str, str]) -
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
             errors="replace",
             env=environment,
             timeout=600,

@@ -193,7 +193,7 @@ def write_example(folder: Path, task: Task, request: Request | None, names: tupl
         for node in nodes:
             use_toy_world(node, task, request, names)
     (folder / "example_workflows").mkdir(parents=True, exist_ok=True)
-    (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n", encoding="utf-8")
     (folder / "example_workflows" / found.name).write_text(json.dumps(workflow), encoding="utf-8")
     return found.stem
 

@@ -30,7 +30,13 @@ def newest_frontend(python: Path | str) -> tuple[str, Path] | str:
         PACKAGE,
     ]
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=600,
     )
     wheels = list(FRONTENDS.glob("*.whl"))
     if not wheels:
@@ -41,7 +47,7 @@ def newest_frontend(python: Path | str) -> tuple[str, Path] | str:
     if not (folder / "finished").is_file():
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
-        (folder / "finished").write_text(version)
+        (folder / "finished").write_text(version, encoding="utf-8")
     return version, folder / "comfyui_frontend_package" / "static"
 
 

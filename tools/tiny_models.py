@@ -130,7 +130,7 @@ def clip_l() -> dict:
     import comfy.clip_model as clip
     import torch
 
-    config = json.loads((Path(comfy.__path__[0]) / "sd1_clip_config.json").read_text())
+    config = json.loads((Path(comfy.__path__[0]) / "sd1_clip_config.json").read_text(encoding="utf-8"))
     shapes = _shapes(lambda ops: clip.CLIPTextModel(config, torch.float16, "meta", ops))
     return randomise(shapes, 4, torch.float16)
 

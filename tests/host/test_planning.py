@@ -211,14 +211,14 @@ def test_two_loads_of_one_folder_are_one_until_it_changes(learned_planner):
 
 def changed(folder, tmp_path, **entries):
     copy = shutil.copytree(folder, tmp_path / "changed")
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, **entries}))
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps({**config, **entries}), encoding="utf-8")
     return copy
 
 
 def test_a_folder_that_needs_code_of_its_own_is_refused(learned_planner, tmp_path):
     copy = changed(learned_planner, tmp_path, model_type="own", auto_map={"AutoModel": "modeling.Own"})
-    (copy / "modeling.py").write_text("raise SystemExit('this must never run')")
+    (copy / "modeling.py").write_text("raise SystemExit('this must never run')", encoding="utf-8")
     with pytest.raises(PlanError, match="needs program code out of its folder, which is never run"):
         choose.load_planner(copy)
 
@@ -241,7 +241,7 @@ def test_what_else_can_be_wrong_with_a_folder(learned_planner, tmp_path):
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(PlanError, match="has no chat template"):
         choose.load_planner(copy)
-    (copy / "config.json").write_text("{")
+    (copy / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(PlanError, match="config.json' is not JSON"):
         choose.load_planner(copy)
     (copy / "config.json").unlink()
@@ -272,7 +272,7 @@ def test_a_config_of_another_shape_is_refused(learned_planner, tmp_path):
 )
 def test_a_chat_template_that_fails_is_named(learned_planner, tmp_path, template):
     copy = changed(learned_planner, tmp_path)
-    (copy / "chat_template.jinja").write_text(template)
+    (copy / "chat_template.jinja").write_text(template, encoding="utf-8")
     with pytest.raises(PlanError, match="'changed' by transformers .* cannot be asked: .*chat template"):
         make_plan(choose.load_planner(copy), square(LEFT), wish())
 
@@ -280,7 +280,7 @@ def test_a_chat_template_that_fails_is_named(learned_planner, tmp_path, template
 @pytest.mark.parametrize("settings", [{}, {"eos_token_id": "x", "max_length": 3, "num_beams": 4}], ids=str)
 def test_a_reply_ends_where_the_tokenizer_says_and_not_by_other_settings(learned_planner, tmp_path, settings):
     copy = changed(learned_planner, tmp_path)
-    (copy / "generation_config.json").write_text(json.dumps(settings))
+    (copy / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
     assert make_plan(choose.load_planner(copy), square(LEFT), wish())[1] == reply(LEFT)
 
 

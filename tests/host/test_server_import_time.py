@@ -33,7 +33,7 @@ def test_importing_the_pack_and_all_its_nodes_takes_under_50_ms(comfyui_dir):
     # The first run may have to compile the files, as after an update; then the best of three, for a busy machine.
     for _ in range(4):
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment
+            [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", timeout=120, env=environment
         )
         assert done.returncode == 0, done.stderr[-3000:]
         count, seconds, new = json.loads(done.stdout.splitlines()[-1])

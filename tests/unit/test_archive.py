@@ -100,9 +100,9 @@ def test_the_archive_is_the_pack_and_its_papers_only(archive):
         "pyproject.toml", "README.md", "LICENSE",
     }  # fmt: skip
     assert tops <= allowed, f"not expected in the archive: {sorted(tops - allowed)}"
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
-        "\n"
-    )
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout.split("\n")
     needed = [name for name in tracked if name and name.split("/")[0] in allowed - {"docs"} and (ROOT / name).exists()]
     assert set(needed) <= names, "a pattern in .comfyignore takes away something the pack needs"
     assert {"__init__.py", "nodes/__init__.py", "pyproject.toml", "README.md", "LICENSE"} <= names
@@ -114,7 +114,9 @@ def test_the_archive_is_small(archive):
 
 def test_the_registry_tool_finds_the_metadata_valid():
     code = "from comfy_cli.command.custom_nodes.command import validate_node_for_publishing as check; check()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=120
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     # It also looks for several statements on a line, which is ruff's E702.

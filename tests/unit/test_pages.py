@@ -21,7 +21,9 @@ def node() -> str:
 
 def test_the_pure_modules_pass_their_tests_under_node(node):
     files = sorted(str(file) for file in (ROOT / "tests" / "js").glob("*.test.js"))
-    done = subprocess.run([node, "--test", *files], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [node, "--test", *files], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
     failed = [line for line in done.stdout.splitlines() if "not ok" in line or line.startswith("\u2716")]
     assert done.returncode == 0, "\n".join(failed) + "\n" + done.stdout[-3000:]
     passed = int(re.search(r"^\S+ pass (\d+)", done.stdout, re.MULTILINE)[1])
@@ -37,6 +39,7 @@ def test_the_types_fit(node):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert done.returncode == 0, done.stdout[-4000:]

@@ -20,7 +20,7 @@ def weights(file, length=8):
 def folder(place, shards=("model.safetensors",)):
     for shard in shards:
         weights(place / shard)
-    (place / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (place / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
     return place
 
 
@@ -46,13 +46,13 @@ def test_of_equal_names_the_first_counts(tmp_path):
 def test_the_index_says_which_shards_belong_to_a_model(tmp_path):
     place = folder(tmp_path / "m", ("x-1.safetensors", "x-2.safetensors", "other.safetensors"))
     index = {"weight_map": {"a": "x-2.safetensors", "b": "x-1.safetensors", "c": "x-1.safetensors"}}
-    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    (place / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     assert [file.name for file in weight_files(place)] == ["x-1.safetensors", "x-2.safetensors"]
-    (place / "model.safetensors.index.json").write_text("[]")
+    (place / "model.safetensors.index.json").write_text("[]", encoding="utf-8")
     with pytest.raises(PlanError, match="index.json' cannot be read"):
         weight_files(place)
     outside = {"weight_map": {"a": "../../x-1.safetensors"}}
-    (place / "model.safetensors.index.json").write_text(json.dumps(outside))
+    (place / "model.safetensors.index.json").write_text(json.dumps(outside), encoding="utf-8")
     with pytest.raises(PlanError, match="names '../../x-1.safetensors', which is no file of this folder"):
         weight_files(place)
 
@@ -101,7 +101,7 @@ def test_other_kinds_of_files_are_refused(tmp_path):
         weight_files(tmp_path / "model.pt")
     with pytest.raises(PlanError, match="there is no 'gone.safetensors' any more"):
         weight_files(tmp_path / "gone.safetensors")
-    (tmp_path / "config.json").write_text("[]")
+    (tmp_path / "config.json").write_text("[]", encoding="utf-8")
     with pytest.raises(PlanError, match="config.json' is not an object"):
         read_config(tmp_path)
 

@@ -28,7 +28,7 @@ def command(*arguments):
         "1",
         *arguments,
     ]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=60)
     return done.returncode, done.stderr.strip().splitlines()[-1]
 
 

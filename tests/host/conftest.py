@@ -26,7 +26,7 @@ sys.path.insert(0, str(COMFYUI))
 
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 import comfy.cli_args  # noqa: E402
 

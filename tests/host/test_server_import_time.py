@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.timed
+
 CODE = """
 import sys, json, time, asyncio, importlib.util
 sys.path.insert(0, {comfyui!r})

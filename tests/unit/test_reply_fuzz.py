@@ -51,6 +51,7 @@ def seconds(reply: str, coordinates: str) -> float:
     return least
 
 
+@pytest.mark.timed
 def test_mutated_replies_give_a_plan_or_the_packs_own_error_in_time():
     chance = random.Random(20260)
     plans = 0
@@ -105,6 +106,7 @@ def test_texts_of_pieces_are_read_for_any_image(text, size):
     read_look(text, cut_around((1, 2, 3, 4), (64, 48)))
 
 
+@pytest.mark.timed
 def test_hundreds_of_boxes_under_one_hint_are_read_in_time():
     boxes = ",".join(f"[{edge % 290}, {edge // 3}, 300, 400]" for edge in range(900))
     reply = f'[{{"bbox_2d": [{boxes}], "hint": "a"}}]'
@@ -127,6 +129,7 @@ def test_deep_nesting_is_refused_or_dropped(key, depth):
         read_look(f'{{"meant": "yes", "{key}": {value}}}', cut_around((1, 2, 3, 4), (64, 48)))
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "piece",
     [

@@ -10,9 +10,10 @@ import re
 import struct
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 ICON = "docs/images/icon.png"

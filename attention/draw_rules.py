@@ -1,4 +1,4 @@
-"""Rules as pictures: the component table, and a map of who sees whom over the real token layout."""
+"""Rules as images: the component table, and a map of who sees whom over the real token layout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .components import (
     Layout,
     build_layout,
 )
+from .families import FAMILIES
 from .grid import Grid, cover
 from .rules import PRESETS, Rules
 from .rules_page import SHORT_NAMES
@@ -20,10 +21,6 @@ _BLIND = (206, 208, 214)
 _DIFFERS = (214, 98, 40)
 _INK = (30, 32, 38)
 _PAPER = (250, 250, 248)
-# Tokens of a usual prompt, for the map: what the host's encoders give a short sentence, and Qwen's picture.
-_TEXT = {"flux": 256, "flux2": 512, "qwen": 220}
-_HINT = {"flux": 256, "flux2": 512, "qwen": 20}
-_PICTURE = {"qwen": ((0, 198),)}
 # More components than this make no readable table.
 _READABLE = 90
 
@@ -37,11 +34,12 @@ def example_layout(plan: RegionPlan, family: str) -> Layout:
     scale = min(1.0, (1024 * 1024 / (width * height)) ** 0.5)
     grid = Grid.of_latent(max(1, round(height * scale / 16)), max(1, round(width * scale / 16)), 1)
     covered = cover(plan, grid)
+    text = FAMILIES[family].typical
     return build_layout(
         region_ids=plan.ids,
-        main_tokens=_TEXT[family],
-        image_spans=_PICTURE.get(family, ()),
-        hint_tokens=(_HINT[family],) * len(plan.regions),
+        main_tokens=text.main,
+        image_spans=text.image_spans,
+        hint_tokens=(text.hint,) * len(plan.regions),
         noise_cover=covered,
         reference_tokens=(grid.tokens,),
         edited_reference=1,
@@ -51,6 +49,7 @@ def example_layout(plan: RegionPlan, family: str) -> Layout:
 
 def draw_rules(layout: Layout, rules: Rules, family: str) -> Image.Image:
     """Table and map of each phase, side by side; a table of very many regions is left out."""
+    rules = rules.for_family(family)
     preset = PRESETS[rules.preset]
     plain = Rules(rules.preset)
     rows = []

@@ -6,41 +6,56 @@ how hints join its text; the order of tokens is the same in all: `[text | noise 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from .grid import Grid
 from .payload import HintText, RegionError
 
-# FLUX.2 pads every prompt to this length with zeros on the left (the host does it in model_base.Flux2.extra_conds).
-_FLUX2_TEXT = 512
 
+class TypicalText(NamedTuple):
+    """Tokens of a short global prompt and of a short hint, and where images lie in the first, for previews."""
 
-def _as_encoded(hint: torch.Tensor, text: HintText) -> torch.Tensor:
-    return hint
-
-
-def _left_padded(hint: torch.Tensor, text: HintText) -> torch.Tensor:
-    """FLUX.2 sees each prompt left-padded to 512; a hint is a prompt of its own, so it gets the same."""
-    missing = _FLUX2_TEXT - hint.shape[1]
-    if text.padding == "trim" or missing <= 0:
-        return hint
-    return torch.nn.functional.pad(hint, (0, 0, missing, 0))
+    main: int
+    hint: int
+    image_spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family of joint-attention models.
+    """One family of joint-attention models; everything that differs between them stands in its entry.
 
-    name: as in rules and docs; base: class name of the host's model (comfy.model_base); prepare: a hint
-    (B, L, C) as the model would see it as a prompt alone.
+    name: as in rules, widgets and docs; base: class name of ComfyUI's model (comfy.model_base).
+    encoders: ComfyUI's names of the text encoders whose states are this family's text.
+    preset, switch: the published default rules: a preset, and the share of the steps under its before-rules.
+    typical: for previews; with image spans, its text may hold images (the component image_prompt).
+    least_text: the model pads each prompt to so many tokens, with zeros on the left.
+    published_text: tokens of every prompt in the published code (hint_padding 'reference'), or 0.
     """
 
     name: str
     base: str
-    prepare: Callable[[torch.Tensor, HintText], torch.Tensor]
+    encoders: tuple[str, ...]
+    preset: str
+    switch: float
+    typical: TypicalText
+    least_text: int = 0
+    published_text: int = 0
+
+    @property
+    def image_prompt(self) -> bool:
+        return bool(self.typical.image_spans)
+
+    def hint_tokens(self, tokens: int, padding: str) -> int:
+        """How many tokens a hint encoded to `tokens` has at the model; padding: one of HINT_PADDINGS."""
+        return tokens if padding == "trim" else max(tokens, self.least_text)
+
+    def prepare(self, hint: torch.Tensor, text: HintText) -> torch.Tensor:
+        """A hint (B, L, C) as the model would see it as a prompt alone."""
+        missing = self.hint_tokens(hint.shape[1], text.padding) - hint.shape[1]
+        return torch.nn.functional.pad(hint, (0, 0, missing, 0)) if missing else hint
 
     def grid(self, latent: torch.Tensor, patch: int, what: str) -> Grid:
         """The patches of a latent (B, C, H, W) or (B, C, 1, H, W)."""
@@ -54,11 +69,30 @@ class Family:
         return Grid.of_latent(latent.shape[-2], latent.shape[-1], patch)
 
 
-_FAMILIES = (
-    Family("flux", "Flux", _as_encoded),
-    Family("flux2", "Flux2", _left_padded),
-    Family("qwen", "QwenImage", _as_encoded),
-)
+# Presets and switches: flux and qwen have those of the published command line (run_replan.py), but for flux without
+# its before-phase of one step of 28, which the published web page, library and evaluation leave out. flux2: a third
+# party's runs of klein. See docs/rules.md. FLUX.2 pads in model_base.Flux2.extra_conds.
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("flux", "Flux", ("t5xxl",), "replan", 0.05, TypicalText(256, 256), published_text=512),
+        Family(
+            "flux2",
+            "Flux2",
+            ("mistral3_24b", "qwen3_4b", "qwen3_8b"),
+            "replan",
+            0.05,
+            TypicalText(512, 512),
+            least_text=512,
+        ),
+        Family("qwen", "QwenImage", ("qwen25_7b",), "local_first", 0.5, TypicalText(220, 20, ((0, 198),))),
+    )
+}
+
+
+def family_of_encoder(encoder: str) -> Family | None:
+    """The family whose text a text encoder makes (ComfyUI's name of it), or None."""
+    return next((family for family in FAMILIES.values() if encoder in family.encoders), None)
 
 
 def family_of(model: object) -> Family:
@@ -70,7 +104,7 @@ def family_of(model: object) -> Family:
     name = type(model).__name__
     if name == "Flux" and getattr(getattr(model.diffusion_model, "params", None), "txt_ids_dims", None):
         name = "Flux with running text positions (Ovis-Image)"
-    for family in _FAMILIES:
+    for family in FAMILIES.values():
         if family.base == name:
             return family
     raise RegionError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from .components import (
     HINT,
     IMAGE,
     IMAGE_BACKGROUND,
+    IMAGE_PROMPT,
     KINDS,
     MAIN,
     NOISE,
@@ -26,14 +27,10 @@ from .components import (
     REFERENCE,
     Component,
 )
+from .families import FAMILIES
 from .payload import RegionError
 
 Phase = Literal["before", "after"]
-FAMILIES = ("flux", "flux2", "qwen")
-
-# Share of steps under the before-rules when nobody chose one: the command line's defaults of the published
-# code (run_replan.py) for Flux and Qwen; a third party's runs for FLUX.2 klein. See docs/rules.md.
-DEFAULT_SWITCH = {"flux": 0.05, "flux2": 0.05, "qwen": 0.5}
 
 _PATCHES = (NOISE, IMAGE, NOISE_BACKGROUND, IMAGE_BACKGROUND, REFERENCE)
 _SAME, _OTHER = 0, 1
@@ -67,11 +64,11 @@ def _isolated_regions() -> np.ndarray:
     return sees
 
 
-def _no_global_prompt() -> np.ndarray:
-    """Nobody sees the global prompt, nor it anybody (`delete_main_prompt`; the paper's appendix E warns)."""
-    sees = _published()
-    sees[MAIN, :] = sees[:, MAIN] = False
-    sees[MAIN, MAIN] = True
+def _without(sees: np.ndarray, kind: int) -> np.ndarray:
+    """Nothing sees a kind of text, nor it anything (`delete_main_prompt`; the paper's appendix E warns)."""
+    sees = sees.copy()
+    sees[kind, :] = sees[:, kind] = False
+    sees[kind, kind] = True
     return sees
 
 
@@ -84,13 +81,21 @@ def _local(sees: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named rule table: `after` always, `before` until the switch where there is one."""
+    """A named rule table: `after` always, `before` until the switch where there is one.
+
+    summary: its line in tooltips and reports; warning: what a person who chose it should know, or "".
+    """
 
     name: str
     after: np.ndarray
     before: np.ndarray | None
     summary: str
+    warning: str = ""
 
+
+_NO_TEXT = (
+    "the background sees no text, which is known to distort it (paper, appendix E) unless the regions cover the image"
+)
 
 PRESETS = {
     preset.name: preset
@@ -104,10 +109,25 @@ PRESETS = {
             "the published rules, with noise background blind to noise regions before the switch",
         ),
         Preset("isolated_regions", _isolated_regions(), None, "regions do not see one another"),
-        Preset("no_global_prompt", _no_global_prompt(), None, "nothing sees the global prompt"),
+        Preset(
+            "no_global_prompt",
+            _without(_published(), MAIN),
+            None,
+            "nothing sees the global prompt",
+            f"{_NO_TEXT} or an image is in Qwen's text",
+        ),
+        Preset(
+            "hints_only",
+            _without(_without(_published(), MAIN), IMAGE_PROMPT),
+            None,
+            "nothing sees the global prompt or the images in Qwen's text",
+            _NO_TEXT,
+        ),
         Preset("off", np.ones((len(KINDS), len(KINDS), 2), dtype=bool), None, "no regions: hints are left out"),
     )
 }
+# Not a table of its own: the preset that its entry in `families` names for the model's family.
+AUTO = "auto"
 
 
 Cells = tuple[tuple[str, str, bool], ...]
@@ -117,11 +137,12 @@ Cells = tuple[tuple[str, str, bool], ...]
 class Rules:
     """A preset, the cells that differ from it, and when the before-rules give way to the after-rules.
 
-    before, after: (query key, key key, allowed) cells; a key is 'main', 'hint:r1', 'noise:*', ...
-    has_before: whether there is a before-phase (from the preset, or cells of one were given).
+    preset: one of PRESETS, or AUTO, which `for_family` replaces.
+    before, after: (query, key, allowed) cells; a component's name is 'main', 'hint:r1', 'noise:*', 'noise:other', ...
+    has_before: cells of a before-phase were given.
     switch: share of steps under the before-rules, None for the model family's default.
     switch_step: an absolute number of steps instead, None for the share.
-    family: whose default to take, 'auto' for the family of the model at hand.
+    family: whose defaults to take, 'auto' for the family of the model at hand.
     """
 
     preset: str = "replan"
@@ -133,8 +154,18 @@ class Rules:
     family: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise RegionError(f"there is no rule preset '{self.preset}'; the presets are {', '.join(PRESETS)}")
+        if self.preset != AUTO and self.preset not in PRESETS:
+            raise RegionError(f"there is no rule preset '{self.preset}'; the presets are {AUTO}, {', '.join(PRESETS)}")
+
+    def for_family(self, name: str) -> Rules:
+        """These rules with the defaults of a family filled in: its preset for AUTO, its switch where there are two phases
+        and none was chosen.
+
+        name: the family of the model at hand; one that was chosen in `family` comes first.
+        """
+        family = FAMILIES[name if self.family == "auto" else self.family]
+        rules = replace(self, preset=family.preset if self.preset == AUTO else self.preset, family=family.name)
+        return replace(rules, switch=family.switch) if rules.two_phases and rules.switch is None else rules
 
     @property
     def off(self) -> bool:
@@ -150,14 +181,12 @@ class Rules:
         The published code truncates a float product (0.29 * 100 -> 28); here the share is exact, so 0.29 of
         100 steps is 29, and 0.05 of 28 is still 1.
         """
-        if not self.two_phases:
+        rules = self.for_family(family)
+        if not rules.two_phases:
             return 0
-        if self.switch_step is not None:
-            return min(self.switch_step, steps)
-        share = self.switch
-        if share is None:
-            share = DEFAULT_SWITCH[family if self.family == "auto" else self.family]
-        return min(steps, math.floor(share * steps + 1e-6))
+        if rules.switch_step is not None:
+            return min(rules.switch_step, steps)
+        return min(steps, math.floor(rules.switch * steps + 1e-6))
 
     def phase_at(self, step: int, steps: int, family: str) -> Phase:
         """The phase of step number `step` (from 0) of `steps`."""
@@ -177,9 +206,13 @@ class Rules:
         sees = base[kind[:, None], kind[None, :], other]
         cells = self.before if phase == "before" else self.after
         # A cell for one region is more particular than one for all, so it is set last.
-        for query, key, allowed in sorted(cells, key=lambda cell: -_for_all(cell[0]) - _for_all(cell[1])):
-            rows, columns = _matching(parts, query), _matching(parts, key)
-            sees[np.ix_(rows, columns)] = allowed
+        for query, key, allowed in sorted(cells, key=lambda cell: -_breadth(cell[0]) - _breadth(cell[1])):
+            rows, columns = _named(parts, query), _named(parts, key)
+            cell = np.ix_(rows, columns)
+            if ANOTHER in (_owner(query), _owner(key)):
+                sees[cell] = np.where(owner[rows][:, None] != owner[columns], allowed, sees[cell])
+            else:
+                sees[cell] = allowed
         for i, part in enumerate(parts):
             if part.kind == HINT and part.owner in inactive:
                 sees[:, i] = False
@@ -187,16 +220,24 @@ class Rules:
         return sees
 
 
-def _for_all(name: str) -> bool:
-    """Whether a name stands for all of its kind: 'noise:*', but not 'noise:a:*', the region 'a:*'."""
-    return name.partition(":")[2] == "*"
+# What may stand for a region's id: every region; every region but the one on the other side of the cell.
+EVERY, ANOTHER = "*", "other"
 
 
-def _matching(parts: tuple[Component, ...], pattern: str) -> list[int]:
-    if _for_all(pattern):
-        kind = KINDS.index(pattern[:-2])
+def _owner(name: str) -> str:
+    return name.partition(":")[2]
+
+
+def _breadth(name: str) -> int:
+    """How little particular a name is: 'noise:*' 2, 'noise:other' 1, all else 0 ('noise:a:*' is the region 'a:*')."""
+    return {EVERY: 2, ANOTHER: 1}.get(_owner(name), 0)
+
+
+def _named(parts: tuple[Component, ...], name: str) -> list[int]:
+    if _breadth(name):
+        kind = KINDS.index(name.partition(":")[0])
         return [i for i, part in enumerate(parts) if part.kind == kind]
-    return [i for i, part in enumerate(parts) if part.key == pattern]
+    return [i for i, part in enumerate(parts) if part.key == name]
 
 
 def make_rules(
@@ -223,20 +264,21 @@ def make_rules(
         None if switch_step < 0 else int(switch_step),
         family,
     )
-    warnings = []
-    if not rules.two_phases and (switch > 0 or switch_step > 0):
+    return rules, ([] if rules.preset == AUTO else warnings_of(rules))
+
+
+def warnings_of(rules: Rules) -> list[str]:
+    """What a person who chose these rules should know; for AUTO only once `for_family` has replaced it."""
+    preset = PRESETS[rules.preset]
+    warnings = [f"under '{preset.name}' {preset.warning}"] if preset.warning else []
+    if not rules.two_phases and (rules.switch or rules.switch_step):
         warnings.append(
-            f"the preset '{preset}' has the same rules at every step, so the switch does nothing; choose "
+            f"the preset '{preset.name}' has the same rules at every step, so the switch does nothing; choose "
             "'local_first', or give the matrix cells of a 'before' phase"
         )
-    if preset == "no_global_prompt":
-        warnings.append(
-            "under 'no_global_prompt' the background sees no text, which is known to distort it (paper, "
-            "appendix E) unless the regions cover the image or a Qwen picture is in the text"
-        )
-    if rules.off and (before or after):
+    if rules.off and (rules.before or rules.after):
         warnings.append("under the preset 'off' there are no regions, so the matrix does nothing")
-    return rules, warnings
+    return warnings
 
 
 def _read_matrix(matrix: str | dict | None) -> tuple[Cells, Cells, bool]:
@@ -272,13 +314,24 @@ def _read_cells(cells: object) -> Cells:
             raise RegionError(f"the rule '{name}' is not written 'query|key', such as 'noise_background|noise:r1'")
         _check_key(query, name)
         _check_key(key, name)
-        if query == key and not _for_all(query) and not allowed:
+        if ANOTHER in (_owner(query), _owner(key)) and not _faces_a_region(query, key):
+            raise RegionError(
+                f"in the rule '{name}' the owner 'other' means any region but that of the other side, and the other side has "
+                "none; write hint, noise or image with a region's id or * there"
+            )
+        if query == key and _breadth(query) == 0 and not allowed:
             raise RegionError(
                 f"the rule '{name}' is false, but every component sees itself: a token that sees nothing has no "
                 "value; remove this cell"
             )
         found.append((query, key, allowed))
     return tuple(found)
+
+
+def _faces_a_region(query: str, key: str) -> bool:
+    """Whether the side of a cell that is not 'other' names a region, or all."""
+    sides = [name.partition(":") for name in (query, key) if _owner(name) != ANOTHER]
+    return len(sides) == 1 and KINDS.index(sides[0][0]) in PER_REGION
 
 
 def _check_key(key: str, rule: str) -> None:
@@ -288,7 +341,7 @@ def _check_key(key: str, rule: str) -> None:
     if kind not in KINDS or named != bool(colon) or (named and not owner) or numbered:
         raise RegionError(
             f"the rule '{rule}' names '{key}'; a component is main, image_prompt, noise_background, "
-            "image_background, hint:ID, noise:ID, image:ID (ID of a region, or *), or reference:NUMBER"
+            "image_background, hint:ID, noise:ID, image:ID (ID of a region, *, or other), or reference:NUMBER"
         )
 
 
@@ -298,18 +351,18 @@ def unknown_cells(rules: Rules, parts: tuple[Component, ...]) -> list[str]:
     return [
         f"{query}|{key}"
         for query, key, _ in (*rules.before, *rules.after)
-        if not all(_for_all(name) or name in keys for name in (query, key))
+        if not all(_breadth(name) or name in keys for name in (query, key))
     ]
 
 
 def foreign_cells(rules: Rules, region_ids: tuple[str, ...]) -> list[str]:
     """Cells of the matrix that name a region which is not among `region_ids`."""
-    ids = {*region_ids, "*"}
+    ids = {*region_ids, EVERY, ANOTHER}
     kinds = tuple(f"{KINDS[kind]}:" for kind in PER_REGION)
     return [
         f"{query}|{key}"
         for query, key, _ in (*rules.before, *rules.after)
-        if any(name.startswith(kinds) and name.partition(":")[2] not in ids for name in (query, key))
+        if any(name.startswith(kinds) and _owner(name) not in ids for name in (query, key))
     ]
 
 
@@ -325,20 +378,17 @@ def describe_table(parts: tuple[Component, ...], sees: np.ndarray) -> str:
 
 def describe(rules: Rules, parts: tuple[Component, ...], family: str) -> str:
     """The rules in words and tables, for a report."""
+    name, rules = rules.preset, rules.for_family(family)
     preset = PRESETS[rules.preset]
-    lines = [f"preset {preset.name}: {preset.summary}"]
+    chosen = f"{name} ({rules.family}: {preset.name})" if name == AUTO else name
+    lines = [f"preset {chosen}: {preset.summary}"]
     if not rules.two_phases:
         lines.append(describe_table(parts, rules.table(parts, "after")))
         return "\n".join(lines)
     if rules.switch_step is not None:
         when = f"the first {rules.switch_step} steps"
     else:
-        share = (
-            rules.switch
-            if rules.switch is not None
-            else DEFAULT_SWITCH[family if rules.family == "auto" else rules.family]
-        )
-        when = f"the first {share:.0%} of the steps"
+        when = f"the first {rules.switch:.0%} of the steps"
     lines += [f"before ({when}):", describe_table(parts, rules.table(parts, "before"))]
     lines += ["after:", describe_table(parts, rules.table(parts, "after"))]
     return "\n".join(lines)

@@ -6,13 +6,14 @@ The node sends it to the page as a part of its schema (nodes/rules.py); `web/js/
 from __future__ import annotations
 
 from .components import KINDS, PER_REGION, REFERENCE
-from .rules import DEFAULT_SWITCH, PRESETS
+from .families import FAMILIES
+from .rules import AUTO, PRESETS
 
 # As in docs/rules.md, and what a component is; both in the order of KINDS.
 SHORT_NAMES = ("Main", "ImgP", "H", "N", "I", "N.BG", "I.BG", "Ref")
 _WORDS = (
     "the global prompt",
-    "the pictures inside the text (Qwen only)",
+    "the images inside the text (Qwen only)",
     "the hint",
     "patches of the image being made",
     "patches of the edited reference image",
@@ -27,7 +28,9 @@ def rules_for_page() -> dict:
 
     kinds: name, label, words and owner ("region", "reference" or "") of each. presets: name -> {"after": rows,
     "before": rows or None}; a row is one query kind, each character one key kind: x sees it, - does not, o sees
-    only what belongs to its own region. switch: the share before the switch by family.
+    only what belongs to its own region. auto: the name of the preset that is none of these, but the one that `families`
+    gives for the model. families: name -> {"preset", "switch": the share of the steps before the switch,
+    "image_prompt": whether its text may hold images}.
     """
     kinds = [
         {"name": name, "label": label, "words": words, "owner": _owner(kind)}
@@ -40,7 +43,13 @@ def rules_for_page() -> dict:
         }
         for preset in PRESETS.values()
     }
-    return {"kinds": kinds, "presets": presets, "switch": DEFAULT_SWITCH}
+    families = {
+        family.name: {"preset": family.preset, "switch": family.switch, "image_prompt": family.image_prompt}
+        for family in FAMILIES.values()
+    }
+    # The page still reads `switch`.
+    switch = {family.name: family.switch for family in FAMILIES.values()}
+    return {"kinds": kinds, "presets": presets, "auto": AUTO, "families": families, "switch": switch}
 
 
 def _owner(kind: int) -> str:

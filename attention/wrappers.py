@@ -40,7 +40,7 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
     the model is of no supported family. Rules put on earlier are replaced.
     """
     with naming():
-        family_of(model.model)
+        rules = rules.for_family(family_of(model.model).name)
         if edited_reference < 0:
             raise RegionError(
                 f"edited_reference is {edited_reference}; count reference images from 1, or give 0 for none of them"

@@ -1,18 +1,28 @@
 """Nodes that choose the rules, put them on a model, and show them."""
 
-import logging
-
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.rules import FAMILIES, PRESETS, describe, foreign_cells, make_rules
+from ..attention.families import FAMILIES, family_of
+from ..attention.rules import ANOTHER, AUTO, PRESETS, describe, foreign_cells, make_rules, warnings_of
 from ..attention.rules_page import rules_for_page
 from ..planner.plan import Region, RegionPlan
 from ..planner.plans.plan_json import encode_json
+from .notices import tell
 from .sockets import CATEGORY, PlanSocket, RulesSocket, naming
 
-log = logging.getLogger(__name__)
+
+def _preset_lines() -> list[str]:
+    """What each preset does, for a tooltip; that of AUTO says which one each family gets."""
+    families = ", ".join(f"{family.name} {family.preset}" for family in FAMILIES.values())
+    return [f"{AUTO}: the published default of the model's family ({families})"] + [
+        f"{preset.name}: {preset.summary}" for preset in PRESETS.values()
+    ]
+
+
+def _switches() -> str:
+    return ", ".join(f"{family.name} {family.switch:g}" for family in FAMILIES.values())
 
 
 class RePlanRules(io.ComfyNode):
@@ -26,7 +36,7 @@ class RePlanRules(io.ComfyNode):
             category=f"{CATEGORY}/rules",
             description=(
                 "Choose which tokens may attend to which: hints, regions, background, global prompt. Connect to RePlan "
-                "Apply Region Rules; without this node that one uses the preset 'replan'."
+                "Apply Region Rules; without this node that one uses the preset 'auto'."
             ),
             search_aliases=[
                 "attention rules",
@@ -38,9 +48,9 @@ class RePlanRules(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "preset",
-                    options=list(PRESETS),
-                    default="replan",
-                    tooltip="; ".join(f"{p.name}: {p.summary}" for p in PRESETS.values()),
+                    options=[AUTO, *PRESETS],
+                    default=AUTO,
+                    tooltip=". ".join(_preset_lines()) + ".",
                 ),
                 io.Float.Input(
                     "switch",
@@ -51,7 +61,7 @@ class RePlanRules(io.ComfyNode):
                     tooltip=(
                         "Share of the steps that run under the before-rules of a preset that has them ('local_first', or a "
                         "matrix with a 'before' phase). More keeps a change inside its box, less blends it in. -1: the "
-                        "family's default (Flux and Flux.2 0.05, Qwen 0.5)."
+                        f"family's default ({_switches()})."
                     ),
                 ),
                 io.Int.Input(
@@ -65,7 +75,8 @@ class RePlanRules(io.ComfyNode):
                     "family",
                     options=["auto", *FAMILIES],
                     default="auto",
-                    tooltip="Whose default switch to take; 'auto' takes it from the model the rules are applied to.",
+                    tooltip="Whose default switch, and default preset under 'auto', to take; 'auto': those of the model the rules are "
+                    "applied to.",
                 ),
                 PlanSocket.Input(
                     "plan",
@@ -80,7 +91,8 @@ class RePlanRules(io.ComfyNode):
                     extra_dict={"widgetType": "REPLAN_MATRIX", "replan_rules": rules_for_page()},
                     tooltip=(
                         'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, "after": '
-                        '{"image_prompt|hint:r1": false}}. Rows (queries) come first, columns (keys) second.'
+                        '{"image_prompt|hint:r1": false}}. The query, which looks, comes first, the key, which is seen, second. '
+                        "A region's id may be * (every region) or other (any but the one on the other side)."
                     ),
                 ),
             ],
@@ -91,11 +103,15 @@ class RePlanRules(io.ComfyNode):
     def execute(cls, preset, switch, switch_step, family, plan=None, matrix="") -> io.NodeOutput:
         with naming(cls):
             rules, warnings = make_rules(preset, switch, switch_step, family, matrix)
-        strangers = foreign_cells(rules, plan.active.ids) if plan is not None else []
-        if strangers:
-            warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
-        for warning in warnings:
-            log.warning("%s: %s.", cls.define_schema().display_name, warning)
+        gone = foreign_cells(rules, plan.active.ids) if plan is not None else []
+        if gone:
+            warnings.append(f"the plan has no region for the rules {', '.join(gone)}; they wait until it has")
+        if plan is not None and ANOTHER in plan.active.ids:
+            warnings.append(
+                f"a region of the plan is called '{ANOTHER}', which in a rule means any other region; give it another id to "
+                "name it in a rule"
+            )
+        tell(cls, warnings)
         if plan is None:
             return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
         # The page's rule matrix has rows for each region, named by its hint. The host joins the dicts of a batch by the
@@ -129,7 +145,7 @@ class RePlanApplyRegionRules(io.ComfyNode):
                     "model",
                     tooltip="Flux.1 (dev, Kontext, fill), FLUX.2 (dev, klein) or Qwen-Image (Edit, 2509, 2511).",
                 ),
-                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
+                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'auto'."),
                 io.Int.Input(
                     "edited_reference",
                     default=1,
@@ -146,8 +162,13 @@ class RePlanApplyRegionRules(io.ComfyNode):
     def execute(cls, model, rules=None, edited_reference=1) -> io.NodeOutput:
         from ..attention.wrappers import add_region_rules
 
+        with naming(cls):
+            family = family_of(model.model)
         if rules is None:
-            rules, _ = make_rules("replan")
+            rules, _ = make_rules(AUTO)
+        if rules.preset == AUTO:
+            rules = rules.for_family(family.name)
+            tell(cls, warnings_of(rules))
         return io.NodeOutput(add_region_rules(model, rules, edited_reference))
 
 
@@ -171,12 +192,12 @@ class RePlanRulesPreview(io.ComfyNode):
                 PlanSocket.Input(
                     "plan", optional=True, tooltip="The plan; without one, two example regions are shown."
                 ),
-                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'replan'."),
+                RulesSocket.Input("rules", optional=True, tooltip="From RePlan Rules; without it the preset 'auto'."),
                 io.Combo.Input(
                     "family",
                     options=list(FAMILIES),
                     default="flux",
-                    tooltip="The model family: Qwen has the picture in its text.",
+                    tooltip="The model family: Qwen has the image in its text, and 'auto' another preset.",
                 ),
             ],
             outputs=[
@@ -191,7 +212,7 @@ class RePlanRulesPreview(io.ComfyNode):
 
         with naming(cls):
             if rules is None:
-                rules, _ = make_rules("replan")
+                rules, _ = make_rules(AUTO)
             if plan is None:
                 regions = [
                     Region("r1", (64, 96, 448, 512), "first"),

@@ -50,7 +50,9 @@ def allowed(preset, phase, query, key):
     q, _, q_owner = query.partition(":")
     k, _, k_owner = key.partition(":")
     same = q_owner == k_owner
-    if preset == "no_global_prompt" and "main" in (q, k):
+    if preset in ("no_global_prompt", "hints_only") and "main" in (q, k):
+        return False
+    if preset == "hints_only" and "image_prompt" in (q, k):
         return False
     if "image_prompt" in (q, k) and preset != "symmetric":
         return True

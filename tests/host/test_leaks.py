@@ -127,7 +127,9 @@ def components(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("preset", ["replan", "symmetric", "local_first", "isolated_regions", "no_global_prompt"])
+@pytest.mark.parametrize(
+    "preset", ["replan", "symmetric", "local_first", "isolated_regions", "no_global_prompt", "hints_only"]
+)
 def test_a_token_feels_exactly_the_components_its_rules_let_it_see(family, preset):
     spans = ((2, 6),) if family == "qwen" else ()
     model = add_region_rules(build(family), make_rules(preset, switch=1.0)[0], 1)

@@ -134,7 +134,7 @@ CHOICES = {
     ("RePlanRegionConditioning", "encoder"): "auto edit plus",
     ("RePlanRegionConditioning", "use"): "hint negative_hint",
     ("RePlanRegionConditioning", "hint_padding"): "host trim reference",
-    ("RePlanRules", "preset"): "replan symmetric local_first isolated_regions no_global_prompt off",
+    ("RePlanRules", "preset"): "auto replan symmetric local_first isolated_regions no_global_prompt hints_only off",
     ("RePlanRules", "family"): "auto flux flux2 qwen",
     ("RePlanRulesPreview", "family"): "flux flux2 qwen",
 }

@@ -5,9 +5,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from replan.attention import components as c
-from replan.attention.rules import PRESETS
+from replan.attention.rules import AUTO, PRESETS, Rules, make_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -67,46 +68,71 @@ def test_a_help_page_has_its_parts(page):
 
 KINDS = {
     "Main": [c.MAIN], "ImgP": [c.IMAGE_PROMPT], "Hint": [c.HINT], "Region": [c.NOISE, c.IMAGE],
-    "Background": [c.NOISE_BACKGROUND, c.IMAGE_BACKGROUND], "Further reference": [c.REFERENCE],
+    "Background": [c.NOISE_BACKGROUND, c.IMAGE_BACKGROUND], "Reference": [c.REFERENCE],
+    "Noise background": [c.NOISE_BACKGROUND], "Noise of any region": [c.NOISE], "everything else": list(range(len(c.KINDS))),
 }  # fmt: skip
 
 
-def kinds_of(name: str) -> tuple[list[int], int]:
-    """The component kinds of a heading, and 1 when it is of another region (j)."""
-    base = re.sub(r" [ij]$", "", name)
-    return KINDS[base], int(name.endswith(" j"))
+def rules_text() -> str:
+    return (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("preset", ["replan", "symmetric", "isolated_regions", "no_global_prompt"])
-def test_the_printed_rules_are_the_rules_of_the_code(preset):
-    text = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
-    section = re.search(rf"^### {preset}\n(.*?)^##", text, re.MULTILINE | re.DOTALL)[1]
+def printed_cells(looks: str, seen: str) -> list[tuple[int, int, int]]:
+    """The (query kind, key kind, same or another region) that two names of the page mean."""
+    other = [1] if seen.endswith(" j") else [0] if seen.endswith(" i") else [0, 1]
+    queries, keys = (KINDS[re.sub(r" [ij]$", "", name)] for name in (looks, seen))
+    return [(q, k, o) for q in queries for k in keys for o in other]
+
+
+def printed_tables() -> dict[tuple[str, str], np.ndarray]:
+    """The tables of the page by preset and phase, as (query kind, key kind, same or another region)."""
+    section = re.search(r"^### replan\n(.*?)^##", rules_text(), re.MULTILINE | re.DOTALL)[1]
     (_, *columns), *rows = table_rows(section)
-    assert [row[0] for row in rows] == ["Main", "ImgP", "Hint i", "Region i", "Background", "Further reference"]
+    assert [row[0] for row in rows] == ["Main", "ImgP", "Hint i", "Region i", "Background", "Reference"]
+    shape = (len(c.KINDS), len(c.KINDS), 2)
+    sees = np.full(shape, -1)
     for query, *cells in rows:
         for key, cell in zip(columns, cells, strict=True):
-            other = kinds_of(key)[1]
-            # A kind that belongs to no region has one owner, so its table is read at "same" with itself only.
-            for q in kinds_of(query)[0]:
-                for k in kinds_of(key)[0]:
-                    same = not other and (q == k or (q in c.PER_REGION and k in c.PER_REGION))
-                    sees = PRESETS[preset].after[q, k, 0 if same else 1] or q == k and same
-                    assert sees == (cell == "x"), (preset, query, key)
+            for q, k, other in printed_cells(query, key):
+                sees[q, k, other] = cell == "x"
+    assert (sees >= 0).all(), "every cell is printed"
+    tables = {("replan", phase): sees.astype(bool) for phase in ("before", "after")}
+    section = re.search(r"^### The other presets\n(.*?)^##", rules_text(), re.MULTILINE | re.DOTALL)[1]
+    for preset, phase, looks, seen in table_rows(section)[1:]:
+        for part in ("before", "after") if phase == "all" else (phase,):
+            table = tables.setdefault((preset.strip("`"), part), tables["replan", part].copy())
+            for key in seen.split(", "):
+                for cell in printed_cells(looks, key):
+                    table[cell] = False
+    return tables
 
 
-def test_local_first_is_replan_with_one_cut_before_the_switch_as_printed():
-    replan, local = PRESETS["replan"], PRESETS["local_first"]
-    assert (local.after == replan.after).all()
-    cut = replan.after != local.before
-    assert cut[c.NOISE_BACKGROUND, c.NOISE].all() and cut.sum() == 2
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "off"])
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_the_printed_rules_are_the_rules_of_the_code(preset, phase):
+    """Compared as they act on three regions, where every component sees itself whatever the table says of it."""
+    tables = printed_tables()
+    printed = tables.get((preset, phase), tables["replan", phase])
+    parts = c.components(("a", "b", "c"), True, True, (2, 3))
+    sees = Rules(preset).table(parts, phase)
+    for i, query in enumerate(parts):
+        for j, key in enumerate(parts):
+            allowed = i == j or printed[query.kind, key.kind, int(query.owner != key.owner)]
+            assert sees[i, j] == allowed, (query.key, key.key)
 
 
-def test_every_preset_and_its_before_phase_is_described():
-    text = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
-    page = (ROOT / "web" / "docs" / "RePlanRules.md").read_text(encoding="utf-8")
-    listed = {row[0].strip("`"): row[2] for row in table_rows(page) if row[0].strip("`") in PRESETS and len(row) == 3}
-    assert listed == {name: "no" if preset.before is None else "yes" for name, preset in PRESETS.items()}
-    assert all(f"### {name}\n" in text for name in PRESETS)
+def test_every_preset_is_listed_with_its_before_phase():
+    section = re.search(r"^## Which preset\n(.*?)^##", rules_text(), re.MULTILINE | re.DOTALL)[1]
+    listed = {row[0].strip("`"): row[2] for row in table_rows(section)[1:]}
+    phases = {name: "no" if preset.before is None else "yes" for name, preset in PRESETS.items()}
+    assert listed == {AUTO: "by family", **phases}
+
+
+def test_the_cells_printed_for_use_are_cells():
+    printed = re.findall(r"^    (\{(?:.|\n)*?\}\})", rules_text(), re.MULTILINE)
+    assert len(printed) >= 6
+    for cells in printed:
+        make_rules("replan", matrix=cells)
 
 
 # ---- messages and links -------------------------------------------------------------------------------------

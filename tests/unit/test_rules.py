@@ -8,8 +8,9 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from replan.attention.components import components
+from replan.attention.families import FAMILIES
 from replan.attention.payload import RegionError
-from replan.attention.rules import PRESETS, Rules, describe, make_rules, unknown_cells
+from replan.attention.rules import AUTO, PRESETS, Rules, describe, foreign_cells, make_rules, unknown_cells, warnings_of
 
 IDS = ("r1", "b", "third one")
 PARTS = components(IDS, True, True, (2, 3))
@@ -37,6 +38,54 @@ def test_a_matrix_changes_single_cells_by_region_id_and_by_wildcard():
     assert not cell(table, "noise_background", "noise:r1")
     assert cell(table, "noise_background", "noise:b")
     assert not any(cell(table, "image_prompt", f"hint:{i}") for i in IDS)
+
+
+def region_of(key):
+    """The region a component belongs to, or ""."""
+    kind, _, owner = key.partition(":")
+    return owner if kind in ("hint", "noise", "image") else ""
+
+
+@pytest.mark.parametrize(
+    "query, key",
+    [(q, k) for q in ("noise:*", "noise:b", "hint:r1") for k in ("hint:other", "noise:other")]
+    + [("image:other", k) for k in ("image:*", "noise:b")],
+)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_other_stands_for_every_region_but_the_one_on_the_other_side(query, key, allowed):
+    table = make_rules("symmetric", matrix={"after": {f"{query}|{key}": allowed}})[0].table(PARTS, "after")
+    plain = Rules("symmetric").table(PARTS, "after")
+
+    def named(one, pattern):
+        kind, _, owner = pattern.partition(":")
+        return one.partition(":")[0] == kind and owner in ("*", "other", region_of(one))
+
+    for i, q in enumerate(KEYS):
+        for j, k in enumerate(KEYS):
+            hit = named(q, query) and named(k, key) and region_of(q) != region_of(k)
+            assert table[i, j] == (allowed if hit else plain[i, j]), (q, k)
+
+
+def test_symmetric_rules_with_isolated_regions_are_four_cells():
+    pairs = [(q, k) for q in ("noise", "image") for k in ("noise", "image")]
+    matrix = {"after": {f"{q}:*|{k}:other": False for q, k in pairs}}
+    table = make_rules("symmetric", matrix=matrix)[0].table(PARTS, "after")
+    for i, q in enumerate(KEYS):
+        for j, k in enumerate(KEYS):
+            apart = region_of(q) != region_of(k) and {q.partition(":")[0], k.partition(":")[0]} <= {"noise", "image"}
+            assert table[i, j] == (not apart and reference.allowed("symmetric", "after", q, k)), (q, k)
+
+
+def test_a_cell_of_one_region_is_stronger_than_other_and_other_than_all():
+    cells = {"noise:r1|noise:b": True, "noise:*|noise:other": False, "noise:*|noise:*": True}
+    table = make_rules("isolated_regions", matrix={"after": cells})[0].table(PARTS, "after")
+    assert cell(table, "noise:r1", "noise:b") and not cell(table, "noise:b", "noise:r1")
+    assert not cell(table, "noise:r1", "noise:third one")
+
+
+def test_other_is_no_region_that_could_be_missing():
+    rules = make_rules("replan", matrix={"after": {"noise:r1|noise:other": False}})[0]
+    assert unknown_cells(rules, PARTS) == [] and foreign_cells(rules, IDS) == []
 
 
 def test_deleting_a_region_moves_no_other_regions_cells():
@@ -93,6 +142,33 @@ def test_without_a_choice_the_switch_is_the_familys():
     assert make_rules("local_first", family="qwen")[0].switch_at(20, "flux") == 10
 
 
+@pytest.mark.parametrize(
+    ("family", "preset", "before_of_50"), [("flux", "replan", 0), ("flux2", "replan", 0), ("qwen", "local_first", 25)]
+)
+def test_auto_is_the_published_default_of_the_models_family(family, preset, before_of_50):
+    rules = make_rules(AUTO)[0].for_family(family)
+    assert rules.preset == preset
+    assert rules.switch_at(50, family) == make_rules(AUTO)[0].switch_at(50, family) == before_of_50
+    for phase in ("before", "after"):
+        assert np.array_equal(rules.table(PARTS, phase), Rules(preset).table(PARTS, phase))
+    chosen = make_rules(AUTO, family=family)[0]
+    assert {chosen.for_family(name).preset for name in FAMILIES} == {preset}, "a chosen family comes first"
+
+
+def test_auto_keeps_what_was_chosen_beside_it_and_warns_only_where_it_matters():
+    rules = make_rules(AUTO, switch=0.25, matrix={"after": {"main|hint:r1": True}})[0]
+    assert make_rules(AUTO, switch=0.25)[1] == []
+    flux, qwen = rules.for_family("flux"), rules.for_family("qwen")
+    assert qwen.switch_at(20, "qwen") == 5 and cell(qwen.table(PARTS, "after"), "main", "hint:r1")
+    assert warnings_of(qwen) == [] and "'replan' has the same rules at every step" in warnings_of(flux)[0]
+    assert not any(warnings_of(make_rules(AUTO)[0].for_family(name)) for name in FAMILIES)
+
+
+def test_a_familys_defaults_are_a_preset_and_a_share():
+    for family in FAMILIES.values():
+        assert family.preset in PRESETS and 0 <= family.switch <= 1 and family.encoders
+
+
 def test_a_preset_without_a_before_phase_says_that_the_switch_does_nothing():
     rules, warnings = make_rules("replan", switch=0.5)
     assert rules.switch_at(20, "flux") == 0
@@ -105,7 +181,7 @@ def test_a_preset_without_a_before_phase_says_that_the_switch_does_nothing():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(preset="best"), "no rule preset 'best'; the presets are replan"),
+        (dict(preset="best"), "no rule preset 'best'; the presets are auto, replan"),
         (dict(switch=2.0), "share of the steps between 0 and 1, found 2.0"),
         (dict(switch=float("nan")), "share of the steps"),
         (dict(family="sdxl"), "no model family 'sdxl'"),
@@ -117,6 +193,10 @@ def test_a_preset_without_a_before_phase_says_that_the_switch_does_nothing():
         (dict(matrix={"after": {"main": True}}), "not written 'query|key'"),
         (dict(matrix={"after": {"main|hint": True}}), "names 'hint'; a component is"),
         (dict(matrix={"after": {"main:r1|main": True}}), "names 'main:r1'"),
+        (dict(matrix={"after": {"main|noise:other": True}}), "the other side has none"),
+        (dict(matrix={"after": {"noise:other|reference:2": True}}), "the other side has none"),
+        (dict(matrix={"after": {"noise:other|image:other": True}}), "the other side has none"),
+        (dict(matrix={"after": {"reference:other|noise:*": True}}), "names 'reference:other'"),
         (dict(matrix={"after": {"main|hint:r1": 1}}), "must be true or false"),
         (dict(matrix={"after": []}), "an object of 'query|key'"),
     ],
@@ -130,3 +210,8 @@ def test_rules_are_described_with_every_component_and_both_phases():
     text = describe(make_rules("local_first", switch=0.25)[0], PARTS, "flux")
     assert "first 25% of the steps" in text
     assert all(text.count(key) == 2 for key in KEYS)
+
+
+def test_a_report_says_which_preset_auto_stands_for():
+    assert "preset auto (qwen: local_first)" in describe(make_rules(AUTO)[0], PARTS, "qwen")
+    assert "preset auto (flux: replan)" in describe(make_rules(AUTO)[0], PARTS, "flux")

@@ -80,7 +80,8 @@ def _all() -> tuple[Method, ...]:
             regions=1,
         ),
     ]
-    rows += [Method(name, preset.summary, preset=name) for name, preset in PRESETS.items()]
+    # On Flux, whose text holds no images, hints_only is no_global_prompt.
+    rows += [Method(name, preset.summary, preset=name) for name, preset in PRESETS.items() if name != "hints_only"]
     knocked = (
         ("hint_isolation", "hints and global prompt see one another", _no_isolation),
         ("region_constraint", "regions see every hint", _no_region_constraint),

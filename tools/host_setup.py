@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".host"
 CONSTRAINTS = Path(__file__).resolve().parent / "constraints.txt"
 
-MIN_PYTHON = (3, 11)
+MIN_PYTHON = (3, 10)
+PINNED_PYTHON = (3, 11)  # what constraints.txt names needs it; on an older one pip chooses
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 WRONG_SUM = "Try again; if it stays so, the registry does not serve the file this was written for."
 UNREACHABLE = ("name resolution", "connection", "timed out", "proxy", "network is unreachable", "from versions: none")
@@ -135,10 +136,16 @@ def comfyui_version(folder: Path) -> str:
 
 def requirements_of(extras: Sequence[str]) -> list[str]:
     """The requirements of the named groups of pyproject.toml."""
-    import tomllib
-
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    groups = read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
     return sorted({requirement for extra in extras for requirement in groups[extra]})
+
+
+def read_toml(file: Path) -> dict:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10 has none; pip brings one along
+        from pip._vendor import tomli as tomllib
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 # The private environment
@@ -235,24 +242,18 @@ def _install(python: Path, version: str, comfyui: Path, extras: Sequence[str]) -
         ),
     ]
     if extras:
-        steps.append(
-            (
-                "-".join(extras),
-                f"what the {' and '.join(extras)} group of pyproject.toml names",
-                requirements_of(extras),
-                "",
-            )
-        )
+        what = f"what the {' and '.join(extras)} group of pyproject.toml names"
+        steps.append(("-".join(extras), what, requirements_of(extras), ""))
+    pinned = sys.version_info >= PINNED_PYTHON
+    pins = CONSTRAINTS.read_text(encoding="utf-8") if pinned else ""
     for name, what, arguments, contents in steps:
         stamp = python.parent.parent / f"finished-{name}"
-        key = hashlib.sha256(
-            json.dumps([arguments, contents, CONSTRAINTS.read_text(encoding="utf-8")]).encode()
-        ).hexdigest()
+        key = hashlib.sha256(json.dumps([arguments, contents, pins]).encode()).hexdigest()
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
             continue
         stamp.unlink(missing_ok=True)
         with Step(what):
-            _pip(python, "install", "--quiet", "--constraint", CONSTRAINTS, *arguments)
+            _pip(python, "install", "--quiet", *(["--constraint", CONSTRAINTS] if pinned else []), *arguments)
         stamp.write_text(key, encoding="utf-8")
 
 

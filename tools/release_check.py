@@ -6,6 +6,7 @@ be published is committed. The archive itself is the tests' business (tests/unit
 
 from __future__ import annotations
 
+import argparse
 import re
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import tomllib
+from host_setup import read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 ICON = "docs/images/icon.png"
@@ -22,9 +23,9 @@ VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 ICON_SIDE = 400  # pixels: the registry asks for a square of this size
 
 
-def problems(root: Path = ROOT) -> Iterator[str]:
-    """Each thing to mend, as a sentence that says what was found and what to do."""
-    data = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+def problems(root: Path = ROOT, tag: str = "") -> Iterator[str]:
+    """Each thing to mend, as a sentence that says what was found and what to do. tag: of the release itself."""
+    data = read_toml(root / "pyproject.toml")
     project, comfy = data["project"], data["tool"]["comfy"]
     if not comfy.get("PublisherId"):
         yield "pyproject.toml: PublisherId is empty; put the publisher's id from registry.comfy.org there"
@@ -39,10 +40,12 @@ def problems(root: Path = ROOT) -> Iterator[str]:
     version = VERSION.fullmatch(project["version"])
     if not version:
         yield f"pyproject.toml: version {project['version']!r} is not three numbers; write it like 1.0.0"
-    for tag in git(root, "tag", "--list", "v*").splitlines():
-        found = VERSION.fullmatch(tag[1:])
-        if version and found and numbers(version) <= numbers(found):
-            yield f"pyproject.toml: version {project['version']} is not higher than the tag {tag}; raise it"
+    if tag and tag != f"v{project['version']}":
+        yield f"the tag {tag} is not v{project['version']}, the version in pyproject.toml; move the tag or the version"
+    for other in git(root, "tag", "--list", "v*").splitlines():
+        found = VERSION.fullmatch(other[1:])
+        if version and found and other != tag and numbers(version) <= numbers(found):
+            yield f"pyproject.toml: version {project['version']} is not higher than the tag {other}; raise it"
     if changed := git(root, "status", "--porcelain"):
         yield f"not committed: {', '.join(line[3:] for line in changed.splitlines()[:5])}; commit or remove it"
 
@@ -68,7 +71,9 @@ def git(root: Path, *command: str) -> str:
 
 
 def main() -> int:
-    found = list(problems())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tag", default="", help="the tag of this release, once it is set")
+    found = list(problems(tag=parser.parse_args().tag))
     print("\n".join(found) if found else "nothing stands in the way of a release")
     return int(bool(found))
 

@@ -93,7 +93,7 @@ def test_too_little_disk_is_said_before_anything_is_fetched(home, monkeypatch):
 
 def test_a_python_that_is_too_old_is_named(home, monkeypatch):
     monkeypatch.setattr(host_setup.sys, "version_info", (3, 9, 1))
-    with pytest.raises(SetupError, match="3.11 or newer"):
+    with pytest.raises(SetupError, match="3.10 or newer"):
         ensure_host()
 
 

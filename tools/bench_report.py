@@ -75,8 +75,14 @@ def targets(results: dict) -> list[Target]:
     steps = [row["ratio"] for row in results["step"] if row["ratio"] is not None]
     return [
         *ratios,
-        Target("index kept between layers / boolean L x L mask", worst(lambda row: row["kept_index_bytes"] / row["tokens"] ** 2, lambda row: True), 0.02),
-        Target("peak of one call / one more copy of its q, k, v and output", worst(lambda row: row["grouped_extra_mib"] / row["one_copy_mib"], lambda row: True), 1.0),
+        Target(
+            "index kept between layers / boolean L x L mask",
+            worst(lambda row: row["kept_index_bytes"] / row["tokens"] ** 2, lambda row: True), 0.02,
+        ),
+        Target(
+            "peak of one call / one more copy of its q, k, v and output",
+            worst(lambda row: row["grouped_extra_mib"] / row["one_copy_mib"], lambda row: True), 1.0,
+        ),
         Target("whole step, rules / plain", max(steps) if steps else None, 1.05),
     ]  # fmt: skip
 
@@ -100,7 +106,8 @@ def _which(row: dict) -> list[str]:
 def attention_line(row: dict) -> str:
     ratios = row["ratios"]
     return (
-        f"{row['tokens']:>6} tokens, {_name(row):>14} regions x {row['hint_tokens']:>3} hint tokens, {row['groups']:>3} groups: "
+        f"{row['tokens']:>6} tokens, {_name(row):>14} regions x {row['hint_tokens']:>3} hint tokens, "
+        f"{row['groups']:>3} groups: "
         f"plain {_ms(row['plain'])} ms, grouped/plain {_ratio(ratios['grouped/plain'])}, "
         f"dense/plain {_ratio(ratios['dense/plain'])}, flex/plain {_ratio(ratios['flex/plain'])}, "
         f"extra MiB {row['grouped_extra_mib']:.0f} and {row['dense_extra_mib']:.0f} ({row['rounds']} rounds)"
@@ -109,7 +116,8 @@ def attention_line(row: dict) -> str:
 
 def step_line(row: dict) -> str:
     return (
-        f"step of {row['family']:>5}, {row['tokens']:>6} tokens, {row['regions']:>2} regions: plain {_ms(row['plain'])} ms, "
+        f"step of {row['family']:>5}, {row['tokens']:>6} tokens, {row['regions']:>2} regions: "
+        f"plain {_ms(row['plain'])} ms, "
         f"rules {_ms(row['rules'])} ms, rules/plain {_ratio(row['ratio'])} ({row['rounds']} rounds)"
     )
 
@@ -127,7 +135,8 @@ def machine_line(machine: dict) -> str:
     what = machine["cpu"] if machine["device"] == "cpu" else machine["gpu"]
     return (
         f"{what}, {machine['threads']} threads, torch {machine['torch']}, {machine['dtype']}, "
-        f"{machine['heads']} heads of {machine['head_dim']}, ComfyUI {machine['comfyui'] or '-'}, {machine['clock']} clock, "
+        f"{machine['heads']} heads of {machine['head_dim']}, ComfyUI {machine['comfyui'] or '-'}, "
+        f"{machine['clock']} clock, "
         f"{machine['date']}"
     )
 
@@ -168,12 +177,15 @@ def markdown(results: dict) -> str:
         "",
     ]
     lines += _table(
-        ["Tokens", "Regions", "Hint tokens", "Groups", "q, k, v and output", "Peak, plain", "Peak, grouped", "Peak, dense",
+        ["Tokens", "Regions", "Hint tokens", "Groups", "q, k, v and output", "Peak, plain",
+         "Peak, grouped", "Peak, dense",
          "Kept, grouped", "Kept, dense"],
         [
             [
-                *_which(row), f"{row['one_copy_mib']:.1f}", f"{row['plain_extra_mib']:.1f}", f"{row['grouped_extra_mib']:.1f}",
-                f"{row['dense_extra_mib']:.1f}", f"{row['kept_index_bytes'] / 2**20:.2f}", f"{row['kept_dense_bytes'] / 2**20:.1f}",
+                *_which(row), f"{row['one_copy_mib']:.1f}", f"{row['plain_extra_mib']:.1f}",
+                f"{row['grouped_extra_mib']:.1f}",
+                f"{row['dense_extra_mib']:.1f}", f"{row['kept_index_bytes'] / 2**20:.2f}",
+                f"{row['kept_dense_bytes'] / 2**20:.1f}",
             ]
             for row in rows
         ],

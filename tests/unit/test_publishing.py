@@ -130,7 +130,8 @@ def published(tmp_path_factory):
 
 def output_of(*command):
     done = subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+        errors="replace"
     )  # fmt: skip
     return done.returncode, done.stdout
 

@@ -116,7 +116,8 @@ def test_several_requests_after_one_picture_are_as_if_alone(processor):
         ).last_hidden_state[0]  # fmt: skip
         for request in requests:
             alone = processor(
-                text=[f"{conversation(request, processor)}{request.reply}<|im_end|>"], images=[Image.fromarray(request.task.scene.pixels)],
+                text=[f"{conversation(request, processor)}{request.reply}<|im_end|>"],
+                images=[Image.fromarray(request.task.scene.pixels)],
                 return_tensors="pt", images_kwargs={"do_resize": False},
             )  # fmt: skip
             wanted = model.model(**alone).last_hidden_state[0]

@@ -6,9 +6,9 @@ vector of its own plus its position's, and three narrow layers, trained on sente
 that sees several texts one behind the other, without positions, can then tell which "blue" belongs to which "circle";
 when a word knew only the mean of the words before it, 391,000 samples did not teach which objects were meant.
 
-All other layers pass on what they get. Positions count up to `POSITIONS`; all further tokens share one. No token attends
-to the padding that ComfyUI puts behind a text (up to 77 tokens), so padding is one token repeated, in every layer of an
-editor: training uses it once, with its count added to the attention's logits, in half the time.
+All other layers pass on what they get. Positions count up to `POSITIONS`; all further tokens share one. No token
+attends to the padding that ComfyUI puts behind a text (up to 77 tokens), so padding is one token repeated, in every
+layer of an editor: training uses it once, with its count added to the attention's logits, in half the time.
 """
 
 from __future__ import annotations

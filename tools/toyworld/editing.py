@@ -1,4 +1,4 @@
-"""Edits in a running ComfyUI: scenes uploaded, a method's prompt built of stock nodes and the pack's, results fetched."""
+"""Edits in a running ComfyUI: a scene is uploaded, a method's prompt is built and queued, the result is fetched."""
 
 from __future__ import annotations
 

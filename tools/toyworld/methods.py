@@ -40,7 +40,10 @@ class Method:
 
     @property
     def tasks(self) -> str:
-        """Which tasks it gets, in words: methods with the same words edit the same scenes, and can be compared on each."""
+        """Which tasks it gets, in words.
+
+        Methods with the same words edit the same scenes, so each scene compares them.
+        """
         words = f"regions: {self.regions or '1 and 2 in turn'}"
         return words + (", neighbours" if self.near else "") + ("" if self.ambiguous else ", unambiguous")
 

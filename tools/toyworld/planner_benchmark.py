@@ -92,7 +92,7 @@ def score_answer(request: Request, answer: Answer) -> scoring.PlanScore:
 
 
 def measure(args: argparse.Namespace, base: Path, root: Path) -> tuple[dict, tuple]:
-    """Ask, edit and score on a server of its own; the figures, as `--json` writes them, and what `result_sheet` draws."""
+    """Ask, edit and score on a server of its own; the figures for `--json`, and what `result_sheet` draws."""
     models, weights = root / ".host" / "models", [args.weights] if args.weights else []
     ensure(models, *weights)
     names = ensure_planner(models, args.planner if isinstance(args.planner, Path) else None, *weights)
@@ -150,7 +150,8 @@ def in_words(results: dict) -> str:
     """The planner's figures in words."""
     one = results["planner"]
     return (
-        f"{one['scenes_found']:.0%} of {one['scenes']} scenes and {one['objects_found']:.0%} of {one['objects']} objects "
-        f"with IoU >= {one['iou_from']:g}; mean IoU {one['mean_iou']:.2f}; {one['hints_right']:.0%} of the hints as meant; "
-        f"{one['replies_repaired']} replies needed repair, {one['replies_failed']} held no plan; {one['seconds']:.1f} s a plan"
+        f"{one['scenes_found']:.0%} of {one['scenes']} scenes and {one['objects_found']:.0%} of "
+        f"{one['objects']} objects with IoU >= {one['iou_from']:g}; mean IoU {one['mean_iou']:.2f}; "
+        f"{one['hints_right']:.0%} of the hints as meant; {one['replies_repaired']} replies needed repair, "
+        f"{one['replies_failed']} held no plan; {one['seconds']:.1f} s a plan"
     )

@@ -1,11 +1,12 @@
 """How well an edit did what was meant, measured on pixels against the exact target. No model judges anything.
 
 Target and Effect are asked of every meant object, over the pixels that its edit changes; for the Effect what was asked
-must also be recognised: of all values of the property, the wanted one is nearest. So neither a flooded box nor a blot in
-place of a star is an effect; that an object lost its stripes on the way, or its colour where only stripes were asked for,
-is none of the Effect's business, but the published judge's Quality's. Consistency is asked of everything outside the
-regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of the criteria;
-Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels cannot tell.
+must also be recognised: of all values of the property, the wanted one is nearest. So neither a flooded box nor a blot
+in place of a star is an effect; that an object lost its stripes on the way, or its colour where only stripes were
+asked for, is none of the Effect's business, but the published judge's Quality's. Consistency is asked of everything
+outside the regions. Overall and Weighted follow the published judge (RePlan's evaluation code: Overall is the mean of
+the criteria; Weighted multiplies Consistency with Effect), on a scale of 0..1 and without its Quality, which pixels
+cannot tell.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ GOOD_IOU = 0.5  # from which a box counts as found
 class Scores:
     """One edit, or the mean of many. All in 0..1 but `consistency_psnr` (dB).
 
-    target: share of the scene's meant objects that changed. effect: share that became what was asked. outside_changed: share of
-    the pixels outside the regions. lookalikes_changed: whether anything named but not meant changed (in the mean:
-    the share of scenes in which it did, of those that have such objects; NaN without any).
+    target: share of the scene's meant objects that changed. effect: share that became what was asked. outside_changed:
+    share of the pixels outside the regions. lookalikes_changed: whether anything named but not meant changed (in the
+    mean: the share of scenes in which it did, of those that have such objects; NaN without any).
     """
 
     target: float
@@ -58,8 +59,10 @@ class Scores:
 
 
 class Outcome(NamedTuple):
-    """What became of one meant object. kind: of its edit. changed: half the way gone. reached: half the way left at most,
-    and recognised."""
+    """What became of one meant object.
+
+    kind: of its edit. changed: half the way gone. reached: half the way left at most, and recognised.
+    """
 
     kind: str
     changed: bool
@@ -79,7 +82,7 @@ def outcomes(task: Task, result: np.ndarray) -> list[Outcome]:
 
 
 def recognised(task: Task, identity: int, result: np.ndarray) -> bool:
-    """Whether a meant object's region is nearer to what is wanted than to all else the instruction could have made of it.
+    """Whether a meant object's region is nearer to what is wanted than to all else it could have become.
 
     That is: `alternatives`, its box flooded with its colour, its outline filled with the stripes' dark. By squared
     error over the region's patches, but for pixels of the other edits and of look-alikes, which have scores of their
@@ -91,7 +94,7 @@ def recognised(task: Task, identity: int, result: np.ndarray) -> bool:
 
 
 def alternatives(before: Object, instruction: Instruction) -> set[Object | None]:
-    """What an object could wrongly be after its edit: as before, gone (None), or the asked property of another value."""
+    """What an object could wrongly be after its edit: as before, gone (None), or with another value of the property."""
     after = instruction.changed(before)
     name, values = {
         RECOLOUR: ("colour", tuple(COLOURS)),

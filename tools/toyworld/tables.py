@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HEADS = {
-    "target": "Target", "effect": "Effect", "consistency_psnr": "PSNR outside (dB)", "outside_changed": "changed outside",
+    "target": "Target", "effect": "Effect", "consistency_psnr": "PSNR outside (dB)",
+    "outside_changed": "changed outside",
     "lookalikes_changed": "look-alikes changed", "overall": "Overall", "weighted": "Weighted", "seconds": "s",
 }  # fmt: skip
 COARSE = ("consistency_psnr", "seconds")  # with one decimal; all others are shares
@@ -30,7 +31,8 @@ def scores(results: dict, against: str = "") -> str:
     """A row for each method, and a line that says what ± is.
 
     against: a method; a further column says how much more Effect each method of the same tasks has, and the standard
-    error of that difference, taken scene by scene: it is smaller than that of the means where both fail on the same scenes.
+    error of that difference, taken scene by scene: it is smaller than that of the means where both fail on the same
+    scenes.
     """
     methods = results["methods"]
     heads = [*HEADS.values(), *([f"Effect minus {against}'s"] if against else [])]
@@ -69,7 +71,8 @@ def joined(files: Sequence[Path]) -> dict:
         if whole and (unlike := [key for key, value in terms.items() if value != whole[key]]):
             key = unlike[0]
             raise TableError(
-                f"{file} has {key} {terms[key]}, the files before it {whole[key]}; give files that differ in their methods only"
+                f"{file} has {key} {terms[key]}, the files before it {whole[key]}; "
+                "give files that differ in their methods only"
             )
         if twice := set(results["methods"]) & set(whole.get("methods", ())):
             raise TableError(f"{file} has {min(twice)!r}, which a file before it has too; give each method once")

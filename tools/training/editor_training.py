@@ -1,9 +1,9 @@
 """Training the toy world's editor: flow matching on edited scenes, and extra heads on its tokens, which are not kept.
 
-No region goes in: the editor gets a scene, instructions and noise. Its tokens are also asked what a patch shows, whether
-the instructions change it and what it shows then (`token_contents.py`): the loss on pixels alone says little about which
-of nine objects a word means, and for long the editor changed the wrong ones a little each. Where the object's edges are
-is asked too: without that, tokens knew them to four pixels, and a new shape came out a blot.
+No region goes in: the editor gets a scene, instructions and noise. Its tokens are also asked what a patch shows,
+whether the instructions change it and what it shows then (`token_contents.py`): the loss on pixels alone says little
+about which of nine objects a word means, and for long the editor changed the wrong ones a little each. Where the
+object's edges are is asked too: without that, tokens knew them to four pixels, and a new shape came out a blot.
 """
 
 from __future__ import annotations

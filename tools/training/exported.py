@@ -1,4 +1,4 @@
-"""Trained weights after a run: read back and compared with the model they are for, and published into the repository."""
+"""Trained weights after a run: read back, compared with the model they are for, published into the repository."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def text_weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 def editor_weights(file: Path) -> dict[str, torch.Tensor]:
-    """An exported editor's state dict in fp32, of any number of blocks. Raises TrainingError when the file holds something else."""
+    """An exported editor's state dict in fp32, of any number of blocks.
+
+    Raises TrainingError when the file holds something else.
+    """
     try:
         return editor.trained_weights(_read(file, "editor"))
     except ValueError as error:
@@ -91,7 +94,8 @@ def _like(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path, 
     if wanted != given:
         name = next(name for name in sorted({*wanted, *given}) if wanted.get(name) != given.get(name))
         raise TrainingError(
-            f"{file} is no trained {kind}: {name} is {given.get(name, 'not there')}, expected {wanted.get(name, 'not to be there')}; "
+            f"{file} is no trained {kind}: {name} is {given.get(name, 'not there')}, "
+            f"expected {wanted.get(name, 'not to be there')}; "
             f"train it first (train.py), or name the file of one"
         )
     return weights

@@ -99,7 +99,7 @@ class Latents:
         return shard
 
     def _read(self, file: Path) -> Batch | None:
-        """A shard from its file; None when that is not there, cut off, or of another key: it can always be made again."""
+        """A shard from its file; None when that is missing, cut off, or of another key: it can always be made again."""
         try:
             with safe_open(file, "pt") as kept:
                 metadata = kept.metadata() or {}

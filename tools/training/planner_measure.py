@@ -1,4 +1,6 @@
-"""How well a planner finds what is meant, without ComfyUI: `python tools/training/planner_measure.py --folder out/planner`.
+"""How well a planner finds what is meant, without ComfyUI.
+
+    python tools/training/planner_measure.py --folder out/planner
 
 Replies are written greedily, many at once, and read by the pack's own reader. The folder is a run in progress (its
 averaged weights are measured), or one that a run or `train.py publish` wrote.
@@ -64,7 +66,8 @@ def replies(model, processor, requests: Sequence[Request]) -> list[str]:
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
         pixels = patches(np.stack([one.task.scene.pixels for one in group]), processor.image_processor)
         generated = model.generate(
-            input_ids=tokens, attention_mask=mask, mm_token_type_ids=(tokens == IMAGE).int(), pixel_values=pixels.to(device),
+            input_ids=tokens, attention_mask=mask, mm_token_type_ids=(tokens == IMAGE).int(),
+            pixel_values=pixels.to(device),
             image_grid_thw=torch.tensor([[1, side * MERGE, side * MERGE]] * len(group), device=device),
             max_new_tokens=MOST_TOKENS, do_sample=False, eos_token_id=[TURN_END, END], pad_token_id=END,
         )  # fmt: skip

@@ -35,7 +35,8 @@ from replan.tools.toyworld.requests import WHICH
 from replan.tools.training.run import CHECKPOINT, TrainingError, submodule_weights, weights_of
 
 SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>",
 )  # fmt: skip
 END, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(len(SPECIAL))
 PATCH, MERGE = 8, 2
@@ -43,7 +44,8 @@ PIECES = 451  # pieces that the tokenizer learns: each word of the toy world bec
 LARGEST_NUMBER = 128  # the highest number that is one token; it brings the bracket or comma before it along
 NUMBERS = tuple(f"{mark}{number}" for mark in ("[", ", ") for number in range(LARGEST_NUMBER + 1))
 PHRASES = (
-    f'<gen_image>{KEEP_UNCHANGED}</gen_image><region>[{{"bbox_2d": ', '], "hint": "', '"}, {"bbox_2d": ', '"}]</region>',
+    f'<gen_image>{KEEP_UNCHANGED}</gen_image><region>[{{"bbox_2d": ', '], "hint": "', '"}, {"bbox_2d": ',
+    '"}]</region>',
 )  # fmt: skip
 SMALLEST, LARGEST = 64 * 64, 512 * 512  # pixels of the image it sees
 # Turns between marks, the image where the conversation has it; no system message of its own.
@@ -107,8 +109,10 @@ def make_tokenizer(pieces: int = PIECES):
         raise ValueError(f"the toy world's words give {tokenizer.get_vocab_size()} pieces, not {pieces}")
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*NUMBERS, *PHRASES)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=SPECIAL[TURN_END], pad_token=SPECIAL[END], additional_special_tokens=list(SPECIAL[1:]),
-        clean_up_tokenization_spaces=False, extra_special_tokens={"image_token": SPECIAL[IMAGE], "video_token": SPECIAL[VIDEO]},
+        tokenizer_object=tokenizer, eos_token=SPECIAL[TURN_END], pad_token=SPECIAL[END],
+        additional_special_tokens=list(SPECIAL[1:]),
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens={"image_token": SPECIAL[IMAGE], "video_token": SPECIAL[VIDEO]},
     )  # fmt: skip
 
 
@@ -147,9 +151,12 @@ def make_model(seed: int = 0, sizes: Sizes = Sizes()):  # noqa: B008  a NamedTup
     half = sizes.width // sizes.heads // 2
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": sizes.tokens, "hidden_size": sizes.width, "intermediate_size": sizes.inner, "num_hidden_layers": sizes.layers,
+            "vocab_size": sizes.tokens, "hidden_size": sizes.width, "intermediate_size": sizes.inner,
+            "num_hidden_layers": sizes.layers,
             "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.key_heads, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": _interleaved_sections(half)},
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 1000.0, "mrope_section": _interleaved_sections(half),
+            },
             "bos_token_id": END, "eos_token_id": TURN_END, "pad_token_id": END, "tie_word_embeddings": True,
         },
         vision_config={
@@ -182,7 +189,7 @@ def _interleaved_sections(half: int) -> list[int]:
 
 
 def _order_numbers(words: torch.Tensor, first: int) -> None:
-    """Begin with neighbouring numbers alike: waves over half of their dimensions, which the model would else have to learn."""
+    """Begin with neighbouring numbers alike: waves over half of their dimensions, which need not be learnt then."""
     waves = words.shape[1] // 4
     angles = (
         torch.arange(LARGEST_NUMBER + 1)[:, None]
@@ -197,7 +204,7 @@ def _order_numbers(words: torch.Tensor, first: int) -> None:
 
 
 def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
-    """Write weights (in `dtype`, one .safetensors file), config, tokenizer, processor and chat template into `folder`."""
+    """Write the weights in `dtype` (one .safetensors file), config, tokenizer, processor and chat template."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value.dtype for name, value in model.named_parameters()}
     model.to(dtype).save_pretrained(folder)

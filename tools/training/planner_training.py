@@ -1,14 +1,14 @@
-"""Training the toy world's planner: a scene with several requests in, their plans out, by the likelihood of their tokens.
+"""Training the toy world's planner: a scene with several requests in, their plans out, by their tokens' likelihood.
 
 The model reads what RePlan Planner gives it with a template that holds nothing but the instruction (`TEMPLATE`): one
-turn, the image first. Its own tokenizer knows some seven hundred pieces, so the pack's long templates would cost it more
-tokens than everything else.
+turn, the image first. Its own tokenizer knows some seven hundred pieces, so the pack's long templates would cost it
+more tokens than everything else.
 
 The image is most of what a request costs. So the requests of a scene stand one behind the other after one image; each
 sees the image and itself, at the positions that it has when it is alone.
 
-Besides, heads say what the image's tokens show (`token_contents.py`), and where an edge of a box is about to be written,
-two heads of attention are taught to attend to the tokens of the object that is meant.
+Besides, heads say what the image's tokens show (`token_contents.py`), and where an edge of a box is about to be
+written, two heads of attention are taught to attend to the tokens of the object that is meant.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ ATTENTION_LAYER, ATTENTION_HEADS = 3, (0, 2)  # whose attention is taught; each 
 class ImageContents(NamedTuple):
     """What the images' tokens show, row by row: shape and colour (-1: background), edges and middle in pixels.
 
-    shape, colour: (n,). edges: (n, 4). middle: (n, 2). targets: (boxes, tokens of an image), for each box of the replies
-    in their order the share of its object in each token.
+    shape, colour: (n,). edges: (n, 4). middle: (n, 2). targets: (boxes, tokens of an image), for each box of the
+    replies in their order the share of its object in each token.
     """
 
     shape: torch.Tensor

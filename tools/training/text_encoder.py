@@ -52,7 +52,7 @@ _norm = functools.partial(torch.nn.functional.layer_norm, normalized_shape=(WIDT
 
 
 class _Layer(torch.nn.Module):
-    """A layer of CLIP that reads and writes only the last `MEANING_WIDTH` entries, and never attends to a text's end."""
+    """A layer of CLIP that reads and writes the last `MEANING_WIDTH` entries, and never attends to a text's end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class TextEncoder:
         return self._cache[text]
 
     def encode_programs(self, programs: Sequence[Sequence[str]]) -> EncodedText:
-        """Several texts per sample one behind the other: (B, L, 768) and (B, L), with counts of 0 where one is short."""
+        """Several texts per sample one behind the other: (B, L, 768) and (B, L); counts are 0 where one is short."""
         rows = [[self.encode(text) for text in texts] for texts in programs]
         pad = functools.partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
         return EncodedText(
@@ -194,7 +194,7 @@ def training_sentences(run: int, step: int, count: int, vectors_of: TokenVectors
 
 
 def text_loss(layers: TextLayers, batch: Sentences) -> tuple[torch.Tensor, float]:
-    """How far the ends' last entries are from their codes; also the share of sentences of which all four are nearest."""
+    """How far the ends' last entries are from their codes; also the share of sentences with all four words right."""
     features = layers(batch.vectors)[..., -MEANING_WIDTH:]
     wanted = torch.cat([table.to(features)[batch.words[:, part]] for part, table in enumerate(word_codes())], 1)
     loss = (features - wanted[:, None])[batch.ends].square().mean()

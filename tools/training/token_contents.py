@@ -1,7 +1,8 @@
 """What each image token of a scene shows, and the loss of a head that says it: extra lessons for editor and planner.
 
-A published model has seen the world before it learns to edit or to plan; these start from nothing. So heads that are not
-published are trained to say of each token whether it shows an object, of which shape and colour, and where its edges are.
+A published model has seen the world before it learns to edit or to plan; these start from nothing. So heads that are
+not published are trained to say of each token whether it shows an object, of which shape and colour, and where its
+edges are.
 """
 
 from __future__ import annotations

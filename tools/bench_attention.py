@@ -2,7 +2,8 @@
 
 `plain_no_hints` is what the model did before there were hints, `plain` sees all tokens and follows no rule,
 `grouped` is the pack's, `grouped_no_masks` the same where a kernel cannot be trusted with masks, `dense` one boolean
-mask through torch's attention, `flex` torch's FlexAttention with a block mask.
+mask through torch's attention, `flex` torch's FlexAttention with a block mask, `varlen` all groups in one launch of
+torch's attention for sequences of many lengths (tools/gpu_check.py asks for it: it runs on CUDA only).
 """
 
 from __future__ import annotations
@@ -142,11 +143,64 @@ def flex_problem(tokens: int, shape: Shape, limit: float) -> str | None:
     return lines[-1][:200] if lines else f"it ended with status {done.returncode}"
 
 
+# Variable-length attention
+
+
+class Packed(NamedTuple):
+    """Queries that see the same keys are one sequence: the tokens of all, one sequence after the other.
+
+    queries, keys: token numbers; query_ends, key_ends: int32, where each sequence ends, from 0.
+    """
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    query_ends: torch.Tensor
+    key_ends: torch.Tensor
+
+
+def pack_groups(atom: torch.Tensor, atom_sees: torch.Tensor) -> Packed:
+    sets, group = torch.unique(atom_sees, dim=0, return_inverse=True)
+    token_group = group[atom]
+    queries = [(token_group == number).nonzero()[:, 0] for number in range(len(sets))]
+    keys = [sees[atom].nonzero()[:, 0] for sees in sets]
+
+    def ends(parts: list[torch.Tensor]) -> torch.Tensor:
+        sizes = torch.tensor([0, *map(len, parts)])
+        return sizes.cumsum(0).to(atom.device, torch.int32)
+
+    return Packed(torch.cat(queries), torch.cat(keys), ends(queries), ends(keys))
+
+
+def varlen_method(atom: torch.Tensor, atom_sees: torch.Tensor, q, k, v, kernel=None) -> Callable[[], torch.Tensor]:
+    """One launch for all groups; each group's keys are copied, so its memory grows with their number.
+
+    kernel: torch's varlen_attn, or one of its form: (tokens, H, D) thrice, ends, the longest sequences.
+    """
+    if kernel is None:
+        from torch.nn.attention.varlen import varlen_attn as kernel
+    packed = pack_groups(atom, atom_sees)
+    longest = [int(ends.diff().max()) for ends in (packed.query_ends, packed.key_ends)]
+
+    def call() -> torch.Tensor:
+        rows = [
+            x[0].index_select(1, at).transpose(0, 1)
+            for x, at in ((q, packed.queries), (k, packed.keys), (v, packed.keys))
+        ]
+        found = kernel(*rows, packed.query_ends, packed.key_ends, *longest)
+        out = torch.empty_like(found)
+        out[packed.queries] = found
+        return out.reshape(1, len(atom), -1)
+
+    return call
+
+
 # One case
 
 
 @torch.no_grad()
-def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, flex: bool, no_masks: bool) -> dict:
+def measure(
+    case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, flex: bool, no_masks: bool, varlen=False
+) -> dict:
     """One row of the results: seconds (medians), ratios (medians over rounds), memory, largest difference."""
     begun = time.perf_counter()
     layout = make_layout(case)
@@ -181,8 +235,10 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
         calls["grouped_no_masks"] = lambda: grouped(False)
     if flex:
         calls["flex"] = flex_method(atom, atom_sees, q, k, v)
+    if varlen:
+        calls["varlen"] = varlen_method(atom, atom_sees, q, k, v)
     expected = calls["dense"]()
-    error = max((calls[name]() - expected).abs().max().item() for name in calls if name.startswith(("grouped", "flex")))
+    error = max((calls[name]() - expected).abs().max().item() for name in calls if "plain" not in name)
     del expected
     ran = take_turns({name: (lambda call=call: clock(call)) for name, call in calls.items()}, rounds, limit)
     extra = {name: transient_bytes(calls[name], shape.device) for name in ("plain", "grouped", "dense")}
@@ -200,13 +256,14 @@ def measure(case: Case, shape: Shape, clock: Clock, rounds: int, limit: float, f
         "rounds": ran.count,
         **{
             name: ran.median(name)
-            for name in ("plain_no_hints", "plain", "grouped", "grouped_no_masks", "dense", "flex")
+            for name in ("plain_no_hints", "plain", "grouped", "grouped_no_masks", "dense", "flex", "varlen")
         },
         "ratios": {
             "grouped/plain": ran.ratio("grouped", "plain"),
             "grouped_no_masks/plain": ran.ratio("grouped_no_masks", "plain"),
             "dense/plain": ran.ratio("dense", "plain"),
             "flex/plain": ran.ratio("flex", "plain"),
+            "varlen/plain": ran.ratio("varlen", "plain"),
             "dense/grouped": ran.ratio("dense", "grouped"),
             "plain/plain_no_hints": ran.ratio("plain", "plain_no_hints"),
             "grouped/plain_no_hints": ran.ratio("grouped", "plain_no_hints"),

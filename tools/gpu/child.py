@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from gpu.parts import Part, part_named
+from gpu.parts import HEADING, Part, part_named
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = 70  # exit status: the device answers no more, start anew
@@ -43,6 +43,7 @@ class Check:
     def begin(self, part: str, seconds: float) -> None:
         self.part = part
         self._end = min(self.deadline, time.time() + seconds)
+        print(HEADING + part, flush=True)
         self.write({"event": "begin", "part": part, "seconds": self._end - time.time()})
 
     def left(self) -> float:
@@ -87,7 +88,7 @@ def device_answers() -> bool:
 
 
 def set_up(comfyui: Path, part: Part) -> list[str]:
-    """Make ComfyUI, as this part needs it, and the pack importable, and give the names of packages that are placeholders."""
+    """Make ComfyUI, as this part needs it, and the pack importable; the names of packages that are placeholders."""
     from gpu import absent
 
     if part.needs and importlib.util.find_spec(part.needs) is None:

@@ -16,8 +16,9 @@ import dense
 import reference
 import region_models as models
 import torch
-from replan.attention.patch import add_region_rules
+from replan.attention.families import FAMILIES
 from replan.attention.rules import make_rules
+from replan.attention.wrappers import add_region_rules
 
 BOXES = ((0, 0, 40, 40), (30, 30, 80, 70), (60, 5, 96, 50))
 HINTS = (7, 12, 5)
@@ -50,7 +51,7 @@ class Setting(NamedTuple):
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        return ((2, 6),) if self.family == "qwen" else ()
+        return ((2, 6),) if FAMILIES[self.family].image_prompt else ()
 
     def positive(self) -> list:
         """A conditioning with hints, the edited image and a second reference of another size."""

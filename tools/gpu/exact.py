@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import torch
 from gpu.child import Check, LeftOut
-from replan.attention import rules as pack_rules
+from replan.attention.families import FAMILIES
 
 PRESETS = ("replan", "local_first", "isolated_regions")
 
 
-def families(check: Check) -> None:
+def families(check: Check, names: Iterable[str] = tuple(FAMILIES), types=(torch.float32, torch.bfloat16)) -> None:
     """All families the pack knows, two types, three presets; few tokens first, then as many as a kernel splits up."""
     from gpu.compare import Setting
 
@@ -19,11 +20,11 @@ def families(check: Check) -> None:
     settings = [
         Setting(family, dtype, preset, side, steps=4 if preset == "local_first" else 2)
         for side in sides
-        for dtype in (torch.float32, torch.bfloat16)
-        for family in pack_rules.FAMILIES
+        for dtype in types
+        for family in names
         for preset in (PRESETS if side == 6 else PRESETS[:1])
     ]
-    settings += [Setting(family, torch.bfloat16, steps=2, cfg=3.0, batch=2) for family in pack_rules.FAMILIES]
+    settings += [Setting(family, torch.bfloat16, steps=2, cfg=3.0, batch=2) for family in names]
     if check.small:
         settings = [s for s in settings if s.preset == "replan" and s.cfg == 1.0]
     for setting in settings:
@@ -55,5 +56,5 @@ def kernel(check: Check) -> None:
     used = attention.optimized_attention.__name__
     check.row({"kernel": check.part, "function": used, "ok": check.part in used})
     for side in (6, 32):
-        for family in pack_rules.FAMILIES:
+        for family in FAMILIES:
             _one(check, Setting(family, torch.bfloat16, side=side))

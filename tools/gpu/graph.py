@@ -1,13 +1,12 @@
 """Whole edits as a user runs them: a graph of real nodes through ComfyUI's own executor, with tiny checkpoints.
 
-Image, VAE, text encoder, loader, sampler are ComfyUI's; text is encoded by a real CLIP-L. What comes out is noise;
-what counts is that it runs on this device with the types that ComfyUI chooses, and that regions change it.
+VAE, text encoder, loader, sampler are ComfyUI's; text is encoded by a real CLIP-L. What comes out is noise; what
+counts is that it runs on this device with the types that ComfyUI chooses, and that regions change it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io as buffers
 import types
 import uuid
 from pathlib import Path
@@ -16,18 +15,20 @@ import numpy as np
 from gpu.child import ROOT, Check
 from PIL import Image
 
-SIZE = (192, 128)
 FAMILIES = ("flux1", "flux2")
 
 
 def edits(check: Check) -> None:
+    import folder_paths
     from gpu.guests import use_tiny_models
 
     import nodes
 
     comfyui = Path(nodes.__file__).parent
     use_tiny_models(check, "flux1", "flux2", "clip_l", "vae_flux1", "taef2_encoder", "taef2_decoder", "lora_flux1")
-    _folders(check.work)
+    for name in ("input", "output", "temp"):
+        (check.work / name).mkdir(exist_ok=True)
+        getattr(folder_paths, f"set_{name}_directory")(str(check.work / name))
     for name in ("nodes_flux", "nodes_edit_model"):
         asyncio.run(nodes.load_custom_node(str(comfyui / "comfy_extras" / f"{name}.py"), module_parent="comfy_extras"))
     if not asyncio.run(nodes.load_custom_node(str(ROOT))):
@@ -45,25 +46,18 @@ def edits(check: Check) -> None:
         )  # fmt: skip
 
 
-def _folders(work: Path) -> None:
-    import folder_paths
-
-    for name in ("input", "output", "temp"):
-        (work / name).mkdir(exist_ok=True)
-        getattr(folder_paths, f"set_{name}_directory")(str(work / name))
-    noise = np.random.default_rng(1).integers(0, 255, (*SIZE[::-1], 3), dtype=np.uint8)
-    picture = buffers.BytesIO()
-    Image.fromarray(noise).save(picture, "PNG")
-    (work / "input" / "photograph.png").write_bytes(picture.getvalue())
-
-
 def _edit(check: Check, family: str, preset: str | None, plain: dict, **changes) -> dict:
-    from graphs import edit, plan_text
+    from graphs import SIZE, edit, plan_text
 
     plan = None
     if preset is not None:
         plan = plan_text(((16, 16, 80, 96), "a red door"), ((96, 32, 180, 120), "a blue window"))
-    graph, saved = edit("photograph.png", plan, family, preset, **changes)
+    graph, saved = edit("", plan, family, preset, **changes)
+    for node in graph.prompt.values():
+        if node["class_type"] == "LoadImage":  # it opens files with a video library, which may be a placeholder here
+            width, height = SIZE
+            node["class_type"] = "EmptyImage"
+            node["inputs"] = {"width": width, "height": height, "batch_size": 1, "color": 0x6080A0}
     picture = execute(graph.prompt, saved.id)
     row = {"ok": bool(picture.std() > 0), "mean": float(picture.mean())}
     if preset is None:

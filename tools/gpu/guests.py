@@ -16,7 +16,7 @@ import region_models as models
 import torch
 from gpu.child import Check
 from gpu.compare import Setting, compare
-from replan.attention.patch import add_region_rules
+from replan.attention.wrappers import add_region_rules
 
 import nodes  # ComfyUI's
 

@@ -189,7 +189,7 @@ def _download(wanted: str, folder: Path, version: str) -> str:
             done = subprocess.run(
                 [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",
                  "--no-input", "--dest", holder, *pip_options(version, pure), wanted],
-                capture_output=True, text=True, errors="replace",
+                capture_output=True, text=True, encoding="utf-8", errors="replace",
             )  # fmt: skip
             files = list(Path(holder).glob("*.whl"))
             if done.returncode or len(files) != 1:
@@ -246,7 +246,11 @@ def commit() -> str:
     """The commit of the checkout, with a + where files differ from it; '' without git."""
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
         )
     except OSError:
         return ""

@@ -24,6 +24,7 @@ class Part(NamedTuple):
 
 
 MINUTES = 7.5
+HEADING = "== part "  # begins a part's lines in run.log
 _PYTORCH = ("use_pytorch_cross_attention",)
 
 PARTS = (

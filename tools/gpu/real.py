@@ -12,7 +12,7 @@ import bench_attention
 import bench_step
 import torch
 from bench_timing import Clock
-from gpu.child import Check, LeftOut
+from gpu.child import Check
 
 MIB = 2**20
 SIDE = 64  # 1024 x 1024 pixels
@@ -42,28 +42,26 @@ def attention(check: Check) -> None:
     cases = list(_cases(check, counts, overlaps))
     for number, (family, case) in enumerate(cases):
         share = check.left() / (len(cases) - number)
-        check.case(lambda c=case, s=share: _attention(check, c, s, flex=False), family=family, of="attention")
+        check.case(lambda c=case, s=share: _attention(check, c, s, others=False), family=family, of="attention")
 
 
 def alternatives(check: Check) -> None:
-    """What needs a compiler or another kernel: one case of each family."""
-    if check.device.type == "cpu" and not check.small:
-        raise LeftOut("compiling on a CPU takes minutes; tools/bench.py does it")
-    for family, case in _cases(check, (3,)):
-        share = max(10.0, check.left() / 2)
-        check.case(lambda c=case, s=share: _attention(check, c, s, flex=True), family=family, of="attention")
+    """What needs a compiler, or a kernel that only CUDA has: each family's three regions, and sixteen that overlap."""
+    cases = list(_cases(check, (3,), () if check.small else (16,)))
+    for number, (family, case) in enumerate(cases):
+        # The first compiles for long, the others find most of it done.
+        share = check.left() / (2 if number == 0 else len(cases) - number)
+        check.case(lambda c=case, s=share: _attention(check, c, s, others=True), family=family, of="attention")
 
 
-def _attention(check: Check, case: bench_attention.Case, limit: float, flex: bool) -> dict:
+def _attention(check: Check, case: bench_attention.Case, limit: float, others: bool) -> dict:
     shape = _shape(check)
-    note = {}
-    if flex:
-        problem = bench_attention.flex_problem(case.tokens, shape, limit)
-        if problem:
-            flex, note = False, {"flex_left_out": problem}
+    problem = bench_attention.flex_problem(case.tokens, shape, limit) if others else None
     row = bench_attention.measure(
-        case, shape, Clock(check.device), ROUNDS if not check.small else 2, limit, flex=flex, no_masks=not flex
-    )
+        case, shape, Clock(check.device), ROUNDS if not check.small else 2, limit, flex=others and problem is None,
+        no_masks=not others, varlen=others and check.device.type == "cuda",
+    )  # fmt: skip
+    note = {"flex_left_out": problem} if problem else {}
     # bf16 keeps 8 bits: an output of some 0.1 to 1 differs in its third digit.
     return {**row, **note, "ok": row["largest_difference"] < (0.05 if shape.dtype is torch.bfloat16 else 1e-5)}
 
@@ -97,8 +95,8 @@ def _model(check: Check, family: str, limit: float) -> dict:
 
 def _memory(check: Check, family: str, model, count: int, side: int) -> dict:
     """What a step really needs beside the weights, and what ComfyUI expected: plain over the same tokens, and ruled."""
-    from replan.attention.patch import add_region_rules
     from replan.attention.rules import Rules
+    from replan.attention.wrappers import add_region_rules
 
     width = bench_step._text_width(model)
     plain, ruled = bench_step.conditionings(family, width, count, side)

@@ -6,17 +6,19 @@ from __future__ import annotations
 _HIDDEN = {"traceback", "ratios", "took"}
 _FIRST = ("of", "what", "family", "type", "preset", "regions", "tokens", "ok")
 # Of a benchmark's row, which has some thirty figures.
+# fmt: off
 _ATTENTION = ("family", "tokens", "regions", "overlap", "hint_tokens", "groups", "plain", "grouped", "dense", "flex",
-              "varlen", "grouped_extra_mib", "dense_extra_mib", "largest_difference", "flex_left_out", "ok")  # fmt: skip
+              "varlen", "grouped_extra_mib", "dense_extra_mib", "largest_difference", "flex_left_out", "ok")
+# fmt: on
 
 
 def markdown(results: dict) -> str:
     machine = results["machine"]
     lines = ["# Check on a GPU", ""]
+    device = machine.get("gpu") or f"No GPU: small sizes on {machine.get('cpu')}"
     lines.append(
-        f"{machine.get('gpu') or 'No GPU: small sizes on ' + str(machine.get('cpu'))}, torch {machine.get('torch')}, "
-        f"Python {machine.get('python')}, ComfyUI {machine.get('comfyui')}, {results['begun']}, {results['seconds']:.0f} s"
-        f"{'' if results['finished'] else '; **not finished**'}."
+        f"{device}, torch {machine.get('torch')}, Python {machine.get('python')}, ComfyUI {machine.get('comfyui')}, "
+        f"{results['begun']}, {results['seconds']:.0f} s{'' if results['finished'] else '; **not finished**'}."
     )
     if machine.get("placeholders"):
         lines.append(f"Not installed, so placeholders: {', '.join(machine['placeholders'])}.")
@@ -44,11 +46,14 @@ def _part(part: dict) -> list[str]:
             shapes.setdefault(tuple(_columns(row)), []).append(row)
     for columns, rows in shapes.items():
         lines += [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
-        lines += [f"| {' | '.join(_cell(row.get(name)) for name in columns)} |" for row in rows]
+        for row in rows:
+            cells = [f"**{_cell(False)}**" if name == "ok" and not row[name] else _cell(row[name]) for name in columns]
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     for row in part["rows"]:
         if "error" in row or "left_out" in row:
-            lines.append(f"- {_labels(row)}{row.get('error') or 'left out: ' + row['left_out']}")
+            said = f"**{row['error']}**" if "error" in row else f"left out: {row['left_out']}"
+            lines.append(f"- {_labels(row)}{' '.join(said.split())[:400]}")
     if part["error"]:
         lines += ["", "```", part["error"].strip()[-3000:], "```"]
     return lines
@@ -69,7 +74,7 @@ def _labels(row: dict) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "**no**"
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, dict):

@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 
 from gpu import report
-from gpu.parts import MINUTES, NAMES, PARTS, Part
+from gpu.parts import HEADING, MINUTES, NAMES, PARTS, Part
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "tools" / "gpu_check.py"
@@ -129,9 +129,12 @@ class Runner:
         """One process for parts that may share it, and the names of those it settled."""
         events = self.work / f"events{time.time_ns()}"
         events.touch()
-        command = [self.python, str(COMMAND), "child", "--events", str(events), "--comfyui", str(self.comfyui),
-                   "--deadline", str(self.deadline), "--stretch", str(self.args.minutes / MINUTES), "--work", str(self.work),
-                   *(["--small"] if self.args.small else []), "--parts", *(part.name for part in batch)]  # fmt: skip
+        options = {
+            "--events": events, "--comfyui": self.comfyui, "--work": self.work, "--deadline": self.deadline,
+            "--stretch": self.args.minutes / MINUTES,
+        }  # fmt: skip
+        command = [self.python, str(COMMAND), "child", *(str(part) for pair in options.items() for part in pair)]
+        command += [*(["--small"] if self.args.small else []), "--parts", *(part.name for part in batch)]
         logged = self.log.stat().st_size
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -143,7 +146,6 @@ class Runner:
         try:
             while process.poll() is None:
                 if follower.read():
-                    logged = self.log.stat().st_size if follower.just_begun else logged
                     limit = follower.limit or time.time() + START_SECONDS
                 if time.time() > min(limit, self.deadline) + GRACE:
                     why = "timed out"
@@ -170,7 +172,9 @@ class Runner:
     def _tail(self, start: int) -> str:
         with self.log.open("rb") as log:
             log.seek(start)
-            return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-40:])
+            text = log.read().decode("utf-8", "replace")
+        # From where the last part began.
+        return "\n".join(text.rpartition(HEADING)[2].splitlines()[-40:])
 
 
 class _Follower:
@@ -181,7 +185,6 @@ class _Follower:
         self.running: str | None = None
         self.limit: float | None = None  # when the running part's time is over
         self.ended: set[str] = set()
-        self.just_begun = False  # whether a part began among the last events
         self._begun = 0.0
 
     def read(self) -> bool:
@@ -190,7 +193,6 @@ class _Follower:
             file.seek(self.at)
             lines = file.read().split(b"\n")
         self.at += sum(len(line) + 1 for line in lines[:-1])
-        self.just_begun = False
         for line in lines[:-1]:
             self._take(json.loads(line))
         if self.running is not None:
@@ -206,7 +208,7 @@ class _Follower:
             return
         part = self.results.part(event["part"])
         if kind == "begin":
-            self.running, self._begun, self.just_begun = event["part"], time.monotonic(), True
+            self.running, self._begun = event["part"], time.monotonic()
             self.limit = time.time() + event["seconds"]
         elif kind == "row":
             part["rows"].append(event["row"])

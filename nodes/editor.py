@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
+from ..planner.pictures.batches import pair_plans
 from ..planner.pictures.draw import draw_plan
 from ..planner.pictures.images import image_size, resize_pixels
 from ..planner.pictures.masks import MOST_CELLS, region_masks
 from ..planner.plan import PlanError
-from ..planner.plans.editor_value import FOLLOW, choose_plan, remember_plan
+from ..planner.plans.editor_value import FOLLOW, Choice, choose_plan, remember_plan
 from ..planner.plans.plan_json import encode_json, plan_to_json
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
@@ -44,6 +45,7 @@ class RePlanRegionEditor(io.ComfyNode):
                 "annotate image",
             ],
             is_output_node=True,
+            is_input_list=True,
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Image.Input(
@@ -73,56 +75,77 @@ class RePlanRegionEditor(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PlanSocket.Output("plan", tooltip="The plan as the editor shows it, in pixels of the image."),
-                io.String.Output("global_prompt", tooltip="The plan's global prompt, for the text encoder."),
-                io.Image.Output("preview", tooltip="The plan drawn over each image, at most 1536 pixels a side."),
+                PlanSocket.Output(
+                    "plan", is_output_list=True, tooltip="The plan as the editor shows it, in pixels of the image."
+                ),
+                io.String.Output(
+                    "global_prompt", is_output_list=True, tooltip="The plan's global prompt, for the text encoder."
+                ),
+                io.Image.Output(
+                    "preview",
+                    is_output_list=True,
+                    tooltip="The plan drawn over each image, at most 1536 pixels a side.",
+                ),
                 io.Mask.Output(
                     "masks",
+                    is_output_list=True,
                     tooltip="One mask per region at the image's size, in the plan's order; a single empty mask without regions. "
                     "Very many regions on a very large image come at a fraction of its size.",
                 ),
                 io.BoundingBox.Output(
                     "boxes",
+                    is_output_list=True,
                     tooltip="The boxes in whole pixels (x, y, width, height), each with its hint as description.",
                 ),
             ],
         )
 
     @classmethod
-    def execute(cls, image, plan=None, follow_upstream="until_edited", regions="") -> io.NodeOutput:
-        size = image_size(image)
+    def execute(cls, image, plan=None, follow_upstream=None, regions=None) -> io.NodeOutput:
+        # Lists: only so can a batch be matched with one plan for each of its images.
+        follow, stored = (follow_upstream or ["until_edited"])[0], (regions or [""])[0]
+        page: dict[str, list] = {"replan_background": [], "replan_editor": []}
+        outputs = []
         with naming(cls):
-            choice = choose_plan(regions, plan, follow_upstream, size)
-        chosen = choice.plan
-        tell(cls, [*chosen.warnings, choice.question], known=plan.warnings if plan is not None else ())
-        shown = resize_pixels(image[:1], _shown_size(size))
-        said = {
-            "image_size": list(size),
-            "source": choice.source,
-            "upstream": None if choice.upstream is None else json.loads(plan_to_json(choice.upstream)),
-            "warnings": list(chosen.warnings),
-            "question": choice.question,
-        }
-        page = {
-            "replan_background": ui.PreviewImage(shown, cls=None).as_dict()["images"],
-            "replan_editor": [encode_json(said)],
-        }
-        if choice.question:
-            if not cls.hidden.extra_pnginfo:  # a prompt over the API: there is no page that could be asked
-                raise PlanError(f"RePlan Region Editor: {choice.question}")
-            # What hangs on the node waits for the answer, while the page still gets the new image to ask about.
-            return io.NodeOutput(*[None] * 5, ui=page, block_execution=f"RePlan Region Editor: {choice.question}")
-        if choice.source == "upstream" and cls.hidden.extra_pnginfo:
-            value = {**said["upstream"], "editor": {"edited": False, "origin": "upstream"}}
-            remember_plan(
-                cls.hidden.extra_pnginfo.get("workflow"),
-                str(cls.hidden.unique_id),
-                _REGIONS_WIDGET,
-                encode_json(value),
-            )
-        return io.NodeOutput(
-            chosen, chosen.global_prompt, _preview(image, chosen), _masks(chosen), _boxes(chosen), ui=page
-        )
+            images, plans = pair_plans(image, [one for one in plan or [] if one is not None])
+            for one, upstream in zip(images, plans, strict=True):
+                choice = choose_plan(stored, upstream, follow, image_size(one))
+                if choice.source == "stored" and len(set(plans)) > 1:
+                    raise PlanError(
+                        f"{len(plans)} plans came in, and the one plan that is stored here would replace them all; give each "
+                        "image an editor of its own (ComfyUI's ImageFromBatch takes one out), or set follow_upstream to "
+                        "'always'"
+                    )
+                chosen = choice.plan
+                tell(cls, chosen.notices, known=upstream.notices if upstream is not None else ())
+                tell(cls, [choice.question])
+                shown = resize_pixels(one[:1], _shown_size(image_size(one)))
+                page["replan_background"] += ui.PreviewImage(shown, cls=None).as_dict()["images"]
+                page["replan_editor"].append(encode_json(_for_page(choice, image_size(one))))
+                if choice.question:
+                    if not cls.hidden.extra_pnginfo:  # a prompt over the API: there is no page that could be asked
+                        raise PlanError(choice.question)
+                    # What hangs on the node waits for the answer, while the page still gets the new image to ask about.
+                    return io.NodeOutput(
+                        *[None] * 5, ui=page, block_execution=f"RePlan Region Editor: {choice.question}"
+                    )
+                outputs.append((chosen, chosen.global_prompt, _preview(one, chosen), _masks(chosen), _boxes(chosen)))
+        if choice.source == "upstream" and len(plans) == 1 and cls.hidden.extra_pnginfo:
+            value = {**json.loads(plan_to_json(choice.upstream)), "editor": {"edited": False, "origin": "upstream"}}
+            workflow = cls.hidden.extra_pnginfo.get("workflow")
+            remember_plan(workflow, str(cls.hidden.unique_id), _REGIONS_WIDGET, encode_json(value))
+        return io.NodeOutput(*map(list, zip(*outputs, strict=True)), ui=page)
+
+
+def _for_page(choice: Choice, size: tuple[int, int]) -> dict:
+    """What the page is told of an image of `size` (width, height) and its plan."""
+    return {
+        "image_size": list(size),
+        "source": choice.source,
+        "upstream": None if choice.upstream is None else json.loads(plan_to_json(choice.upstream)),
+        "warnings": list(choice.plan.warnings),
+        "question": choice.question,
+    }
 
 
 def _shown_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..planner.pictures.batches import pair_for_restoring, pair_plans
 from ..planner.pictures.images import apply_transform, image_size, restore_image
-from ..planner.pictures.masks import mask_warning, region_masks
-from ..planner.plan import PlanError, RegionPlan
+from ..planner.pictures.masks import mask_notice, region_masks
+from ..planner.plan import RegionPlan
 from ..planner.plans.resize import METHODS, TARGETS, fit_plan, make_transform
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, TransformSocket, naming
@@ -83,7 +84,8 @@ class RePlanResize(io.ComfyNode):
     @classmethod
     def execute(cls, image, target, method, plan=None, multiple=None) -> io.NodeOutput:
         # Every input is a list here: only so can a batch be matched with one plan for each of its images.
-        images, plans = _paired(image, [p for p in plan or [] if p is not None], cls)
+        with naming(cls):
+            images, plans = pair_plans(image, [p for p in plan or [] if p is not None])
         outputs, new = ([], [], []), []
         for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
             with naming(cls):
@@ -92,33 +94,13 @@ class RePlanResize(io.ComfyNode):
                 moved = transform.map_plan(RegionPlan(size) if its_plan is None else fit_plan(its_plan, size))
                 for output, value in zip(outputs, (apply_transform(one, transform), moved, transform), strict=True):
                     output.append(value)
-                new += [warning for warning in moved.warnings if its_plan is None or warning not in its_plan.warnings]
+                new += [notice for notice in moved.notices if its_plan is None or notice not in its_plan.notices]
         tell(cls, new)
         return io.NodeOutput(*outputs)
 
 
-def _paired(images: list, plans: list, cls: type[io.ComfyNode]) -> tuple[list, list]:
-    """As many images as plans: a batch is split when there is a plan for each of its images.
-
-    Otherwise a batch stays one, with one plan: a list of equal plans beside one batch would run everything
-    after this node once for each of them, on the whole batch.
-    """
-    if len(images) == 1 and len(plans) > 1:
-        images = list(images[0].split(1))
-        if len(images) == 1:
-            images = images * len(plans)  # several plans for one picture, as from several seeds
-    if not plans:
-        return images, [None] * len(images)
-    if len(plans) == 1:
-        return images, plans * len(images)
-    with naming(cls):
-        if len(plans) != len(images):
-            raise PlanError(f"found {len(plans)} plans for {len(images)} images; give one plan, or one for each image")
-    return images, plans
-
-
 def _at(values: list, index: int):
-    """The value for one item, the last one repeated, as the host does with lists."""
+    """The value for one item, the last one repeated, as ComfyUI does with lists."""
     return values[min(index, len(values) - 1)]
 
 
@@ -140,6 +122,7 @@ class RePlanRestore(io.ComfyNode):
                 "paste back",
                 "keep background",
             ],
+            is_input_list=True,
             inputs=[
                 io.Image.Input("image", tooltip="The edited image, at the working size."),
                 TransformSocket.Input("transform", tooltip="From the RePlan Resize that made the working image."),
@@ -165,14 +148,26 @@ class RePlanRestore(io.ComfyNode):
                     "inside the crop.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The edited image at its original size.")],
+            outputs=[
+                io.Image.Output(
+                    display_name="image",
+                    is_output_list=True,
+                    tooltip="The edited image at its original size, one for each edited image.",
+                )
+            ],
         )
 
     @classmethod
-    def execute(cls, image, transform, original=None, mask=None, feather=8) -> io.NodeOutput:
+    def execute(cls, image, transform, original=None, mask=None, feather=None) -> io.NodeOutput:
+        # Lists, so that a batch of originals finds the images that RePlan Resize made a list of.
         with naming(cls):
-            image_size(image)
-            return io.NodeOutput(restore_image(image, transform, original, mask, feather))
+            originals = [one for one in original or [] if one is not None]
+            masks = [one.reshape((-1, *one.shape[-2:])) for one in mask or [] if one is not None]
+            for one in (*image, *originals):
+                image_size(one)
+            paired = pair_for_restoring(image, transform, originals, masks)
+            restored = [restore_image(*each, _at(feather or [8], i)) for i, each in enumerate(paired)]
+        return io.NodeOutput(restored)
 
 
 class RePlanRegionMasks(io.ComfyNode):
@@ -222,7 +217,8 @@ class RePlanRegionMasks(io.ComfyNode):
     def execute(cls, plan, width=0, height=0, feather=0) -> io.NodeOutput:
         with naming(cls):
             masks = region_masks(plan, width, height, feather)
-            tell(cls, [mask_warning(plan, (masks[0].shape[2], masks[0].shape[1]))])
+            notice = mask_notice(plan, (masks[0].shape[2], masks[0].shape[1]))
+            tell(cls, [notice] if notice else [])
         return io.NodeOutput(*masks)
 
 

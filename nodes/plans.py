@@ -1,8 +1,8 @@
 """Nodes that make plans, write them as text, and change them. The work is in `planner`.
 
 A batch of images has one size, so one text is one plan, for every image of it: a list of equal plans would only
-make the host sample the whole batch again for each. A list of texts (a planner's replies, one for each image)
-gives a list of plans, because the host runs a node once for each member of a list. Boxes can differ from image
+make ComfyUI sample the whole batch again for each. A list of texts (a planner's replies, one for each image)
+gives a list of plans, because ComfyUI runs a node once for each member of a list. Boxes can differ from image
 to image of a batch: there the plan is a list.
 """
 
@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..planner.pictures.images import image_size
-from ..planner.plan import KEEP_UNCHANGED, RegionPlan
+from ..planner.plan import KEEP_UNCHANGED, PlanError, RegionPlan
 from ..planner.plans.change import EXPAND_MODES, expand_regions, merge_plans
 from ..planner.plans.lint import SERIOUS, lint
 from ..planner.plans.plan_json import plan_to_json
@@ -214,6 +214,7 @@ class RePlanMergePlans(io.ComfyNode):
             description="Puts the regions of several plans for one image into one plan. Global prompts that ask for "
             "something are joined; 'keep ... unchanged' gives way to them.",
             search_aliases=["combine plans", "join regions", "add regions", "region plan"],
+            is_input_list=True,
             inputs=[
                 io.Autogrow.Input(
                     "plans",
@@ -226,16 +227,29 @@ class RePlanMergePlans(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PlanSocket.Output("plan", tooltip="One plan with the regions of all, in the order of the sockets.")
+                PlanSocket.Output(
+                    "plan",
+                    is_output_list=True,
+                    tooltip="One plan with the regions of all, in the order of the sockets. Lists of plans merge one by one.",
+                )
             ],
         )
 
     @classmethod
     def execute(cls, plans) -> io.NodeOutput:
+        # Lists: ComfyUI would repeat the last plan of a shorter list, which is another image's.
         with naming(cls):
-            given = [plan for plan in plans.values() if plan is not None]
-            merged = merge_plans(*given)
-        tell(cls, merged.warnings, known={warning for plan in given for warning in plan.warnings})
+            lists = [each for value in plans.values() if value and (each := [one for one in value if one is not None])]
+            runs = max(map(len, lists), default=1)
+            for each in lists:
+                if len(each) not in (1, runs):
+                    raise PlanError(
+                        f"one socket has {runs} plans and another {len(each)}, so which belong together is not known; "
+                        "connect one plan, or one for each image, to every socket"
+                    )
+            merged = [merge_plans(*(each[i % len(each)] for each in lists)) for i in range(runs)]
+        known = {notice for each in lists for plan in each for notice in plan.notices}
+        tell(cls, [notice for plan in merged for notice in plan.notices], known)
         return io.NodeOutput(merged)
 
 
@@ -269,7 +283,8 @@ class RePlanExpandRegions(io.ComfyNode):
                     options=list(EXPAND_MODES),
                     default="ratio",
                     optional=True,
-                    tooltip="ratio: the value times the box's own width or height. pixels: of the plan's image.",
+                    tooltip="ratio: the value times the box's own width or height. pixels: of the plan's image. published: as "
+                    "ratio, with edges cut to whole pixels as the published code cuts them.",
                 ),
             ],
             outputs=[
@@ -281,7 +296,7 @@ class RePlanExpandRegions(io.ComfyNode):
     def execute(cls, plan, value=0.15, mode="ratio") -> io.NodeOutput:
         with naming(cls):
             expanded = expand_regions(plan, value, mode)
-        tell(cls, expanded.warnings, known=plan.warnings)
+        tell(cls, expanded.notices, known=plan.notices)
         return io.NodeOutput(expanded)
 
 
@@ -318,7 +333,7 @@ def _size(image: torch.Tensor) -> tuple[int, int]:
 
 def _answer(node: type[io.ComfyNode], plan: RegionPlan, *notes: str) -> tuple[RegionPlan, str, str]:
     findings = lint(plan)
-    tell(node, (*plan.warnings, *(str(finding) for finding in findings if finding.code in SERIOUS)))
+    tell(node, (*plan.notices, *(finding for finding in findings if finding.code in SERIOUS)))
     return plan, plan.global_prompt, describe_plan(plan, *notes, findings=findings)
 
 

@@ -1,4 +1,4 @@
-"""Nodes that show a plan as a picture."""
+"""Nodes that draw a plan."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
+from ..planner.pictures.batches import pair_plans
 from ..planner.pictures.draw import draw_plan
 from ..planner.pictures.images import image_size
-from ..planner.plans.resize import shape_warning
+from ..planner.plans.resize import shape_notice
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 
@@ -23,13 +24,15 @@ class RePlanPlanPreview(io.ComfyNode):
             description="Draws a plan over its image: boxes, hints and masks, and the patches each region covers.",
             search_aliases=["show plan", "draw boxes", "visualize regions", "bounding box preview", "bbox overlay"],
             is_output_node=True,
+            is_input_list=True,
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 PlanSocket.Input("plan", tooltip="The plan to draw."),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="The image the plan is for, at any size; without one the plan is drawn on grey.",
+                    tooltip="The image the plan is for, at any size; without one the plan is drawn on grey. With as many plans "
+                    "as a batch has images, each is drawn on its own.",
                 ),
                 io.Int.Input(
                     "patch",
@@ -44,23 +47,31 @@ class RePlanPlanPreview(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="preview",
+                    is_output_list=True,
                     tooltip="The drawing, one per image; a small image comes enlarged so that the hints can be read.",
                 )
             ],
         )
 
     @classmethod
-    def execute(cls, plan, image=None, patch=0) -> io.NodeOutput:
+    def execute(cls, plan, image=None, patch=None) -> io.NodeOutput:
+        # Lists: only so can a batch be matched with one plan for each of its images.
+        previews, told = [], []
         with naming(cls):
-            misfit = "" if image is None else shape_warning(plan, image_size(image))
-            pictures = [None] if image is None else [one.float().cpu().numpy() for one in image]
-            drawn = [draw_plan(picture, plan, patch) for picture in pictures]
-        preview = torch.from_numpy(np.stack([np.asarray(one) for one in drawn]).astype(np.float32) / 255.0)
-        tell(cls, [misfit])
-        # The plan's own warnings are in the log already; here they stand beside the picture they are about.
-        said = [f"Warning: {warning}" for warning in (*plan.warnings, misfit) if warning]
-        shown = ui.PreviewImage(preview, cls=cls).as_dict()
-        return io.NodeOutput(preview, ui={**shown, "text": said} if said else shown)
+            images, plans = pair_plans([one for one in image or [] if one is not None] or [None], plan)
+            for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
+                misfit = None if one is None else shape_notice(its_plan, image_size(one))
+                tell(cls, [misfit] if misfit else [])
+                # The plan's own notices are in the log already; here they stand beside the image they are about.
+                told += [*its_plan.notices, *([misfit] if misfit else [])]
+                pixels = [None] if one is None else [each.float().cpu().numpy() for each in one]
+                step = (patch or [0])[min(i, len(patch or [0]) - 1)]
+                drawn = [np.asarray(draw_plan(each, its_plan, step)) for each in pixels]
+                previews.append(torch.from_numpy(np.stack(drawn).astype(np.float32) / 255.0))
+        files = [file for preview in previews for file in ui.PreviewImage(preview, cls=cls).as_dict()["images"]]
+        shown = {"images": files, "animated": (False,)}
+        text = [f"Warning: {notice}" for notice in dict.fromkeys(told)]
+        return io.NodeOutput(previews, ui={**shown, "text": text} if text else shown)
 
 
 NODES = [RePlanPlanPreview]

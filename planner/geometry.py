@@ -1,4 +1,4 @@
-"""From boxes and masks over an image to the cells of any grid over it: the only place that counts them.
+"""What a box is, how much two boxes share, and which cells of a grid over an image a box or a mask covers.
 
 A grid is a mask's pixels, a latent's patches or a preview's squares; `plan.Region.cells` and
 `plan.RegionPlan.shift_on` give it to the rest of the pack.
@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
+Size = tuple[int, int]  # (width, height) in pixels
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2: left, top, right, bottom
 
 # Corners are products of floats: an edge this close to a border (in cells or pixels) lies on it.
 ROUNDING = 1e-6
@@ -64,8 +67,8 @@ def touched(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
 def crop_shift(image_size: tuple[float, float], width: float, height: float) -> float:
     """How far an edge can land from where it belongs, in the units of `width` and `height`.
 
-    A box on an image of `image_size` is stretched over width x height. Had that picture been cut from the
-    centre of the image at one scale, as the host's own resizing cuts it, its outer edges would be off by this
+    A box on an image of `image_size` is stretched over width x height. Had that image been cut from the
+    centre of the image at one scale, as ComfyUI's own resizing cuts it, its outer edges would be off by this
     much: half of what was cut away. 0 for equal aspect ratios.
     """
     scale = max(width / image_size[0], height / image_size[1])
@@ -88,3 +91,36 @@ def _span(low: float, high: float, count: int) -> slice:
     first = math.floor(low + ROUNDING)
     last = max(first + 1, math.ceil(high - ROUNDING))
     return slice(min(max(first, 0), count), min(max(last, 0), count))
+
+
+# ---- two boxes in any one unit ---------------------------------------------------------------------------
+
+
+def area(box: Sequence[float]) -> float:
+    """Width times height; 0 for a box without area."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def shared(first: Sequence[float], second: Sequence[float]) -> float:
+    """The area that both boxes cover."""
+    return area(
+        (
+            max(first[0], second[0]),
+            max(first[1], second[1]),
+            min(first[2], second[2]),
+            min(first[3], second[3]),
+        )
+    )
+
+
+def iou(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union, 0..1."""
+    common = shared(first, second)
+    union = area(first) + area(second) - common
+    return common / union if union > 0 else 0.0
+
+
+def share_inside(inner: Sequence[float], outer: Sequence[float]) -> float:
+    """How much of `inner` lies inside `outer`, 0..1."""
+    whole = area(inner)
+    return shared(inner, outer) / whole if whole > 0 else 0.0

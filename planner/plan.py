@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from . import geometry
+from .geometry import Box, Size
 
 # What the published planner writes when nothing changes globally (replan.txt, rule 5), without its quotes.
 KEEP_UNCHANGED = "keep remaining part of image unchanged."
 
-# Far above any picture, and small enough to count with.
+# Far above any image, and small enough to count with.
 LARGEST_SIDE = 1_000_000
 # A mask is decoded to a byte a cell, and counted over with eight; more than this is a mistake.
 MOST_MASK_CELLS = 16384 * 16384
@@ -121,20 +122,22 @@ class Region(_KeepsExtra):
         is not '*', because a rule is written 'hint:ID|noise:ID' and '*' means every region.
     box: (x1, y1, x2, y2), left-top and right-bottom corner, pixels as floats, x1 < x2 and y1 < y2.
     hint, negative_hint: short texts; a hint may be empty while a person is still editing.
-    start, end: the host's percent of sampling (0..1); outside it the region is background.
+    start, end: ComfyUI's percent of sampling (0..1); outside it the region is background.
     mask: selects the patches it touches, inside the box.
     enabled: False keeps the region in the plan and out of everything that is done with it (see RegionPlan.active).
+    raw_box: the box as it was written, where reading clamped it to the image; expanding starts from it. Not written.
     extra: unknown keys, kept as they are for whoever wrote them; nothing maps them to another image.
     """
 
     id: str
-    box: tuple[float, float, float, float]
+    box: Box
     hint: str = ""
     negative_hint: str = ""
     start: float = 0.0
     end: float = 1.0
     mask: RegionMask | None = None
     enabled: bool = True
+    raw_box: Box | None = field(default=None, compare=False)
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -166,8 +169,19 @@ class Region(_KeepsExtra):
             raise PlanError(f"region '{self.id}': enabled must be true or false, found {shown(self.enabled)}")
         self._freeze_extra()
 
+    def on_image(self, image_size: Size) -> Region:
+        """The region with its box clamped to the image of `image_size` (width, height), on which some of it lies."""
+        inside = clamped(self.box, image_size)
+        return self if inside == self.box else replace(self, box=inside, raw_box=self.box)
+
+    def unclamped(self, image_size: Size) -> Box:
+        """The box as it was written, also where that lies off the image of `image_size`, unless it was moved since."""
+        if self.raw_box is not None and clamped(self.raw_box, image_size) == self.box:
+            return self.raw_box
+        return self.box
+
     def cells(
-        self, image_size: tuple[int, int], rows: int, cols: int, height: float | None = None, width: float | None = None
+        self, image_size: Size, rows: int, cols: int, height: float | None = None, width: float | None = None
     ) -> np.ndarray:
         """The cells of a grid over the plan's image that this region covers, as (rows, cols) bool.
 
@@ -185,7 +199,7 @@ def usable_id(identity: str) -> bool:
     return bool(identity) and "|" not in identity and identity != "*"
 
 
-def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, float]:
+def checked_box(box: Sequence[float], name: str) -> Box:
     """Return `box` as four floats, or raise PlanError naming `name`: four finite numbers, x1 < x2, y1 < y2."""
     try:
         values = tuple(float(value) for value in box)
@@ -208,7 +222,7 @@ def checked_box(box: Sequence[float], name: str) -> tuple[float, float, float, f
     return values
 
 
-def clamped(box: tuple[float, float, float, float], image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+def clamped(box: Box, image_size: Size) -> Box:
     """The part of the box on the image of `image_size` (width, height); inverted or empty if there is none."""
     (x1, y1, x2, y2), (width, height) = box, image_size
     return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
@@ -244,7 +258,7 @@ class RegionPlan(_KeepsExtra):
     reasoning: the planner's own words; notices: what a person should know before running it.
     """
 
-    image_size: tuple[int, int]
+    image_size: Size
     global_prompt: str = KEEP_UNCHANGED
     regions: tuple[Region, ...] = ()
     reasoning: str = ""
@@ -294,10 +308,10 @@ class RegionPlan(_KeepsExtra):
         return self.with_regions(region for region in self.regions if region.enabled)
 
     def shift_on(self, width: float, height: float) -> float:
-        """How far an edge could land from where it was drawn on a picture of this width and height.
+        """How far an edge could land from where it was drawn on an image of this width and height.
 
         In the units of width and height (pixels, or patches of a latent): half of what would have been cut away
-        if the picture came from the plan's image by cropping its centre, while the plan is stretched over it.
+        if the image came from the plan's image by cropping its centre, while the plan is stretched over it.
         0 for equal aspect ratios. More than one patch is refused everywhere (see `resize.fit_plan`).
         """
         return geometry.crop_shift(self.image_size, width, height)

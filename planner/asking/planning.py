@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import torch
 
+from ..geometry import Size
 from ..models.interface import Answer, PlannerModel, Sampling
 from ..pictures.images import image_size, resize_pixels
 from ..plan import Notice, PlanError, RegionPlan, shown
 from ..plans.lint import lint
 from ..plans.report import describe_plan
-from ..plans.resize import Size
 from ..replies.build import read_plan
 from ..replies.coordinates import CHOICES
 from .follow_up import ask_again, points

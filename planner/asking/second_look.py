@@ -12,14 +12,11 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
+from ..geometry import Box, Size, iou, share_inside
 from ..plan import Region, clamped
-from ..plans.overlap import iou, share_inside
-from ..plans.resize import Size
 from ..replies.coordinates import choose_frame
 from ..replies.item_boxes import BOX_2D, Spelled, boxes_of, has_box, plain_key
 from ..replies.loose_json import find_values
-
-Box = tuple[float, float, float, float]
 
 _MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "is_meant", "visible", "result")
 # Before either may stand the number of the question.

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..geometry import Size
 from ..models.interface import Message, Part
 from ..plan import PlanError, shown, well_formed
-from ..plans.resize import Size
 
 _FOLDER = Path(__file__).with_name("prompts")
 

@@ -8,10 +8,8 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
+from ..geometry import Box, iou
 from ..plan import PlanError, Region, RegionPlan, shown
-from ..plans.overlap import iou
-
-Box = tuple[float, float, float, float]
 
 # Boxes with at least this IoU are the same region.
 _LEAST_OVERLAP = 0.5

@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from ..plans.resize import Size, smart_resize
+from ..geometry import Size
+from ..plans.resize import smart_resize
 
 
 class Part(Enum):

@@ -1,4 +1,4 @@
-"""A plan drawn over its picture: boxes, hints, masks and, if wanted, the patches each region covers.
+"""A plan drawn over its image: boxes, hints, masks and, if wanted, the patches each region covers.
 
 Pure drawing with Pillow; no font is shipped, so `labels` finds one that has the hint's letters or says less.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..plan import PlanError, Region, RegionPlan
-from ..plans.resize import shape_warning
+from ..plans.resize import shape_notice
 from . import labels
 from .masks import at_least_zero
 
@@ -27,10 +27,10 @@ COLOURS = (
     (240, 50, 230),
 )
 
-# A picture smaller than this is enlarged, or no label could be read on it.
+# An image smaller than this is enlarged, or no label could be read on it.
 READABLE_SIDE = 384
 
-# Above this many regions labels would hide the picture: only ids are written, where they fall.
+# Above this many regions labels would hide the image: only ids are written, where they fall.
 MOST_LABELS = 60
 
 
@@ -39,17 +39,17 @@ def colour(index: int) -> tuple[int, int, int]:
     return COLOURS[index % len(COLOURS)]
 
 
-def draw_plan(picture: Image.Image | np.ndarray | None, plan: RegionPlan, patch: int = 0) -> Image.Image:
-    """The plan's enabled regions over a picture, as an RGB image.
+def draw_plan(image: Image.Image | np.ndarray | None, plan: RegionPlan, patch: int = 0) -> Image.Image:
+    """The plan's enabled regions over an image, as an RGB image.
 
-    picture: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another
-    size of the plan's image; another aspect ratio raises PlanError (see `resize.shape_warning`). patch: side in pixels of the plan's image
-    of the patches to show, 0 for none. A small picture comes back enlarged by a whole factor.
+    image: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another
+    size of the plan's image; another aspect ratio raises PlanError (see `resize.shape_notice`). patch: side in pixels of the plan's image
+    of the patches to show, 0 for none. A small image comes back enlarged by a whole factor.
     """
     at_least_zero(patch, "patch")
     plan = plan.active
-    base = _as_image(picture, plan)
-    shape_warning(plan, base.size)
+    base = _as_image(image, plan)
+    shape_notice(plan, base.size)
     factor = max(1, math.ceil(READABLE_SIDE / max(base.size)))
     if factor > 1:
         base = base.resize((base.width * factor, base.height * factor), Image.Resampling.NEAREST)
@@ -82,14 +82,14 @@ def _label(region: Region, with_hint: bool) -> str:
     return f"{region.id}{when}: {region.hint.strip() or '(no hint)'}"
 
 
-def _as_image(picture: Image.Image | np.ndarray | None, plan: RegionPlan) -> Image.Image:
-    if picture is None:
+def _as_image(image: Image.Image | np.ndarray | None, plan: RegionPlan) -> Image.Image:
+    if image is None:
         return Image.new("RGB", plan.image_size, (96, 96, 96))
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    pixels = np.asarray(picture)
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        raise PlanError(f"a picture has the shape (height, width, 3), found {pixels.shape}")
+        raise PlanError(f"an image has the shape (height, width, 3), found {pixels.shape}")
     if pixels.dtype != np.uint8:
         pixels = (np.nan_to_num(pixels.astype(np.float32)).clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if pixels.shape[2] == 1:
@@ -120,7 +120,7 @@ def _tint_patches(
 
 def _draw_grid(draw: ImageDraw.ImageDraw, size: tuple[int, int], step: tuple[float, float]) -> None:
     if min(step) < 3:
-        return  # the lines alone would cover the picture
+        return  # the lines alone would cover the image
     for i in range(1, math.ceil(size[0] / step[0])):
         draw.line((i * step[0], 0, i * step[0], size[1]), fill=(255, 255, 255, 70))
     for i in range(1, math.ceil(size[1] / step[1])):

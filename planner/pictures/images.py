@@ -1,4 +1,4 @@
-"""The pixels of a resize and of its way back, on the host's IMAGE and MASK tensors.
+"""The pixels of a resize and of its way back, on ComfyUI's IMAGE and MASK tensors.
 
 IMAGE is (B, H, W, C) float in 0..1, MASK (B, H, W) float in 0..1. Which pixels go where is `resize.Transform`.
 """
@@ -10,8 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..geometry import Size
 from ..plan import PlanError
-from ..plans.resize import Size, Transform, same_aspect
+from ..plans.resize import Transform, same_aspect
 from .masks import at_least_zero, soften
 
 # A VAE crops what does not fill its last patch: up to this many pixels, centred.
@@ -26,7 +27,7 @@ def image_size(image: torch.Tensor) -> Size:
 
 
 def apply_transform(image: torch.Tensor, transform: Transform) -> torch.Tensor:
-    """The working image, (B, H, W, C). What a pad adds repeats the picture's outermost pixels."""
+    """The working image, (B, H, W, C). What a pad adds repeats the image's outermost pixels."""
     if image_size(image) != transform.source_size:
         raise PlanError(
             f"the image has {_text(image_size(image))} pixels, the transform is for {_text(transform.source_size)}"
@@ -35,10 +36,10 @@ def apply_transform(image: torch.Tensor, transform: Transform) -> torch.Tensor:
         return image
     x1, y1, x2, y2 = transform.source_box
     left, top, right, bottom = transform.working_box
-    picture = resize_pixels(image[:, y1:y2, x1:x2], (right - left, bottom - top))
+    content = resize_pixels(image[:, y1:y2, x1:x2], (right - left, bottom - top))
     width, height = transform.working_size
     # Repeated edges and not a flat colour: a flat bar is a sharp line that an editing model likes to continue.
-    return _repeat_edges(picture, left, top, width - right, height - bottom)
+    return _repeat_edges(content, left, top, width - right, height - bottom)
 
 
 def restore_image(
@@ -53,12 +54,13 @@ def restore_image(
     Padding is cut away. A crop is put back into `original`; without one, the cropped part comes back alone at
     its original scale. With a `mask` (source or working size) only what it selects is taken from `image` and
     the rest is `original`, bit for bit. feather: soft edge in pixels, inside the mask and inside the crop.
-    Raises PlanError when a size or a batch does not fit, for a negative feather and a mask that is not finite.
+    original and mask are one, or as many as the images.
+    Raises PlanError when a size or a number does not fit, for a negative feather and a mask that is not finite.
     """
     at_least_zero(feather, "feather")
     if mask is not None and not torch.isfinite(mask).all():
         raise PlanError(
-            "the mask holds values that are not finite (NaN or infinity), which would spoil the picture; its values must "
+            "the mask holds values that are not finite (NaN or infinity), which would spoil the image; its values must "
             "lie between 0 and 1, so look at what made it"
         )
     piece = resize_pixels(_content(image, transform), _box_size(transform.source_box))
@@ -73,10 +75,9 @@ def restore_image(
         )
     original = original.to(piece)
     weight = torch.ones((1, *original.shape[1:3])) if mask is None else _source_mask(mask, transform)
-    batch = max(len(original), len(piece), len(weight))
-    original = _to_batch(original, batch, "original images")
-    piece = _to_batch(piece, batch, "images")
-    weight = _to_batch(weight, batch, "masks (for one mask of all regions, take the output 'combined')")
+    batch = len(piece)
+    original = _to_batch(original, batch, "original images", "one")
+    weight = _to_batch(weight, batch, "masks", "one (RePlan Region Masks gives all regions as 'combined')")
     x1, y1, x2, y2 = transform.source_box
     # An edit without alpha keeps the original's; an edit with alpha gives the result one.
     original = _with_channels(original, piece, 1.0)
@@ -95,7 +96,7 @@ def restore_image(
 def resize_pixels(image: torch.Tensor, size: Size) -> torch.Tensor:
     """(B, H, W, C) at another (width, height), antialiased bicubic, kept within 0..1.
 
-    Not the host's "lanczos": that one goes through 8-bit pictures on the CPU and rounds down, so an image loses
+    Not ComfyUI's "lanczos": that one goes through 8-bit images on the CPU and rounds down, so an image loses
     half a level each way; this one is exact for an unchanged size and stays on the image's device. Colours of
     an image with alpha are weighted by it, so what is transparent does not bleed into what is not.
     """
@@ -113,7 +114,7 @@ def resize_pixels(image: torch.Tensor, size: Size) -> torch.Tensor:
 
 
 def _content(image: torch.Tensor, transform: Transform) -> torch.Tensor:
-    """The part of a working image that is picture, whatever size the sampler made of it."""
+    """The part of a working image that comes from the source, whatever size the sampler made of it."""
     size, working = image_size(image), transform.working_size
     lost = [w - s for w, s in zip(working, size, strict=True)]
     if size != working and all(0 <= pixels < VAE_CROP for pixels in lost):
@@ -167,9 +168,10 @@ def _with_channels(image: torch.Tensor, like: torch.Tensor, alpha: torch.Tensor 
     return torch.cat([image, torch.zeros_like(image[..., :1]) + alpha], -1)
 
 
-def _to_batch(tensor: torch.Tensor, batch: int, what: str) -> torch.Tensor:
+def _to_batch(tensor: torch.Tensor, batch: int, what: str, one: str) -> torch.Tensor:
     if len(tensor) not in (1, batch):
-        raise PlanError(f"found {len(tensor)} {what} for a batch of {batch}; give one, or one for each image")
+        images = f"{batch} edited image{'s' * (batch != 1)}"
+        raise PlanError(f"found {len(tensor)} {what} for {images}; connect {one}, or one for each image")
     return tensor.expand(batch, *tensor.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""Short texts beside boxes on a picture: a font that has the letters, line breaks, and a free place.
+"""Short texts beside boxes on an image: a font that has the letters, line breaks, and a free place.
 
 No font is shipped. Fonts that systems commonly bring come first, because Pillow's own has only ASCII and is hard
 to read when small; a machine without a letter gets it without its accents, or a note instead of empty boxes.
@@ -56,7 +56,7 @@ def write(
     texts: list[str],
     colours: list[tuple[int, int, int]],
 ) -> list[Rect]:
-    """Write each text beside its box, on its box's colour, inside the picture; returns where, (x1, y1, x2, y2)."""
+    """Write each text beside its box, on its box's colour, inside the image; returns where, (x1, y1, x2, y2)."""
     height = max(11, min(64, round((size[0] * size[1]) ** 0.5 / 48)))
     pad = max(2, height // 5)
     placed: list[Rect] = []
@@ -199,7 +199,7 @@ def _place(box: Rect, label: tuple[int, int], size: tuple[int, int], placed: lis
     for number, (x, y) in enumerate(outside + inside):
         fits_x, fits_y = min(max(0, x), max(0, size[0] - wide)), min(max(0, y), max(0, size[1] - tall))
         if number < len(outside) and (fits_y != y or (number >= 4 and fits_x != x)):
-            continue  # pushed back into the picture it would cover the box
+            continue  # pushed back into the image it would cover the box
         covered = sum(_overlap((fits_x, fits_y, fits_x + wide, fits_y + tall), other) for other in placed)
         if least is None or covered < least:
             best, least = (fits_x, fits_y), covered

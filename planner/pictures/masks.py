@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..plan import PlanError, RegionPlan
-from ..plans.resize import Size, shape_warning
+from ..geometry import Size
+from ..plan import Notice, PlanError, RegionPlan
+from ..plans.resize import shape_notice
 
 # 4 GiB of float32: above it the request is a mistake more often than a wish.
 MOST_CELLS = 2**30
@@ -44,7 +45,7 @@ def region_masks(
 
 
 def at_least_zero(value: float, name: str) -> None:
-    """PlanError for a negative number of pixels: the host checks what is typed and not what is linked."""
+    """PlanError for a negative number of pixels: ComfyUI checks what is typed and not what is linked."""
     if not value >= 0:
         raise PlanError(f"{name} is {value}, but pixels cannot be negative; give 0 or more")
 
@@ -58,13 +59,13 @@ def mask_size(plan: RegionPlan, width: int, height: int) -> Size:
         width or max(1, round(height * plan_width / plan_height)),
         height or max(1, round(width * plan_height / plan_width)),
     )
-    mask_warning(plan, size)
+    mask_notice(plan, size)
     return size
 
 
-def mask_warning(plan: RegionPlan, size: Size) -> str:
-    """What to say of masks of this size, see `resize.shape_warning`; PlanError when the plan does not fit them."""
-    return shape_warning(plan, size, "the masks that were asked for have")
+def mask_notice(plan: RegionPlan, size: Size) -> Notice | None:
+    """What to tell of masks of this size, see `resize.shape_notice`; PlanError when the plan does not fit them."""
+    return shape_notice(plan, size, "the masks that were asked for have")
 
 
 def soften(inside: np.ndarray, feather: float) -> np.ndarray:

@@ -6,25 +6,25 @@ import math
 import unicodedata
 from dataclasses import replace
 
-from ..plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan, fresh_id
+from ..plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionPlan, clamped, fresh_id
 
-EXPAND_MODES = ("ratio", "pixels")
+EXPAND_MODES = ("ratio", "pixels", "published")
 
 
 def merge_plans(*plans: RegionPlan) -> RegionPlan:
     """One plan with the regions of all, in the order of the plans.
 
     All must be for an image of one size. Ids stay; one that an earlier plan has too is replaced by a fresh one,
-    with a warning, since rules refer to regions by id. Global prompts are joined into one text, each once,
+    with a notice, since rules refer to regions by id. Global prompts are joined into one text, each once,
     because each asks for something: the placeholder "keep ... unchanged" and empty ones give way to the others.
-    Reasoning and warnings are kept, each once; of an unknown key the first plan's value stays.
+    Reasoning and notices are kept, each once; of an unknown key the first plan's value stays.
     """
     if not plans:
         raise PlanError("there is no plan to merge; connect at least one")
     first = plans[0]
     taken = {identity for plan in plans for identity in plan.active.ids}
     regions: list[tuple[int, Region]] = []
-    renamed: list[str] = []
+    renamed: list[Notice] = []
     for number, plan in enumerate(plans, 1):
         if plan.image_size != first.image_size:
             raise PlanError(
@@ -43,8 +43,13 @@ def merge_plans(*plans: RegionPlan) -> RegionPlan:
             taken.add(names[place])
             if region.enabled:
                 renamed.append(
-                    f"region '{region.id}' of plan {number} is called '{names[place]}' here, because an earlier plan has "
-                    "that id"
+                    Notice(
+                        "region_renamed",
+                        f"region '{region.id}' of plan {number} is called '{names[place]}' here, because an earlier "
+                        "plan has that id",
+                        "use the new id in cells of the rules that mean it",
+                        (names[place],),
+                    )
                 )
         used.add(names[place])
     merged = replace(
@@ -55,7 +60,7 @@ def merge_plans(*plans: RegionPlan) -> RegionPlan:
         notices=(),
         extra={key: value for plan in reversed(plans) for key, value in plan.extra.items()},
     )
-    return merged.with_notices(*(notice for plan in plans for notice in plan.notices)).with_warnings(*renamed)
+    return merged.with_notices(*(notice for plan in plans for notice in plan.notices), *renamed)
 
 
 def _joined_prompt(prompts: list[str]) -> str:
@@ -68,35 +73,37 @@ def _joined_prompt(prompts: list[str]) -> str:
 
 
 def expand_regions(plan: RegionPlan, value: float, mode: str = "ratio") -> RegionPlan:
-    """Move every side of every box out by `value` (RePlan's expand_bbox), then clamp it to the image.
+    """Move every side of every box out by `value`, then clamp it to the image (RePlan's expand_bbox).
 
-    mode: `ratio`, `value` times the box's side on that axis (0.15: 1.3 times as wide and high), or `pixels`.
-    Numbers stay floats: nothing is cut to whole pixels. A negative value shrinks; a box that would vanish is a
-    PlanError. Masks stay, and since a mask selects inside its box, a warning says that it does not grow.
+    mode: `ratio`, `value` times the box's side on that axis (0.15: 1.3 times as wide and high), `pixels`, or
+    `published`, the ratio with every edge then cut to whole pixels as the published code does. A box that was clamped
+    on reading starts from what was written, as there. A negative value shrinks; a box that would vanish is a
+    PlanError. Masks stay, and since a mask selects inside its box, a notice says that it does not grow. Regions that
+    are off stay as they are.
     """
     if mode not in EXPAND_MODES:
         raise PlanError(f"the mode is one of {', '.join(EXPAND_MODES)}, found {mode!r}")
     if not math.isfinite(value):
         raise PlanError(f"the value must be a finite number, found {value!r}")
-    width, height = plan.image_size
     regions = []
     for region in plan.regions:
         if not region.enabled:
             regions.append(region)
             continue
-        x1, y1, x2, y2 = region.box
-        dx, dy = (value * (x2 - x1), value * (y2 - y1)) if mode == "ratio" else (value, value)
-        box = (max(0.0, x1 - dx), max(0.0, y1 - dy), min(float(width), x2 + dx), min(float(height), y2 + dy))
+        x1, y1, x2, y2 = region.unclamped(plan.image_size)
+        dx, dy = (value, value) if mode == "pixels" else (value * (x2 - x1), value * (y2 - y1))
+        box = clamped((x1 - dx, y1 - dy, x2 + dx, y2 + dy), plan.image_size)
+        if mode == "published":
+            box = tuple(float(int(edge)) for edge in box)
         if box[0] >= box[2] or box[1] >= box[3]:
             raise PlanError(
                 f"region '{region.id}': a value of {value} ({mode}) leaves nothing of its box of "
-                f"{x2 - x1:g}x{y2 - y1:g} pixels; use a smaller shrink"
+                f"{x2 - x1:g}x{y2 - y1:g} pixels; use a {'larger value' if value >= 0 else 'smaller shrink'}"
             )
-        regions.append(replace(region, box=box))
+        regions.append(replace(region, box=box, raw_box=None))
     changed = plan.with_regions(regions)
-    masked = ", ".join(f"'{region.id}'" for region in plan.active.regions if region.mask is not None)
+    masked = tuple(region.id for region in plan.active.regions if region.mask is not None)
     if masked and value > 0:
-        changed = changed.with_warnings(
-            f"expanding does not reach beyond a mask: {masked} stay within theirs; grow the mask instead"
-        )
+        text = f"expanding does not reach beyond a mask: {', '.join(map(repr, masked))} stay within theirs"
+        changed = changed.with_notices(Notice("mask_not_expanded", text, "grow the mask instead", masked))
     return changed

@@ -4,7 +4,7 @@ The stored value is the plan's own JSON with one more key, "editor", and the mar
 regions; an empty text stores nothing. A hidden region is only not drawn: it is sent all the same, as when the
 workflow was saved; what switches a region off is the plan's own key "enabled". Of "editor" only two keys count here: `edited` (a person changed the plan,
 or kept it on purpose) and `assumed_size` (it was drawn before any image was seen, so its size was made up). The
-rest is the page's own. Pure: the node in `nodes/editor.py` adds the pictures, the page is `web/js/editor`.
+rest is the page's own. Pure: the node in `nodes/editor.py` adds the images, the page is `web/js/editor`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..geometry import Size
 from ..plan import Notice, PlanError, RegionPlan
+from .lint import not_honoured
 from .plan_json import decode_json, plan_from_json
-from .resize import Size, fit_plan, shape_warning, stretch
+from .resize import fit_plan, shape_notice, stretch
 
 FOLLOW = ("until_edited", "always", "never")
 PAGE_KEYS = ("locked", "hidden")
@@ -62,7 +64,7 @@ def choose_plan(text: str, upstream: RegionPlan | None, follow: str, image_size:
     """The plan for an image of `image_size` (width, height).
 
     follow: `until_edited`, the plan upstream until a person edits; `always`, the plan upstream whenever there is
-    one; `never`, the stored plan. A plan for the same picture at another size is mapped to it. A stored plan of
+    one; `never`, the stored plan. A plan for the same image at another size is mapped to it. A stored plan of
     another aspect ratio is a question, never dropped; PlanError for a value that cannot be read, and when the
     page showed a plan upstream that does not come in.
     """
@@ -91,7 +93,7 @@ def _on_image(stored: Stored, upstream: RegionPlan | None, image_size: Size) -> 
         moved = stretch(plan.image_size, image_size).map_plan(plan)
         return Choice(moved, "stored", upstream)
     try:
-        shape_warning(plan, image_size)
+        shape_notice(plan, image_size)
     except PlanError as error:
         answer = f"{error}, or say in the editor how the boxes move: stretch them onto this image, or keep their pixels"
         return Choice(plan, "stored", upstream, answer)
@@ -102,6 +104,7 @@ def _without_page_keys(plan: RegionPlan) -> RegionPlan:
     """The plan without what only the page needs, so that nothing downstream carries it on."""
     regions = [replace(region, extra=_without(region.extra, PAGE_KEYS)) for region in plan.regions]
     bare = replace(plan, regions=tuple(regions), extra=_without(plan.extra, ("editor",)))
+    bare = bare.with_notices(*not_honoured(bare))
     hidden = tuple(region.id for region in plan.active.regions if region.extra.get("hidden"))
     if not hidden:
         return bare

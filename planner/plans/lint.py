@@ -3,16 +3,17 @@
 The rules are the failures that were seen in the field: a third party's 2,624 planned edits (template examples copied in 71
 of them, one box for two edits, plans that only keep, boxes on existing objects for something to add, boxes too small for
 what they add, replacing done as adding), and the published template's own rules (a hint is short and never repeated in
-the global prompt). They look at the plan and the instruction, not at the picture: a finding is a doubt, never a proof.
+the global prompt). They look at the plan and the instruction, not at the image: a finding is a doubt, never a proof.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from ..geometry import area, iou, share_inside
 from ..plan import KEEP_UNCHANGED, Notice, Region, RegionPlan, shown
-from .overlap import area, iou, share_inside
 
 # What templates say in the place of a global prompt: those of the published code, and the pack's own.
 ECHOED_PROMPTS = (
@@ -31,7 +32,23 @@ SERIOUS = {
     "hint_in_global",
     "same_box",
     "add_on_existing",
+    "not_honoured",
 }
+# Unknown keys that only describe: nobody expects the image to change by them. Without capitals, _, - and spaces.
+DESCRIBING_KEYS = {
+    # what is there
+    "label", "labels", "name", "names", "object", "objects", "class", "classname", "category", "type", "desc",
+    "description", "caption", "title", "subject", "target", "entity", "text", "content", "point", "point2d", "points",
+    "center", "centre", "scene", "sceneafter",
+    # what the model thought or answered
+    "answer", "reasoning", "reason", "reasons", "rationale", "explanation", "why", "thought", "thoughts", "thinking",
+    "analysis", "comment", "comments", "note", "notes", "instruction", "kind", "family", "outcome", "ambiguous",
+    "candidates", "summary",
+    # how sure it is, and counting
+    "confidence", "score", "probability", "certainty", "index", "number", "no", "count", "order",
+    # the editor's own
+    "editor", "locked", "hidden",
+}  # fmt: skip
 MOST_REGIONS = 12
 # One box for two edits; a box inside another; a box for something new that covers something else's.
 _SAME, _INSIDE, _COVERS = 0.9, 0.95, 0.5
@@ -62,6 +79,7 @@ _REPLACE = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+")
+_WORD_BREAK = re.compile(r"[\W_]+")
 _SMALL_WORDS = frozenset(
     _WORD.findall("a an and are as at be by for from in is it its no not of on or that the this to was with")
 )
@@ -75,6 +93,7 @@ def lint(plan: RegionPlan, instruction: str = "") -> tuple[Notice, ...]:
         *_of_each(plan),
         *_of_pairs(plan),
         *_of_adding(plan),
+        *not_honoured(plan),
     ]
     return tuple(sorted(found, key=lambda notice: notice.code not in SERIOUS))
 
@@ -118,10 +137,10 @@ def _of_the_whole(plan: RegionPlan, instruction: str) -> Iterable[Notice]:
         if adding and not replaces:
             yield Notice(
                 "replace_as_add",
-                f"the instruction replaces something, and {_named(adding)} add{'s' * (len(adding) == 1)}: "
+                f"the instruction replaces something, and {_named(_ids(adding))} add{'s' * (len(adding) == 1)}: "
                 "the old thing may stay",
                 "let the hint say what is seen in the place of the old thing",
-                tuple(region.id for region in adding),
+                _ids(adding),
             )
 
 
@@ -215,18 +234,18 @@ def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
         hints = len({_plain(region.hint) for region in group})
         yield Notice(
             "same_box",
-            f"{_named(group)} have the same box" + (" and hint" if hints == 1 else f" for {hints} hints"),
+            f"{_named(_ids(group))} have the same box" + (" and hint" if hints == 1 else f" for {hints} hints"),
             "keep one of them"
             if hints == 1
             else "draw each where its own change belongs, or join the hints in one region",
-            tuple(region.id for region in group),
+            _ids(group),
         )
     for outer, inside in within.items():
         yield Notice(
             "contained",
-            f"{_named(inside)} lie{'s' * (len(inside) == 1)} inside region '{outer}': what is covered follows both hints",
+            f"{_named(_ids(inside))} lie{'s' * (len(inside) == 1)} inside region '{outer}': what is covered follows both hints",
             "keep it so if both are meant there; otherwise draw the outer box smaller",
-            (*(region.id for region in inside), outer),
+            (*_ids(inside), outer),
         )
 
 
@@ -272,6 +291,32 @@ def _thing(region: Region) -> str:
     return ""
 
 
+def not_honoured(plan: RegionPlan) -> tuple[Notice, ...]:
+    """One notice for each unknown key that says more than a description, naming the regions that have it."""
+    owners: dict[str, tuple[str, ...]] = {key: () for key in _telling(plan.extra)}
+    for region in plan.active.regions:
+        for key in _telling(region.extra):
+            owners[key] = (*owners.get(key, ()), region.id)
+    return tuple(
+        Notice(
+            "not_honoured",
+            f"the key {shown(key)} of {_named(regions) if regions else 'the plan'} has no effect: it is not known here",
+            "leave it out, or say what it means in the hint",
+            regions,
+        )
+        for key, regions in owners.items()
+    )
+
+
+def _telling(extra: Mapping[str, Any]) -> list[str]:
+    """The unknown keys that say something and do not only describe."""
+    return [
+        key
+        for key, value in extra.items()
+        if _WORD_BREAK.sub("", key).casefold() not in DESCRIBING_KEYS and value not in (None, "", [], {})
+    ]
+
+
 # ---- words --------------------------------------------------------------------------------------------------
 
 
@@ -283,10 +328,14 @@ def _words(text: str) -> set[str]:
     return set(_WORD.findall(text.casefold())) - _SMALL_WORDS
 
 
-def _named(regions: Sequence[Region]) -> str:
-    names = [f"'{region.id}'" for region in regions]
+def _named(ids: Sequence[str]) -> str:
+    names = [f"'{identity}'" for identity in ids]
     rest = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
     return ("region " if len(names) == 1 else "regions ") + _listed([*names[:_MOST_NAMED], *rest])
+
+
+def _ids(regions: Sequence[Region]) -> tuple[str, ...]:
+    return tuple(region.id for region in regions)
 
 
 def _listed(words: Sequence[str]) -> str:

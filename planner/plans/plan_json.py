@@ -6,8 +6,9 @@
                   "enabled": true}]}
 
 Boxes are pixels of the image of `image_size`. Reading is strict: a value that is wrong is an error that names
-the region and the value. Only a box that reaches over the border is clamped, with a warning. A key that is not there has the default above (a region without an id gets one);
-a key that is not known is kept and written again. Warnings are about one reading and are not written.
+the region and the value. Only a box that reaches over the border is clamped, with a notice. A key that is
+not there has the default above (a region without an id gets one); a key that is not known is kept and written
+again. Notices are about one reading and are not written.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from ..plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan, clamped, fresh_id, shown
+from ..plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan, fresh_id, shown
 
 VERSION = 1
 
@@ -77,19 +77,16 @@ def plan_from_json(source: str | Mapping[str, Any]) -> RegionPlan:
 
 
 def _on_the_image(plan: RegionPlan) -> RegionPlan:
-    """The plan with its boxes clamped to its image, and a warning for each that reached over the border."""
-    regions, warnings = [], []
+    """The plan with its boxes clamped to its image, and a notice for each that reached over the border."""
+    regions, notices = [], []
     for region in plan.regions:
-        inside = clamped(region.box, plan.image_size)
-        if inside != region.box:
+        regions.append(region.on_image(plan.image_size))
+        if regions[-1] is not region:
             width, height = plan.image_size
-            warnings.append(
-                f"region '{region.id}': the box {list(region.box)} reaches over the border of the image of "
-                f"{width}x{height} pixels and was clamped to it"
-            )
-            region = replace(region, box=inside)
-        regions.append(region)
-    return plan.with_regions(regions).with_warnings(*warnings) if warnings else plan
+            text = f"region '{region.id}': the box {list(region.box)} reaches over the border of the image of "
+            text += f"{width}x{height} pixels and was clamped to it"
+            notices.append(Notice("clamped", text, regions=(region.id,)))
+    return plan.with_regions(regions).with_notices(*notices) if notices else plan
 
 
 def encode_json(data: Any, indent: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Where a picture's pixels go when it is brought to a working size, and how a plan goes with them.
+"""Where an image's pixels go when it is brought to a working size, and how a plan goes with them.
 
 Owns `Transform` (the affine map of one resize and its inverse), the working sizes the model families want
 (`working_size`), and moving a plan between images (`Transform.map_plan`, `fit_plan`). The pixels themselves are
@@ -12,16 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..geometry import ROUNDING, touched
-from ..plan import PlanError, Region, RegionMask, RegionPlan
-
-Size = tuple[int, int]  # (width, height) in pixels
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
+from ..geometry import ROUNDING, Box, Size, area, shared, touched
+from ..plan import Notice, PlanError, Region, RegionMask, RegionPlan
 
 TARGETS = ("flux_kontext", "flux2", "qwen_image_edit", "qwen_image_edit_plus", "multiple_of", "none")
 METHODS = ("stretch", "crop", "pad")
 
-# The sizes FLUX.1 Kontext was trained on (RePlan's flux_kontext.py; the host's FluxKontextImageScale lists the same ones).
+# The sizes FLUX.1 Kontext was trained on (RePlan's flux_kontext.py; ComfyUI's FluxKontextImageScale lists the same ones).
 KONTEXT_SIZES = (
     (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104),
     (1024, 1024),
@@ -37,7 +34,7 @@ class Transform:
 
     source_box (whole pixels of the source) is what is kept; it lands on working_box (whole pixels of the working
     image). `stretch`: both are whole images. `crop`: only part of the source is kept. `pad`: only part of the
-    working image is picture. Sizes are (width, height); working = source * scale + offset.
+    working image comes from the source. Sizes are (width, height); working = source * scale + offset.
     """
 
     source_size: Size
@@ -74,7 +71,7 @@ class Transform:
         return Transform(self.working_size, self.source_size, self.working_box, self.source_box, back)
 
     def map_box(self, box: Box) -> Box:
-        """`box` in working pixels, not clipped: a box outside what is kept lands outside the picture."""
+        """`box` in working pixels, not clipped: a box outside what is kept lands outside the working image."""
         # Multiplied before it is divided, so that a box on a patch edge stays exactly on it.
         (sx1, sy1, sx2, sy2), (wx1, wy1, wx2, wy2) = self.source_box, self.working_box
         x1, y1, x2, y2 = box
@@ -88,36 +85,32 @@ class Transform:
     def map_plan(self, plan: RegionPlan) -> RegionPlan:
         """The plan of the working image.
 
-        A region that loses part of its box is clipped to the picture, one that loses all of it is dropped; both
-        are said in the plan's warnings. Raises PlanError when `plan` is for an image of another size.
+        A region that loses part of its box is clipped to the image, one that loses all of it is dropped; a notice says
+        so unless the region is off. Raises PlanError when `plan` is for an image of another size.
         """
         if plan.image_size != self.source_size:
             raise PlanError(
                 f"this transform is for an image of {_text(self.source_size)} pixels, the plan is for "
                 f"{_text(plan.image_size)}; bring the plan to the image's size first"
             )
-        regions, warnings = [], []
-        for region in plan.regions:
-            mapped, warning = self._map_region(region)
-            if mapped is not None:
-                regions.append(mapped)
-            if warning and region.enabled:
-                warnings.append(warning)
-        mapped_plan = replace(plan, image_size=self.working_size, regions=tuple(regions))
-        return mapped_plan.with_warnings(*warnings)
+        mapped = [(region, *self._map_region(region)) for region in plan.regions]
+        regions = tuple(moved for _, moved, _ in mapped if moved is not None)
+        notices = [notice for region, _, notice in mapped if notice is not None and region.enabled]
+        return replace(plan, image_size=self.working_size, regions=regions).with_notices(*notices)
 
-    def _map_region(self, region: Region) -> tuple[Region | None, str]:
-        """The region in working pixels (None when nothing is left) and a warning (empty when nothing is lost)."""
+    def _map_region(self, region: Region) -> tuple[Region | None, Notice | None]:
+        """The region in working pixels (None when nothing is left), and what to tell (None when nothing is lost)."""
         if self.keeps_all:
-            return replace(region, box=self.map_box(region.box)), ""
+            return replace(region, box=self.map_box(region.box)), None
         name = f"region '{region.id}'" + (f" ({_short(region.hint)})" if region.hint else "")
-        gone = (
-            f"{name} was dropped: it lies outside the part of the image that '{self.method}' keeps; use the method "
-            "'stretch' to keep all of it"
+        gone = Notice(
+            "region_dropped",
+            f"{name} was dropped: it lies outside the part of the image that '{self.method}' keeps",
+            "use the method 'stretch' or 'pad' to keep all of it",
+            (region.id,),
         )
-        seen = _intersection(region.box, (0, 0, *self.source_size))
         kept = _intersection(region.box, self.source_box)
-        share = _area(kept) / _area(seen)
+        share = area(kept) / shared(region.box, (0, 0, *self.source_size))
         box = self.map_box(kept)
         is_cut = share < 1 - ROUNDING
         # A remainder under one working pixel is the rounding of the cut, and would still claim whole patches.
@@ -126,15 +119,20 @@ class Transform:
         mask = None if region.mask is None else _cut_mask(region.mask, self)
         if mask is not None and not mask.to_array().any():
             return None, gone
-        warning = f"{name} was cut to {share:.0%} of its size by '{self.method}'" if is_cut else ""
-        return replace(region, box=box, mask=mask), warning
+        cut = Notice(
+            "region_cut",
+            f"{name} was cut to {share:.0%} of its size by '{self.method}'",
+            "use the method 'stretch' or 'pad' to keep all of it",
+            (region.id,),
+        )
+        return replace(region, box=box, mask=mask), cut if is_cut else None
 
 
 def make_transform(source_size: Size, target: str, method: str = "stretch", multiple: int = 16) -> Transform:
     """The transform that brings an image of `source_size` to its working size (see `working_size`) by `method`.
 
-    `crop` cuts the centre exactly as the host's FluxKontextImageScale does, so a plan mapped by it also fits an
-    image from that node. `pad` keeps the aspect ratio to the nearest pixel and puts the picture in the middle.
+    `crop` cuts the centre exactly as ComfyUI's FluxKontextImageScale does, so a plan mapped by it also fits an
+    image from that node. `pad` keeps the aspect ratio to the nearest pixel and puts the image in the middle.
     """
     working = working_size(source_size, target, multiple)
     if method not in METHODS:
@@ -159,10 +157,10 @@ def working_size(source_size: Size, target: str, multiple: int = 16) -> Size:
     """(width, height) that `target` wants for an image of `source_size`.
 
     flux_kontext: of the 17 preset sizes the one with the nearest aspect ratio.
-    flux2: 1024^2 pixels, sides rounded to multiples of 16, its patch. The host's FLUX.2 templates scale to one
+    flux2: 1024^2 pixels, sides rounded to multiples of 16, its patch. ComfyUI's FLUX.2 templates scale to one
         megapixel too, but to any size, of which the VAE then crops up to 15 pixels.
     qwen_image_edit: 1024^2 pixels, sides rounded to multiples of 32, as RePlan's qwen_image.py does.
-        With a VAE connected, the host's TextEncodeQwenImageEdit scales whatever it gets to 1024^2 again with
+        With a VAE connected, ComfyUI's TextEncodeQwenImageEdit scales whatever it gets to 1024^2 again with
         plain rounding; encode the reference latent separately to keep this size.
     qwen_image_edit_plus: about 1024^2 pixels, a size that TextEncodeQwenImageEditPlus leaves as it is.
     multiple_of: each side to the nearest multiple of `multiple`.
@@ -191,7 +189,7 @@ def working_size(source_size: Size, target: str, multiple: int = 16) -> Size:
 
 
 def plus_reference_size(size: Size) -> Size:
-    """What the host's TextEncodeQwenImageEditPlus makes of an image before its VAE (its formula)."""
+    """What ComfyUI's TextEncodeQwenImageEditPlus makes of an image before its VAE (its formula)."""
     scale = math.sqrt(MEGAPIXEL / (size[0] * size[1]))
     return round(size[0] * scale / 8.0) * 8, round(size[1] * scale / 8.0) * 8
 
@@ -229,11 +227,11 @@ def _scales_to(size: Size, other: Size) -> bool:
     return low <= min((other[i] + 1) / size[i] for i in (0, 1))
 
 
-def shape_warning(plan: RegionPlan, size: Size, what: str = "this image has") -> str:
-    """What to say of a plan that is put on `size`, the same picture at another size; empty when it just fits.
+def shape_notice(plan: RegionPlan, size: Size, what: str = "this image has") -> Notice | None:
+    """What to tell of a plan that is put on `size`, the same image at another size; None when it just fits.
 
     The plan is stretched; `size` may have been cropped instead. Could that put an edge more than a patch off (16
-    pixels where the picture has the models' usual 1024 x 1024), PlanError; below that a warning is returned. A
+    pixels where the image has the models' usual 1024 x 1024), PlanError; below that a notice is returned. A
     side that is off by one pixel was rounded. `what` leads to the size in the message.
     """
     shift = plan.shift_on(*size)
@@ -247,20 +245,21 @@ def shape_warning(plan: RegionPlan, size: Size, what: str = "this image has") ->
             "let RePlan Resize bring both to another size together"
         )
     if same_aspect(plan.image_size, size):
-        return ""
-    return (
-        f"{found}; it was mapped as if the picture were stretched. If it was cropped, boxes are off by up to "
-        f"{math.ceil(shift)} pixels (RePlan Resize crops image and plan together)"
+        return None
+    return Notice(
+        "other_shape",
+        f"{found}: it was stretched, and if the image was cropped, boxes are off by up to {math.ceil(shift)} pixels",
+        "crop image and plan together with RePlan Resize",
     )
 
 
 def fit_plan(plan: RegionPlan, size: Size) -> RegionPlan:
-    """The plan for the same picture at another `size`, stretched; see `shape_warning` for another aspect ratio."""
+    """The plan for the same image at another `size`, stretched; see `shape_notice` for another aspect ratio."""
     if plan.image_size == size:
         return plan
-    warning = shape_warning(plan, size)
+    notice = shape_notice(plan, size)
     moved = stretch(plan.image_size, size).map_plan(plan)
-    return moved.with_warnings(warning) if warning else moved
+    return moved.with_notices(notice) if notice else moved
 
 
 def _cut_mask(mask: RegionMask, transform: Transform) -> RegionMask:
@@ -294,10 +293,6 @@ def _nearest(value: float, step: int) -> int:
 
 def _intersection(a: Box, b: Box) -> Box:
     return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
 def _text(size: Size) -> str:

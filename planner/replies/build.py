@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..geometry import Size
 from ..plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
 from ..plans.plan_json import decode_json, plan_from_json
-from ..plans.resize import Size, fit_plan
+from ..plans.resize import fit_plan
 from .coordinates import Frame, choose_frame
 from .item_boxes import BOX_2D
 from .items import Item

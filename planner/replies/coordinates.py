@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..geometry import Size
 from ..plan import PlanError
-from ..plans.resize import Size, smart_resize
+from ..plans.resize import smart_resize
 from .item_boxes import AS_CHOSEN, BOX_2D, Y_FIRST
 
 CHOICES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1", "relative_1000_y_first")

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..geometry import Box
 from ..plan import shown
 
-Box = tuple[float, float, float, float]
 # Code and words of what is wrong with an item.
 Problem = tuple[str, str]
 BAD = "dropped_bad_box"

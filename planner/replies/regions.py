@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..geometry import Box
 from ..plan import Notice, PlanError, Region, clamped, shown, usable_id, well_formed
 from ..plans.plan_json import REGION_KEYS, mask_from_dict
 from .coordinates import Frame
 from .items import Item
 from .notices import Notices
-
-Box = tuple[float, float, float, float]
 
 # Around a point without a box: this share of the image's width and height to each side.
 _AROUND_POINT = 0.1

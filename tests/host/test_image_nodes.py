@@ -1,4 +1,4 @@
-"""The image nodes as the host runs them: batches and lists beside plans, the way back, masks, the preview."""
+"""The image nodes as ComfyUI runs them: batches and lists beside plans, the way back, masks, the preview."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ IMAGE = torch.rand(1, 427, 640, 3, generator=torch.Generator().manual_seed(0))
 
 
 def run(node, **lists):
-    """Call a node as the host does: every input a list, outputs merged; returns (outputs, ui)."""
+    """Call a node as ComfyUI does: every input a list, outputs merged; returns (outputs, ui)."""
     _, _, v3_data = get_finalized_class_inputs(node.INPUT_TYPES(), dict.fromkeys(lists))
     v3_data["hidden_inputs"] = {}
     outputs, ui, *_ = asyncio.run(execution.get_output_data("prompt", "1", node, lists, v3_data=v3_data))
@@ -102,7 +102,7 @@ def test_several_plans_for_one_image_each_get_it():
 
 
 def test_wrong_counts_and_wrong_sizes_are_refused_by_name():
-    with pytest.raises(ValueError, match="RePlan Resize: found 3 plans for 2 images"):
+    with pytest.raises(ValueError, match="RePlan Resize: found 2 images for 3 plans"):
         resize([IMAGE.expand(2, -1, -1, -1)], [plan()] * 3)
     with pytest.raises(ValueError, match="RePlan Resize: .*400x400.*640x427"):
         resize([IMAGE], [plan(size=(400, 400))])
@@ -111,12 +111,12 @@ def test_wrong_counts_and_wrong_sizes_are_refused_by_name():
 def test_the_presets_and_the_crop_are_the_host_s():
     assert tuple(PREFERRED_KONTEXT_RESOLUTIONS) == KONTEXT_SIZES
     for size in [(640, 427), (333, 1000), (1500, 800), (801, 1403)]:
-        picture = torch.rand(1, size[1], size[0], 3)
-        theirs = FluxKontextImageScale.execute(picture).args[0]
-        (ours,), _, (transform,) = resize([picture], method="crop")
+        image = torch.rand(1, size[1], size[0], 3)
+        theirs = FluxKontextImageScale.execute(image).args[0]
+        (ours,), _, (transform,) = resize([image], method="crop")
         assert ours.shape == theirs.shape
         x1, y1, x2, y2 = transform.source_box
-        part = picture[:, y1:y2, x1:x2].movedim(-1, 1)
+        part = image[:, y1:y2, x1:x2].movedim(-1, 1)
         cut = comfy.utils.common_upscale(part, *transform.working_size, "lanczos", "disabled").movedim(1, -1)
         assert torch.equal(cut, theirs)
 
@@ -144,6 +144,107 @@ def test_the_plus_encoder_of_the_host_keeps_its_target_s_size():
         assert (image.shape[2], image.shape[1]) == working_size(size, "qwen_image_edit_plus")
         TextEncodeQwenImageEditPlus.execute(Clip(), "x", Vae(), image)
         assert torch.equal(Vae.seen, image)
+
+
+# ---- lists beside batches -----------------------------------------------------------------------------------
+
+PAIR = torch.stack([torch.full((427, 640, 3), level) for level in (0.2, 0.7)])
+PLANS = [
+    RegionPlan((640, 427), regions=(Region("left", (0, 0, 320, 427), "red"),)),
+    RegionPlan((640, 427), regions=(Region("right", (320, 0, 640, 427), "red"),)),
+]
+
+
+def edited(level, side):
+    """An image of the level in which that half is white."""
+    image = torch.full((427, 640, 3), level)
+    image[:, :320] = 1.0 if side == "left" else level
+    image[:, 320:] = 1.0 if side == "right" else level
+    return image
+
+
+def restore(**lists):
+    return run(RePlanRestore, feather=[0], **lists)[0][0]
+
+
+def masks_of(plans):
+    return run(RePlanRegionMasks, plan=plans, width=[0], height=[0], feather=[0])[0][2]
+
+
+@pytest.mark.parametrize("batched_originals", [True, False])
+@pytest.mark.parametrize("batched_edits", [True, False])
+@pytest.mark.parametrize("batched_masks", [True, False])
+@pytest.mark.parametrize("transforms", [1, 2])
+def test_of_a_batch_with_a_plan_each_every_image_comes_back_once_with_its_own_background(
+    batched_originals, batched_edits, batched_masks, transforms
+):
+    images, _, made = resize([PAIR], PLANS, target="none")
+    white, masks = [torch.ones_like(image) for image in images], masks_of(PLANS)
+    back = restore(
+        image=[torch.cat(white)] if batched_edits else white,
+        transform=made[:transforms],
+        original=[PAIR] if batched_originals else list(PAIR.split(1)),
+        mask=[torch.cat(masks)] if batched_masks else masks,
+    )
+    assert torch.equal(torch.cat(back), torch.stack([edited(0.2, "left"), edited(0.7, "right")]))
+
+
+def test_several_results_of_each_image_come_back_on_their_own_original():
+    _, _, transforms = resize([PAIR], PLANS, target="none")
+    back = restore(image=[torch.ones(3, 427, 640, 3)] * 2, transform=transforms, original=[PAIR], mask=masks_of(PLANS))
+    assert [len(one) for one in back] == [3, 3]
+    assert torch.equal(back[1][2], edited(0.7, "right"))
+
+
+def test_several_runs_of_a_whole_batch_come_back_image_by_image():
+    """As from a list of seeds: two runs on a batch of two, which RePlan Resize did not split."""
+    _, _, transforms = resize([PAIR], PLANS[:1], target="none")
+    back = restore(image=[torch.ones_like(PAIR)] * 2, transform=transforms, original=[PAIR], mask=masks_of(PLANS[:1]))
+    expected = torch.stack([edited(0.2, "left"), edited(0.7, "left")])
+    assert all(torch.equal(one, expected) for one in back)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image": [PAIR[:1]]}, "found 1 edited image for 2 masks"),
+        ({"image": [PAIR[:1]] * 3}, "found 2 original images for 3 edited images"),
+        ({"original": [IMAGE.expand(3, -1, -1, -1)]}, "found 3 original images for 2 edited images"),
+        ({"original": [IMAGE] * 3}, "found 2 edited images for 3 original images"),
+        ({"mask": [torch.ones(3, 427, 640)]}, "found 3 masks for 2 edited images"),
+        ({"mask": [torch.ones(2, 427, 640)] * 2}, "found 2 masks for 1 edited image; .*combined"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused_by_name(change, says):
+    images, _, transforms = resize([PAIR], PLANS, target="none")
+    given = {"image": images, "transform": transforms, "original": [PAIR], "mask": masks_of(PLANS), **change}
+    with pytest.raises(ValueError, match=f"RePlan Restore: {says}"):
+        restore(**given)
+
+
+def test_transforms_of_different_sizes_belong_to_their_images():
+    other = torch.rand(1, 500, 399, 3)
+    images, _, transforms = resize([IMAGE, other])
+    assert [one.shape[1:3] for one in restore(image=images, transform=transforms)] == [(427, 640), (500, 399)]
+    with pytest.raises(ValueError, match="RePlan Restore: found 1 edited image for 2 transforms"):
+        restore(image=images[:1], transform=transforms)
+
+
+def test_the_preview_draws_each_plan_of_a_batch_on_its_own_image(comfy_env):
+    (previews,), ui = run(RePlanPlanPreview, plan=PLANS, image=[PAIR])
+    assert [len(one) for one in previews] == [1, 1] and len(ui["images"]) == 2
+    for index, half in enumerate([slice(320, 640), slice(0, 320)]):
+        assert previews[index][0, 100:400, half][:, 40:280].mean().item() == pytest.approx(
+            PAIR[index].mean().item(), abs=0.01
+        )
+    with pytest.raises(ValueError, match="RePlan Plan Preview: found 3 images for 2 plans"):
+        run(RePlanPlanPreview, plan=PLANS, image=[IMAGE.expand(3, -1, -1, -1)])
+
+
+def test_a_list_of_batches_with_a_plan_for_each_image_comes_out_in_pairs():
+    images, plans, _ = resize([PAIR, PAIR], [*PLANS, *PLANS])
+    assert [round(float(image.mean()), 2) for image in images] == [0.2, 0.7, 0.2, 0.7]
+    assert [p.ids[0] for p in plans] == ["left", "right", "left", "right"]
 
 
 @pytest.mark.parametrize("method", ["stretch", "crop", "pad"])
@@ -190,13 +291,13 @@ def test_an_image_a_few_pixels_off_takes_the_plan_with_a_warning(caplog):
     assert "RePlan Region Masks: " in caplog.text and "1184x880" in caplog.text
 
 
-def test_the_preview_says_beside_the_picture_what_the_plan_warns_of(tmp_path, caplog):
+def test_the_preview_says_beside_the_image_what_the_plan_warns_of(tmp_path, caplog):
     before = folder_paths.get_temp_directory()
     folder_paths.set_temp_directory(str(tmp_path))
     try:
         _, ui = run(
             RePlanPlanPreview,
-            plan=[plan(size=(640, 480)).with_warnings("careful")],
+            plan=[plan(size=(640, 480)).with_notices(Notice("x", "careful"))],
             image=[torch.zeros(1, 880, 1184, 3)],
         )
     finally:
@@ -206,7 +307,7 @@ def test_the_preview_says_beside_the_picture_what_the_plan_warns_of(tmp_path, ca
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["RePlan Plan Preview"]
 
 
-def test_the_preview_is_an_output_and_a_picture_on_the_node(tmp_path):
+def test_the_preview_is_an_output_and_an_image_on_the_node(tmp_path):
     before = folder_paths.get_temp_directory()
     folder_paths.set_temp_directory(str(tmp_path))
     try:

@@ -1,4 +1,4 @@
-"""The plan nodes as the host runs them: schemas, lists, batches, sockets that grow, errors with the node's name."""
+"""The plan nodes as ComfyUI runs them: schemas, lists, batches, sockets that grow, errors with the node's name."""
 
 import asyncio
 from dataclasses import replace
@@ -16,14 +16,14 @@ from replan.nodes.plans import (
     RePlanPlanFromText,
     RePlanPlanToText,
 )
-from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionMask, RegionPlan
+from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan
 
 TAGS = '<gen_image>at dusk</gen_image><region>[{"bbox_2d": [64.4, 47.6, 322, 238], "hint": "red"}]</region>'
 IMAGE = torch.zeros(1, 480, 640, 3)
 
 
 def run(node, **lists):
-    """Call a node as the host does: every input a list, mapped over the lists, outputs merged."""
+    """Call a node as ComfyUI does: every input a list, mapped over the lists, outputs merged."""
     _, _, v3_data = get_finalized_class_inputs(node.INPUT_TYPES(), dict.fromkeys(lists))
     v3_data["hidden_inputs"] = {}
     outputs, *_ = asyncio.run(execution.get_output_data("prompt", "1", node, lists, v3_data=v3_data))
@@ -133,6 +133,14 @@ def test_plans_merge_from_sockets_that_grow_and_lists_merge_one_by_one():
     )
 
 
+def test_a_list_merges_with_one_plan_and_lists_of_other_lengths_are_refused():
+    merged = run(RePlanMergePlans, **{"plans.plan_1": [plan("r1"), plan("a")], "plans.plan_2": [plan("hat")]})
+    assert [each.ids for each in merged[0]] == [("r1", "hat"), ("a", "hat")]
+    lists = {"plans.plan_1": [plan("a"), plan("b"), plan("c")], "plans.plan_2": [plan("d"), plan("e")]}
+    with pytest.raises(PlanError, match="RePlan Merge Plans: one socket has 3 plans and another 2"):
+        run(RePlanMergePlans, **lists)
+
+
 def test_regions_expand_by_the_published_default():
     assert run(RePlanExpandRegions, plan=[plan("r1")])[0][0].regions[0].box == pytest.approx((25.6, 19.2, 358.4, 268.8))
 
@@ -151,7 +159,7 @@ def test_regions_expand_by_the_published_default():
         (RePlanExpandRegions, {"plan": plan("r1"), "value": -9.0}, ("RePlan Expand Regions: ", "'r1'", "-9.0")),
         (
             RePlanMergePlans,
-            {"plans": {"a": plan("r1"), "b": RegionPlan((8, 8))}},
+            {"plans": {"a": [plan("r1")], "b": [RegionPlan((8, 8))]}},
             ("RePlan Merge Plans: ", "640x480", "8x8"),
         ),
     ],
@@ -167,7 +175,7 @@ def test_an_error_begins_with_the_nodes_name_and_gives_the_value(node, inputs, n
 def test_what_expanding_and_merging_change_unasked_is_logged_and_what_was_known_is_not(caplog):
     masked = replace(
         plan("r1"), regions=(replace(plan("r1").regions[0], mask=RegionMask((1, 2), (1, 1))),)
-    ).with_warnings("known")
+    ).with_notices(Notice("x", "known"))
     run(RePlanExpandRegions, plan=[masked])
     assert [(r.levelname, r.name) for r in caplog.records] == [("WARNING", "replan.nodes.notices")]
     assert "RePlan Expand Regions: expanding does not reach beyond a mask: 'r1'" in caplog.text

@@ -1,5 +1,6 @@
 """The planner's nodes on the real server: choices, plans, refusals, caching, interruption, and a plan that edits."""
 
+import io
 import json
 import shutil
 import time
@@ -7,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import graphs
+import numpy as np
 import pytest
 import torch
 from learned_planner import LEFT, RIGHT, reply, square
@@ -83,6 +85,28 @@ def test_a_batch_gives_a_plan_for_each_image_and_the_preview_shows_it(server, mo
     assert len(server.images(result, preview)) == 2
     again = server.run(graph)
     assert planned.id in again.cached
+
+
+def test_each_image_of_a_batch_comes_back_with_its_own_plan_and_background(server, models, blocks):
+    graph = Graph()
+    left, right = (graph.add("LoadImage", image=blocks[side]) for side in ("left", "right"))
+    batch = graph.add("ImageBatch", image1=left, image2=right)
+    planned = planner_node(graph, models, batch)
+    resized = graph.add("RePlanResize", image=batch, plan=planned, target="multiple_of", method="stretch", multiple=64)
+    masks = graph.add("RePlanRegionMasks", plan=planned, width=0, height=0, feather=0)
+    edited = graph.add("ImageInvert", image=resized)
+    restored = graph.add("RePlanRestore", image=edited, transform=resized[2], original=batch, mask=masks[2], feather=0)
+    saved = graph.add("PreviewImage", images=restored)
+    result = server.run(graph)
+    found = [
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int) for data in server.images(result, saved)
+    ]
+    assert len(found) == 2
+    for image, box in zip(found, (LEFT, RIGHT), strict=True):
+        expected = (square(box)[0] * 255).round().numpy().astype(int)
+        x1, y1, x2, y2 = box
+        expected[y1:y2, x1:x2] = 255 - expected[y1:y2, x1:x2]
+        assert abs(image - expected).max() <= 1
 
 
 def test_the_plan_edits_an_image(server, models, blocks):

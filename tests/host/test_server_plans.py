@@ -1,4 +1,4 @@
-"""Plans over the server's HTTP API: what links the host accepts into the plan nodes, and what a refusal says."""
+"""Plans over the server's HTTP API: what links ComfyUI accepts into the plan nodes, and what a refusal says."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A plan drawn over a picture: what is drawn where, and that no plan and no letter stops it."""
+"""A plan drawn over an image: what is drawn where, and that no plan and no letter stops it."""
 
 import time
 
@@ -32,7 +32,7 @@ def test_the_outline_lies_on_the_box_and_far_from_it_nothing_changes():
     assert np.array_equal(got[310:], GREY[310:])
 
 
-def test_a_plan_is_scaled_to_its_picture():
+def test_a_plan_is_scaled_to_its_image():
     got = np.asarray(draw_plan(np.full((800, 1200, 3), 128, np.uint8), one()))
     assert is_colour(got[200, 300:590], COLOURS[0]).all()
     assert is_colour(got[300:590, 200], COLOURS[0]).all()
@@ -76,12 +76,12 @@ def test_the_patches_a_region_touches_are_shown():
     assert tinted[195, 295] and tinted[205, 195]
 
 
-def test_a_small_picture_is_enlarged_by_a_whole_factor():
+def test_a_small_image_is_enlarged_by_a_whole_factor():
     drawn = draw_plan(np.zeros((64, 48, 3)), one((1, 1, 20, 20), size=(48, 64)))
     assert drawn.size == (288, 384)
 
 
-def test_without_a_picture_the_plan_is_drawn_on_grey_at_its_size():
+def test_without_an_image_the_plan_is_drawn_on_grey_at_its_size():
     assert draw_plan(None, one()).size == (600, 400)
 
 
@@ -91,7 +91,7 @@ def test_a_plan_without_regions_says_so():
     assert np.array_equal(got[50:], GREY[50:])
 
 
-def test_a_picture_of_another_aspect_ratio_is_refused_with_both_sizes():
+def test_an_image_of_another_aspect_ratio_is_refused_with_both_sizes():
     with pytest.raises(PlanError, match="600x400.*400x400.*RePlan Resize"):
         draw_plan(np.zeros((400, 400, 3)), one())
     with pytest.raises(PlanError, match="shape"):
@@ -99,9 +99,9 @@ def test_a_picture_of_another_aspect_ratio_is_refused_with_both_sizes():
 
 
 def test_floats_outside_0_to_1_and_nan_are_drawn_on():
-    picture = np.full((400, 600, 3), np.nan, np.float32)
-    picture[0] = 7
-    assert draw_plan(picture, one()).size == (600, 400)
+    image = np.full((400, 600, 3), np.nan, np.float32)
+    image[0] = 7
+    assert draw_plan(image, one()).size == (600, 400)
 
 
 # Long, broken, empty and foreign texts.
@@ -136,7 +136,7 @@ def test_any_text_is_readable_with_and_without_system_fonts(text, height):
         max_size=12,
     )
 )
-def test_labels_stay_inside_the_picture(entries):
+def test_labels_stay_inside_the_image(entries):
     boxes = [(x, y, min(600, x + w), min(400, y + h)) for x, y, w, h, _ in entries]
     texts = [text for *_, text in entries]
     draw = ImageDraw.Draw(Image.new("RGB", (600, 400)), "RGBA")

@@ -61,6 +61,13 @@ def test_a_hidden_region_is_sent_as_when_it_was_saved_and_named_and_one_that_is_
     assert plan.ids == ("m1",) and plan.active.regions == () and plan.notices == ()
 
 
+def test_keys_that_nobody_honours_are_told_by_the_plan_that_is_stored_and_those_of_the_page_are_not():
+    data = json.loads(stored())
+    data["regions"][0] |= {"strength": 2, "label": "cup"}
+    (notice,) = choose_plan(json.dumps(data), None, "until_edited", SIZE).plan.notices
+    assert notice.code == "not_honoured" and "'strength' of region 'm1'" in notice.text
+
+
 def test_a_followed_plan_that_does_not_come_in_is_an_error_and_not_an_empty_plan():
     with pytest.raises(PlanError, match="nothing came in at 'plan'"):
         choose_plan(MARKER, None, "until_edited", SIZE)
@@ -81,7 +88,7 @@ def test_a_value_that_cannot_be_read_is_an_error(text):
         choose_plan(text, UPSTREAM, "until_edited", SIZE)
 
 
-def test_boxes_move_with_the_same_picture_at_another_size():
+def test_boxes_move_with_the_same_image_at_another_size():
     choice = choose_plan(stored(), None, "until_edited", (1200, 800))
     assert choice.plan.regions[0].box == (60, 80, 180, 160)
     assert choice.plan.image_size == (1200, 800)

@@ -37,7 +37,7 @@ ROOMS = {
     "plans": ("plan", "geometry"),
     "replies": ("plan", "geometry", "plans"),
     "pictures": ("plan", "geometry", "plans"),
-    "models": ("plan", "plans"),
+    "models": ("plan", "geometry", "plans"),
     "asking": ("plan", "geometry", "plans", "replies", "pictures", "models"),
 }
 

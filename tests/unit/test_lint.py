@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.asking.follow_up import points
+from replan.planner.geometry import iou, share_inside
 from replan.planner.plan import KEEP_UNCHANGED, Region, RegionPlan
 from replan.planner.plans import lint as linter
 from replan.planner.plans.lint import MOST_REGIONS, SERIOUS, lint
-from replan.planner.plans.overlap import iou, share_inside
 from replan.planner.plans.report import describe_plan
 
 SIZE = (640, 480)
@@ -122,7 +122,7 @@ def test_a_doubtful_plan_is_found_and_said_with_what_to_do(rule, made, instructi
 def test_every_rule_of_the_linter_is_tested():
     source = Path(linter.__file__).read_text(encoding="utf-8")
     first_arguments = " ".join(re.findall(r"Notice\(([^,]+),", source))
-    assert set(re.findall(r'"(\w+)"', first_arguments)) == {row[0] for row in DOUBTFUL}
+    assert set(re.findall(r'"(\w+)"', first_arguments)) == {row[0] for row in DOUBTFUL} | {"not_honoured"}
 
 
 def test_twelve_regions_are_not_too_many():
@@ -146,6 +146,53 @@ def test_all_that_lies_inside_a_box_is_one_finding():
     found = [one for one in lint(plan(((10, 10, 400, 300), "a wall"), *inside)) if one.code == "contained"]
     assert [one.regions for one in found] == [("r2", "r3", "r4", "r5", "r6", "r1")]
     assert "lie inside region 'r1'" in str(found[0])
+
+
+# ---- keys that are not known --------------------------------------------------------------------------------
+
+
+def with_keys(*extras, **more):
+    regions = (
+        Region(f"r{n}", (150 * n, 9, 150 * n + 140, 300), f"thing {n}", extra=one) for n, one in enumerate(extras)
+    )
+    return RegionPlan(SIZE, regions=tuple(regions), extra=more)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("strength", 2.5),
+        ("lora", "x.safetensors"),
+        ("reference", 2),
+        ("colour", "#f00"),
+        ("cfg", [1, 2]),
+        ("\u5f3a\u5ea6", 0),
+    ],
+)
+def test_an_unknown_key_is_told_once_with_the_regions_that_have_it(key, value):
+    made = with_keys({key: value}, {}, {key: value}, {key: value, "label": "cup"})
+    (found,) = [one for one in lint(made) if one.code == "not_honoured"]
+    assert found.regions == ("r0", "r2", "r3") and found.code in SERIOUS
+    assert f"{key!r} of regions 'r0', 'r2' and 'r3' has no effect" in str(found)
+
+
+def test_an_unknown_key_of_the_plan_is_told():
+    (found,) = [one for one in lint(with_keys({}, seed=3)) if one.code == "not_honoured"]
+    assert "'seed' of the plan has no effect" in str(found) and found.regions == ()
+
+
+def test_keys_that_only_describe_or_say_nothing_are_not_told():
+    said = {
+        "label": "cup",
+        "point_2d": [1, 2],
+        "Scene-After": "x",
+        "answer": "a",
+        "confidence": 0.5,
+        "object name": "x",
+    }
+    empty = {"strength": None, "lora": "", "reference": []}
+    assert {one.code for one in lint(with_keys(empty, {"label": "thing"}, scene="a street", Reasoning=" x"))} == set()
+    assert not [one for one in lint(with_keys(said)) if one.code == "not_honoured" and "object name" not in one.text]
 
 
 def test_serious_findings_come_first():

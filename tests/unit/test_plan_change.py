@@ -1,12 +1,17 @@
 """Merging plans and expanding regions."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from published_boxes import reference_expand
 from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan
 from replan.planner.plans.change import expand_regions, merge_plans
+from replan.planner.plans.plan_json import plan_from_json
+from replan.planner.plans.resize import stretch
 
 SIZE = (640, 480)
 
@@ -73,6 +78,34 @@ def test_expansion_by_ratio_and_by_pixels():
     assert expand_regions(before, 0.05).regions[0].box == pytest.approx((5, 10, 115, 230))
     assert expand_regions(before, 7.5, "pixels").regions[0].box == (2.5, 12.5, 117.5, 227.5)
     assert expand_regions(before, -0.25).regions[0].box == (35, 70, 85, 170)
+
+
+def test_a_box_over_the_border_expands_as_in_the_published_code_from_what_was_written():
+    """Spec 15.1: on the published code, [-40, -20, 50, 60] of 250x250 pixels at 1024x1024 is the patches (0, 0, 17, 19)."""
+    item = {"bbox_2d": [-40, -20, 50, 60], "hint": "red"}
+    read = plan_from_json({"image_size": [250, 250], "regions": [item]})
+    assert read.regions[0].box == (0, 0, 50, 60), "clamped for everything else"
+    for mode in ("ratio", "published"):
+        large = stretch((250, 250), (1024, 1024)).map_plan(expand_regions(read, 0.15, mode))
+        rows, columns = np.nonzero(large.regions[0].cells((1024, 1024), 64, 64))
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (0, 0, 17, 19)
+
+
+@given(
+    st.tuples(*[st.integers(-200, 900)] * 4).filter(lambda b: b[0] < min(b[2], 640) and b[1] < min(b[3], 480)),
+    st.floats(0, 3),
+)
+def test_the_published_mode_gives_the_published_boxes(box, value):
+    if box[2] <= 0 or box[3] <= 0:
+        return
+    read = plan_from_json({"image_size": list(SIZE), "regions": [{"bbox_2d": list(box), "hint": "red"}]})
+    assert expand_regions(read, value, "published").regions[0].box == reference_expand(box, SIZE, value)
+
+
+def test_a_box_that_was_moved_after_reading_expands_from_where_it_is():
+    read = plan_from_json({"image_size": list(SIZE), "regions": [{"bbox_2d": [-40, -20, 50, 60], "hint": "red"}]})
+    moved = read.with_regions([replace(read.regions[0], box=(10.0, 0.0, 60.0, 60.0))])
+    assert expand_regions(moved, 0.1).regions[0].box == pytest.approx((5, 0, 65, 66))
 
 
 numbers = st.floats(-10, 10)

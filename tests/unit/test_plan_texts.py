@@ -148,7 +148,7 @@ def test_a_box_over_the_border_is_clamped_with_a_warning_and_one_inside_stays_ex
     assert len(plan.warnings) == 1
     assert f"region '{plan.ids[0]}'" in plan.warnings[0]
     assert "192x128" in plan.warnings[0]
-    assert expand_regions(plan, 0.1).regions[0].box == (0, 0, 192, 66)
+    assert expand_regions(plan, 0.1).regions[0].box == (0, 0, 192, 71), "expanding starts from what was written"
 
 
 def test_half_a_character_costs_a_list_only_that_character_and_an_unknown_key_nothing():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
+from replan.planner.plan import Notice, PlanError, Region, RegionMask, RegionPlan
 from replan.planner.plans.resize import (
     KONTEXT_SIZES,
     METHODS,
@@ -15,7 +15,7 @@ from replan.planner.plans.resize import (
     make_transform,
     plus_reference_size,
     same_aspect,
-    shape_warning,
+    shape_notice,
     stretch,
     working_size,
 )
@@ -71,7 +71,7 @@ def test_the_inverse_of_the_inverse_is_the_transform(transform):
 
 @few
 @given(st.data(), transforms())
-def test_every_mapped_region_lies_inside_the_picture(data, transform):
+def test_every_mapped_region_lies_inside_the_image(data, transform):
     region = Region("a", data.draw(boxes(transform.source_size)), "x")
     mapped = transform.map_plan(plan_of(transform.source_size, region))
     assert mapped.image_size == transform.working_size
@@ -146,7 +146,7 @@ def test_a_crop_of_the_thinnest_image_keeps_a_pixel():
     assert x2 > x1 and y2 > y1
 
 
-def test_padding_puts_the_picture_in_the_middle_at_one_scale():
+def test_padding_puts_the_image_in_the_middle_at_one_scale():
     transform = make_transform((500, 1000), "multiple_of", "pad", 1000)
     assert transform.working_size == (1000, 1000)  # 500 is halfway and a side has at least one multiple
     assert transform.working_box == (250, 0, 750, 1000)
@@ -187,8 +187,8 @@ def test_a_region_beyond_the_border_does_not_grow_into_the_padding():
 
 
 def test_everything_else_in_a_plan_stays():
-    region = Region("a", (10, 100, 20, 200), "hint", "no", 0.1, 0.9, None, {"note": 1})
-    plan = RegionPlan((1500, 800), "global", (region,), "because", ("careful",), {"k": 2})
+    region = Region("a", (10, 100, 20, 200), "hint", "no", 0.1, 0.9, extra={"note": 1})
+    plan = RegionPlan((1500, 800), "global", (region,), "because", (Notice("x", "careful"),), {"k": 2})
     mapped = CUT.map_plan(plan)
     assert (mapped.global_prompt, mapped.reasoning, mapped.warnings, mapped.extra) == (
         "global", "because", ("careful",), {"k": 2},
@@ -371,7 +371,7 @@ def test_an_image_scaled_evenly_has_the_same_aspect(size, factor):
     assert same_aspect(size, other) and same_aspect(other, size)
 
 
-def test_a_plan_moves_to_the_same_picture_at_another_size():
+def test_a_plan_moves_to_the_same_image_at_another_size():
     plan = plan_of((640, 427), Region("a", (64, 42.7, 128, 85.4), "x"))
     moved = fit_plan(plan, (1280, 854))
     assert moved.image_size == (1280, 854)
@@ -401,16 +401,16 @@ def test_a_plan_is_refused_exactly_when_a_centre_crop_moves_an_edge_by_more_than
     assert plan_of(size).shift_on(*other) == pytest.approx(cut, abs=1e-9)
     if cut > math.sqrt(other[0] * other[1]) / 64 and not same_aspect(size, other):
         with pytest.raises(PlanError, match=f"{size[0]}x{size[1]}.*{other[0]}x{other[1]}.*RePlan Resize"):
-            shape_warning(plan_of(size), other)
+            shape_notice(plan_of(size), other)
     elif not same_aspect(size, other):
-        assert f"{size[0]}x{size[1]}" in shape_warning(plan_of(size), other)
+        assert f"{size[0]}x{size[1]}" in shape_notice(plan_of(size), other).text
 
 
 @few
 @given(sizes, st.floats(0.02, 3))
 def test_rounding_alone_is_never_refused(size, factor):
     other = tuple(max(1, round(side * factor)) for side in size)
-    assert shape_warning(plan_of(size), other) == ""
+    assert shape_notice(plan_of(size), other) is None
 
 
 def test_a_small_preview_that_was_rounded_away_from_its_image_is_refused_on_it():

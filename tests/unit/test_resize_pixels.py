@@ -11,7 +11,7 @@ from replan.planner.plans.resize import METHODS, Transform, make_transform
 
 
 def smooth(width, height, channels=3, batch=1):
-    """A picture without fine detail, so that resizing it there and back changes it little."""
+    """An image without fine detail, so that resizing it there and back changes it little."""
     y = torch.linspace(0, 3, height)[:, None, None]
     x = torch.linspace(0, 2, width)[None, :, None]
     phase = torch.arange(channels)[None, None, :]
@@ -54,7 +54,7 @@ def test_a_bright_box_ends_up_where_its_box_is_mapped(size, method, multiple, da
 
 @settings(max_examples=20, deadline=None)
 @given(st.tuples(st.integers(40, 200), st.integers(40, 200)), st.sampled_from(METHODS))
-def test_restoring_brings_the_picture_back_at_its_size(size, method):
+def test_restoring_brings_the_image_back_at_its_size(size, method):
     image = smooth(*size)
     transform = make_transform(size, "multiple_of", method, 32)
     back = restore_image(apply_transform(image, transform), transform, image if method == "crop" else None)
@@ -141,7 +141,7 @@ def test_one_original_and_one_mask_serve_a_whole_batch():
     transform = make_transform((10, 8), "none")
     back = restore_image(torch.rand(4, 8, 10, 3), transform, torch.zeros(1, 8, 10, 3), torch.ones(1, 8, 10))
     assert back.shape == (4, 8, 10, 3)
-    with pytest.raises(PlanError, match="3 masks .*combined.* batch of 4"):
+    with pytest.raises(PlanError, match="3 masks for 4 edited images; .*combined"):
         restore_image(torch.rand(4, 8, 10, 3), transform, torch.zeros(1, 8, 10, 3), torch.ones(3, 8, 10))
 
 

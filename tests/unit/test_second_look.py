@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.asking.second_look import Cut, Look, cut_around, merge_look, read_look
 from replan.planner.asking.vote import vote
+from replan.planner.geometry import iou, share_inside
 from replan.planner.plan import PlanError, Region, RegionPlan
-from replan.planner.plans.overlap import iou, share_inside
 
 SIZE = (1288, 952)
 CUT = Cut(100, 200, 436, 480)  # 336 x 280: just what Qwen2.5-VL sees of it

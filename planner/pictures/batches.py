@@ -1,0 +1,86 @@
+"""Lists beside batches: which image, original, mask or plan belongs to which, where ComfyUI hands a node all of them.
+
+ComfyUI runs most nodes once for each member of a list and knows nothing of batches: a list of two plans beside one
+batch of two images would be two runs on both images. The nodes that take several of these therefore take whole lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+
+from ..plan import PlanError
+
+
+def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Collection[int] = (1,)) -> list[Any]:
+    """One of `values` for each run: `runs` of them as they are, one for all of them, or batches that hold `runs` in all.
+
+    values: plans or the like, or tensors whose first axis is a batch; those are split where they hold as many as there
+    are runs. A single tensor serves every run when its batch is among `whole`. what, beside: one of the values and one
+    of what there are `runs` of, for the PlanError when the numbers do not fit.
+    """
+    if len(values) == runs:
+        return list(values)
+    batches = [len(value) if torch.is_tensor(value) else 1 for value in values]
+    if len(values) == 1 and (not torch.is_tensor(values[0]) or batches[0] in whole):
+        return list(values) * runs
+    if torch.is_tensor(values[0]) and sum(batches) == runs:
+        return [part for value in values for part in value.split(1)]
+    raise PlanError(
+        f"found {_count(sum(batches), what)} for {_count(runs, beside)}, so which belongs to which is not known; connect "
+        "one, or one for each in the same order (ComfyUI's Rebatch Images with batch_size 1 makes a list of a batch)"
+    )
+
+
+def pair_plans(images: Sequence[torch.Tensor], plans: Sequence[Any]) -> tuple[list[torch.Tensor], list[Any]]:
+    """Images and plans, one for each other.
+
+    A batch (B, H, W, C) stays one with one plan, or without any (the plans are then None), and is split when there is a
+    plan for each of its images; several plans for one image each get it.
+    """
+    if not plans:
+        return list(images), [None] * len(images)
+    if len(plans) > len(images):
+        return for_each(images, len(plans), "image", "plan"), list(plans)
+    return list(images), for_each(plans, len(images), "plan", "image")
+
+
+def pair_for_restoring(
+    images: Sequence[torch.Tensor],
+    transforms: Sequence[Any],
+    originals: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor],
+) -> list[tuple[torch.Tensor, Any, torch.Tensor | None, torch.Tensor | None]]:
+    """For each edited image its transform, its original and its mask (None where there are none).
+
+    images, originals: (B, H, W, C); masks: (B, H, W). Where some came as a list and others as one batch, because RePlan
+    Resize or a person split what the others did not, the batches are split too.
+    """
+    kinds = set(transforms)  # equal ones belong to every image: a batch has one size
+    counts = {
+        "edited image": len(images),
+        "transform": len(transforms) if len(kinds) > 1 else 1,
+        "original image": len(originals),
+        "mask": len(masks),
+    }
+    most = max(counts, key=lambda name: counts[name])
+    runs = counts[most]
+    images = for_each(images, runs, "edited image", most, whole=())
+    batches = {len(image) for image in images}
+    # A batch of originals beside edited batches as large: one for each image of those, unless RePlan Resize split it.
+    whole = {1} if len(transforms) == runs or len(batches) > 1 else {1} | batches
+    return list(
+        zip(
+            images,
+            [transforms[0]] * runs if len(kinds) == 1 else for_each(transforms, runs, "transform", most),
+            for_each(originals, runs, "original image", most, whole) if originals else [None] * runs,
+            for_each(masks, runs, "mask", most, whole) if masks else [None] * runs,
+            strict=True,
+        )
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -10,9 +10,11 @@ import torch
 from comfy_api.latest._io import get_finalized_class_inputs
 from comfy_extras.nodes_flux import PREFERRED_KONTEXT_RESOLUTIONS, FluxKontextImageScale
 from replan.nodes import images, previews
+from replan.nodes.editor import RePlanRegionEditor
 from replan.nodes.images import RePlanRegionMasks, RePlanResize, RePlanRestore
 from replan.nodes.previews import RePlanPlanPreview
 from replan.planner.plan import Notice, Region, RegionPlan
+from replan.planner.plans.plan_json import plan_to_json
 from replan.planner.plans.resize import KONTEXT_SIZES, working_size
 
 IMAGE = torch.rand(1, 427, 640, 3, generator=torch.Generator().manual_seed(0))
@@ -239,6 +241,24 @@ def test_the_preview_draws_each_plan_of_a_batch_on_its_own_image(comfy_env):
         )
     with pytest.raises(ValueError, match="RePlan Plan Preview: found 3 images for 2 plans"):
         run(RePlanPlanPreview, plan=PLANS, image=[IMAGE.expand(3, -1, -1, -1)])
+
+
+def test_the_editor_shows_and_masks_each_plan_of_a_batch_on_its_own_image(comfy_env):
+    (plans, _, previews, masks, _), ui = run(RePlanRegionEditor, plan=PLANS, image=[PAIR])
+    assert plans == PLANS and len(ui["replan_editor"]) == len(ui["replan_background"]) == 2
+    assert [one.shape for one in previews] == [(1, 427, 640, 3)] * 2
+    assert masks[0][0, :, :320].all() and not masks[0][0, :, 320:].any()
+    assert masks[1][0, :, 320:].all() and not masks[1][0, :, :320].any()
+
+
+def test_one_stored_plan_does_not_replace_those_of_several_images(comfy_env):
+    stored = plan_to_json(plan())
+    with pytest.raises(ValueError, match="RePlan Region Editor: 2 plans came in, and the one plan that is stored here"):
+        run(RePlanRegionEditor, plan=PLANS, image=[PAIR], regions=[stored])
+    (plans, *_), _ = run(RePlanRegionEditor, plan=PLANS, image=[PAIR], regions=[stored], follow_upstream=["always"])
+    assert plans == PLANS
+    (plans, *_), _ = run(RePlanRegionEditor, image=[PAIR], regions=[stored])
+    assert plans == [plan()], "one plan for a batch of images"
 
 
 def test_a_list_of_batches_with_a_plan_for_each_image_comes_out_in_pairs():

@@ -33,7 +33,8 @@ class RePlanRegionEditor(io.ComfyNode):
             node_id="RePlanRegionEditor",
             display_name="RePlan Region Editor",
             category=f"{CATEGORY}/plan",
-            description="Draw, correct and keep a plan on its image: boxes, hints, global prompt. A plan from upstream appears "
+            description="Draw, correct and keep a plan on its image: boxes, hints, global prompt. A plan from "
+            "upstream appears "
             "until you edit it; after that your plan stays and a changed one is offered.",
             search_aliases=[
                 "draw boxes",
@@ -62,7 +63,8 @@ class RePlanRegionEditor(io.ComfyNode):
                     options=list(FOLLOW),
                     default="until_edited",
                     optional=True,
-                    tooltip="until_edited: the plan from upstream is shown and used until you edit it; then yours stays and a changed one is offered. "
+                    tooltip="until_edited: the plan from upstream is shown and used until you edit it; then yours "
+                    "stays and a changed one is offered. "
                     "always: the plan from upstream, never yours. never: yours; upstream is only offered.",
                 ),
                 io.String.Input(
@@ -89,7 +91,8 @@ class RePlanRegionEditor(io.ComfyNode):
                 io.Mask.Output(
                     "masks",
                     is_output_list=True,
-                    tooltip="One mask per region at the image's size, in the plan's order; a single empty mask without regions. "
+                    tooltip="One mask per region at the image's size, in the plan's order; a single empty mask "
+                    "without regions. "
                     "Very many regions on a very large image come at a fraction of its size.",
                 ),
                 io.BoundingBox.Output(
@@ -112,8 +115,10 @@ class RePlanRegionEditor(io.ComfyNode):
                 choice = choose_plan(stored, upstream, follow, image_size(one))
                 if choice.source == "stored" and len(set(plans)) > 1:
                     raise PlanError(
-                        f"{len(plans)} plans came in, and the one plan that is stored here would replace them all; give each "
-                        "image an editor of its own (ComfyUI's ImageFromBatch takes one out), or set follow_upstream to "
+                        f"{len(plans)} plans came in, and the one plan that is stored here would replace them all; "
+                        "give each "
+                        "image an editor of its own (ComfyUI's ImageFromBatch takes one out), or set follow_upstream "
+                        "to "
                         "'always'"
                     )
                 chosen = choice.plan

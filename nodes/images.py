@@ -55,7 +55,8 @@ class RePlanResize(io.ComfyNode):
                     "method",
                     options=list(METHODS),
                     default="stretch",
-                    tooltip="What to do with another aspect ratio. stretch: distort it slightly, nothing is lost. crop: "
+                    tooltip="What to do with another aspect ratio. stretch: distort it slightly, nothing is lost. "
+                    "crop: "
                     "cut the centre out, as FluxKontextImageScale does; regions are clipped, with a warning. pad: "
                     "keep it whole and fill the rest by repeating its edges.",
                 ),
@@ -129,13 +130,15 @@ class RePlanRestore(io.ComfyNode):
                 io.Image.Input(
                     "original",
                     optional=True,
-                    tooltip="The image before RePlan Resize. A crop is put back into it; without it the cropped part comes "
+                    tooltip="The image before RePlan Resize. A crop is put back into it; without it the cropped part "
+                    "comes "
                     "out alone, at its original scale.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where the edit is taken; everywhere else the original stays untouched, pixel for pixel. For "
+                    tooltip="Where the edit is taken; everywhere else the original stays untouched, pixel for pixel. "
+                    "For "
                     "example 'combined' of RePlan Region Masks. Its size is the original's or the working one.",
                 ),
                 io.Int.Input(
@@ -206,7 +209,8 @@ class RePlanRegionMasks(io.ComfyNode):
             outputs=[
                 io.Mask.Output(
                     display_name="masks",
-                    tooltip="One mask per region, in the plan's order; a single empty mask when the plan has no regions.",
+                    tooltip="One mask per region, in the plan's order; a single empty mask when the plan has no "
+                    "regions.",
                 ),
                 io.Mask.Output(display_name="background", tooltip="What is in no region: one minus 'combined'."),
                 io.Mask.Output(display_name="combined", tooltip="All regions in one mask."),

@@ -181,7 +181,8 @@ class RePlanPlanFromMasks(io.ComfyNode):
             inputs=[
                 io.Mask.Input(
                     "masks",
-                    tooltip="A batch of masks as large as the image to edit, one for each region (inside is above 0.5).",
+                    tooltip="A batch of masks as large as the image to edit, one for each region (inside is above "
+                    "0.5).",
                 ),
                 io.String.Input(
                     "hints",
@@ -230,7 +231,8 @@ class RePlanMergePlans(io.ComfyNode):
                 PlanSocket.Output(
                     "plan",
                     is_output_list=True,
-                    tooltip="One plan with the regions of all, in the order of the sockets. Lists of plans merge one by one.",
+                    tooltip="One plan with the regions of all, in the order of the sockets. Lists of plans merge one "
+                    "by one.",
                 )
             ],
         )
@@ -275,7 +277,8 @@ class RePlanExpandRegions(io.ComfyNode):
                     step=0.01,
                     round=False,
                     optional=True,
-                    tooltip="How far each side moves out. ratio 0.15 makes a box 1.3 times as wide and high; the published "
+                    tooltip="How far each side moves out. ratio 0.15 makes a box 1.3 times as wide and high; the "
+                    "published "
                     "defaults are 0.15 for Flux and 0 for Qwen-Image-Edit. Negative values shrink.",
                 ),
                 io.Combo.Input(
@@ -283,7 +286,8 @@ class RePlanExpandRegions(io.ComfyNode):
                     options=list(EXPAND_MODES),
                     default="ratio",
                     optional=True,
-                    tooltip="ratio: the value times the box's own width or height. pixels: of the plan's image. published: as "
+                    tooltip="ratio: the value times the box's own width or height. pixels: of the plan's image. "
+                    "published: as "
                     "ratio, with edges cut to whole pixels as the published code cuts them.",
                 ),
             ],
@@ -324,11 +328,6 @@ def _global_prompt_input() -> io.String.Input:
         optional=True,
         tooltip="What should happen to the image as a whole; the default asks to leave the rest as it is.",
     )
-
-
-def _size(image: torch.Tensor) -> tuple[int, int]:
-    """(width, height) of an IMAGE tensor (B, H, W, C)."""
-    return int(image.shape[2]), int(image.shape[1])
 
 
 def _answer(node: type[io.ComfyNode], plan: RegionPlan, *notes: str) -> tuple[RegionPlan, str, str]:

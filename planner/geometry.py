@@ -25,7 +25,9 @@ def box_cells(
     grid: tuple[int, int],
     extent: tuple[float, float],
 ) -> np.ndarray:
-    """The cells that a box touches and, with a mask, that a mask cell inside the box touches (RePlan's process_region_guidance).
+    """The cells that a box touches and, with a mask, that a mask cell inside the box touches.
+
+    After RePlan's process_region_guidance.
 
     box: (x1, y1, x2, y2) in pixels of an image of image_size (width, height). mask: (h, w) bool, stretched over
     the image. grid: (rows, cols); extent: the (height, width) of it that the image fills, in cells. Returns

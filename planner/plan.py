@@ -158,7 +158,8 @@ class Region(_KeepsExtra):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
                 raise PlanError(
-                    f"region '{self.id}': {name} must lie between 0 and 1, found {shown(value)}; give a number between 0 and 1"
+                    f"region '{self.id}': {name} must lie between 0 and 1, found {shown(value)}; give a number "
+                    "between 0 and 1"
                 )
         if self.start >= self.end:
             raise PlanError(
@@ -244,7 +245,8 @@ def _check_characters(text: str, what: str) -> None:
     half = _HALF_CHARACTER.search(text)
     if half:
         raise PlanError(
-            f"{what} holds half a character, {half.group()!r}, in {shown(text[max(0, half.start() - 20) : half.start() + 20])}; "
+            f"{what} holds half a character, {half.group()!r}, in "
+            f"{shown(text[max(0, half.start() - 20) : half.start() + 20])}; "
             "write the whole character, or remove it"
         )
 
@@ -273,7 +275,8 @@ class RegionPlan(_KeepsExtra):
             )
         if max(width, height) > LARGEST_SIDE:
             raise PlanError(
-                f"a plan's image size {shown(self.image_size)} is larger than {LARGEST_SIDE} pixels a side; give the size "
+                f"a plan's image size {shown(self.image_size)} is larger than {LARGEST_SIDE} pixels a side; give the "
+                "size "
                 "of the image that the boxes refer to"
             )
         for name in ("global_prompt", "reasoning"):

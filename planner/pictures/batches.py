@@ -15,7 +15,7 @@ from ..plan import PlanError
 
 
 def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Collection[int] = (1,)) -> list[Any]:
-    """One of `values` for each run: `runs` of them as they are, one for all of them, or batches that hold `runs` in all.
+    """One of `values` for each run: as many as there are runs, one for all of them, or batches that hold as many.
 
     values: plans or the like, or tensors whose first axis is a batch; those are split where they hold as many as there
     are runs. A single tensor serves every run when its batch is among `whole`. what, beside: one of the values and one
@@ -29,7 +29,8 @@ def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Co
     if torch.is_tensor(values[0]) and sum(batches) == runs:
         return [part for value in values for part in value.split(1)]
     raise PlanError(
-        f"found {_count(sum(batches), what)} for {_count(runs, beside)}, so which belongs to which is not known; connect "
+        f"found {_count(sum(batches), what)} for {_count(runs, beside)}, so which belongs to which is not known; "
+        "connect "
         "one, or one for each in the same order (ComfyUI's Rebatch Images with batch_size 1 makes a list of a batch)"
     )
 

@@ -42,9 +42,9 @@ def colour(index: int) -> tuple[int, int, int]:
 def draw_plan(image: Image.Image | np.ndarray | None, plan: RegionPlan, patch: int = 0) -> Image.Image:
     """The plan's enabled regions over an image, as an RGB image.
 
-    image: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another
-    size of the plan's image; another aspect ratio raises PlanError (see `resize.shape_notice`). patch: side in pixels of the plan's image
-    of the patches to show, 0 for none. A small image comes back enlarged by a whole factor.
+    image: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another size of
+    the plan's image; another aspect ratio raises PlanError (see `resize.shape_notice`). patch: side, in pixels of the
+    plan's image, of the patches to show, 0 for none. A small image comes back enlarged by a whole factor.
     """
     at_least_zero(patch, "patch")
     plan = plan.active

@@ -1,1 +1,1 @@
-"""What is done with a plan: its texts (JSON, tags), its boxes on another image, merging, expanding, lint, the report."""
+"""What is done with a plan: its texts (JSON, tags), boxes on another image, merging, expanding, lint, the report."""

@@ -2,9 +2,10 @@
 
 The stored value is the plan's own JSON with one more key, "editor", and the marks "locked" and "hidden" on its
 regions; an empty text stores nothing. A hidden region is only not drawn: it is sent all the same, as when the
-workflow was saved; what switches a region off is the plan's own key "enabled". Of "editor" only two keys count here: `edited` (a person changed the plan,
-or kept it on purpose) and `assumed_size` (it was drawn before any image was seen, so its size was made up). The
-rest is the page's own. Pure: the node in `nodes/editor.py` adds the images, the page is `web/js/editor`.
+workflow was saved; what switches a region off is the plan's own key "enabled". Of "editor" two keys count here:
+`edited` (a person changed the plan, or kept it on purpose) and `assumed_size` (it was drawn before any image was
+seen, so its size was made up). The rest is the page's own. Pure: the node in `nodes/editor.py` adds the images, the
+page is `web/js/editor`.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def choose_plan(text: str, upstream: RegionPlan | None, follow: str, image_size:
     if stored.plan is None:
         if text.strip() and upstream is None:
             raise PlanError(
-                "nothing came in at 'plan', whose plan the editor shows; connect it again or take its node out of bypass, "
+                "nothing came in at 'plan', whose plan the editor shows; connect it again or take its node out of "
+                "bypass, "
                 "or press Keep in the editor to use the plan it shows"
             )
         return Choice(RegionPlan(image_size), "empty", upstream)

@@ -1,9 +1,12 @@
 """What is doubtful about a plan that is valid: each finding says what was found and what to do about it.
 
-The rules are the failures that were seen in the field: a third party's 2,624 planned edits (template examples copied in 71
-of them, one box for two edits, plans that only keep, boxes on existing objects for something to add, boxes too small for
-what they add, replacing done as adding), and the published template's own rules (a hint is short and never repeated in
-the global prompt). They look at the plan and the instruction, not at the image: a finding is a doubt, never a proof.
+The rules are the failures that were seen in the field: a third party's 2,624 planned edits (template examples copied in
+71 of them, one box for two edits, plans that only keep, boxes on existing objects for something to add, boxes too small
+for what they add, replacing done as adding), and the published template's own rules (a hint is short and never repeated
+in the global prompt). They look at the plan and the instruction, not at the image: a finding is a doubt, never a proof.
+
+To add a rule, yield one more Notice with a code of its own below (of the whole plan, of each region, of pairs, of things
+to add), and put the code into SERIOUS if it likely spoils the edit. `asking.follow_up` says whether a model is asked again.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ _MOST_COMPARED = 64
 _MOST_NAMED = 6  # regions in one sentence
 
 _KEEP = re.compile(
-    r"^\W*(?:please )?(?:keep|leave|preserve|maintain|retain|do not (?:change|touch|alter)|don'?t (?:change|touch|alter)|no change)\b"
+    r"^\W*(?:please )?(?:keep|leave|preserve|maintain|retain|(?:do not|don'?t) (?:change|touch|alter)|no change)\b"
     r"|\bunchanged\W*$|\bas (?:it is|is|they are)\W*$|^\W*(?:\u4fdd\u6301|\u4fdd\u7559)|\u4e0d\u53d8\W*$",
     re.IGNORECASE,
 )
@@ -74,7 +77,8 @@ _ADD = re.compile(
     re.IGNORECASE,
 )
 _REPLACE = re.compile(
-    r"\b(?:replac\w{1,6}|swap\w{0,4}|exchang\w{1,4}|substitut\w{1,4}|instead of|(?:turn|change|transform)\w{0,3} .{1,60}? into)\b"
+    r"\b(?:replac\w{1,6}|swap\w{0,4}|exchang\w{1,4}|substitut\w{1,4}|instead of)\b"
+    r"|\b(?:turn|change|transform)\w{0,3} .{1,60}? into\b"
     r"|\u66ff\u6362|\u6362\u6210",
     re.IGNORECASE,
 )
@@ -86,7 +90,8 @@ _SMALL_WORDS = frozenset(
 
 
 def lint(plan: RegionPlan, instruction: str = "") -> tuple[Notice, ...]:
-    """The findings about `plan`, the serious ones first; `instruction` is what the plan was made for, if it is known."""
+    """The findings about `plan`, the serious ones first; `instruction` is what the plan was made for, if it is "
+    "known."""
     plan = plan.active
     found = [
         *_of_the_whole(plan, instruction),
@@ -214,7 +219,8 @@ def _of_each(plan: RegionPlan) -> Iterable[Notice]:
 
 
 def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
-    """Regions that share a place: one finding for each place, however many share it (a model in a loop writes dozens)."""
+    """Regions that share a place: one finding for each place, however many share it (a model in a loop writes "
+    "dozens)."""
     regions = plan.regions[:_MOST_COMPARED]
     groups: list[list[Region]] = []
     within: dict[str, list[Region]] = {}
@@ -243,7 +249,8 @@ def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
     for outer, inside in within.items():
         yield Notice(
             "contained",
-            f"{_named(_ids(inside))} lie{'s' * (len(inside) == 1)} inside region '{outer}': what is covered follows both hints",
+            f"{_named(_ids(inside))} lie{'s' * (len(inside) == 1)} inside region '{outer}': what is covered follows "
+            "both hints",
             "keep it so if both are meant there; otherwise draw the outer box smaller",
             (*_ids(inside), outer),
         )

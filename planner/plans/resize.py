@@ -18,7 +18,7 @@ from ..plan import Notice, PlanError, Region, RegionMask, RegionPlan
 TARGETS = ("flux_kontext", "flux2", "qwen_image_edit", "qwen_image_edit_plus", "multiple_of", "none")
 METHODS = ("stretch", "crop", "pad")
 
-# The sizes FLUX.1 Kontext was trained on (RePlan's flux_kontext.py; ComfyUI's FluxKontextImageScale lists the same ones).
+# The sizes FLUX.1 Kontext was trained on (RePlan's flux_kontext.py; ComfyUI's FluxKontextImageScale has the same).
 KONTEXT_SIZES = (
     (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104),
     (1024, 1024),

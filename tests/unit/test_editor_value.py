@@ -1,4 +1,4 @@
-"""What the region editor's stored value means: the plan of the node, the question to the user, the plan in the result."""
+"""What the region editor's stored value means: the plan of the node, the question to the user, the saved plan."""
 
 import copy
 import json

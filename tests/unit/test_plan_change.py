@@ -81,7 +81,7 @@ def test_expansion_by_ratio_and_by_pixels():
 
 
 def test_a_box_over_the_border_expands_as_in_the_published_code_from_what_was_written():
-    """Spec 15.1: on the published code, [-40, -20, 50, 60] of 250x250 pixels at 1024x1024 is the patches (0, 0, 17, 19)."""
+    """By the published code, [-40, -20, 50, 60] of 250x250 pixels covers the patches (0, 0, 17, 19) at 1024x1024."""
     item = {"bbox_2d": [-40, -20, 50, 60], "hint": "red"}
     read = plan_from_json({"image_size": [250, 250], "regions": [item]})
     assert read.regions[0].box == (0, 0, 50, 60), "clamped for everything else"

@@ -63,7 +63,7 @@ def closing_line(reports: list[Path]) -> str:
     counts = Counter()
     for report in reports:
         if not report.is_file():
-            counts["failures"] += 1
+            counts.update(tests=1, failures=1)
             continue
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             counts.update({name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")})

@@ -10,26 +10,11 @@ from pathlib import Path
 
 import pytest
 from replan.tools.host_server import HostServer, ServerError, taken
+from replan.tools.toyworld.benchmark import main
 from replan.tools.toyworld.editing import Editing
 from replan.tools.toyworld.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*arguments):
-    """The inner process alone: nothing is set up, and it must not get as far as a server."""
-    run = [
-        sys.executable,
-        "tools/toyworld/benchmark.py",
-        "--here",
-        "--comfyui",
-        "/nowhere",
-        "--scenes",
-        "1",
-        *arguments,
-    ]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=60)
-    return done.returncode, done.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -43,10 +28,12 @@ def command(*arguments):
         (["--json", "{folder}/file/x.json"], "cannot be written"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(tmp_path, arguments, said):
+def test_what_cannot_be_is_refused_before_any_work(tmp_path, capsys, arguments, said):
+    """By the inner process alone: nothing is set up, and it must not get as far as a server."""
     (tmp_path / "file").write_bytes(b"kept")
-    status, last = command(*(one.format(folder=tmp_path) for one in arguments))
-    assert status == 2 and said in last
+    with pytest.raises(SystemExit, match="2"):
+        main(["--here", "--comfyui", "/nowhere", "--scenes", "1", *(one.format(folder=tmp_path) for one in arguments)])
+    assert said in capsys.readouterr().err.splitlines()[-1]
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 

@@ -122,20 +122,29 @@ def _window(drawn: Drawn, size: int) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
+def area(drawn: Drawn, size: int) -> int:
+    """How many samples an object owns in an image of `size` pixels when nothing lies on top of it."""
+    return int(_inside_window(drawn, size).sum())
+
+
+@functools.lru_cache(maxsize=64)  # a scene's edits draw most of its objects again
+def _inside_window(drawn: Drawn, size: int) -> np.ndarray:
+    """Which samples of its window lie in an object; to be read only."""
+    rows, columns = _window(drawn, size)
+    at = _positions(size)
+    x, y = at[columns] - drawn.centre[0], (at[rows] - drawn.centre[1])[:, None]
+    inside = _inside(drawn.shape, x, y, drawn.radius, drawn.angle)
+    inside.flags.writeable = False
+    return inside
+
+
 def paint(background: np.ndarray, objects: Iterable[Drawn]) -> Painting:
     """Draw objects, the first at the bottom, over a background of (H, W, 3) uint8 with H = W."""
     objects = tuple(objects)
     size = len(background)
-    at = _positions(size)
     owner = np.full((size * SUB, size * SUB), BACKGROUND, np.int8)
-    banded = np.zeros(owner.shape, bool)
     for index, drawn in enumerate(objects):
-        rows, columns = _window(drawn, size)
-        x, y = at[columns] - drawn.centre[0], (at[rows] - drawn.centre[1])[:, None]
-        inside = _inside(drawn.shape, x, y, drawn.radius, drawn.angle)
-        owner[rows, columns][inside] = index
-        dark = ((y + 3 * drawn.radius) * 5 // (2 * drawn.radius)) % 2 == 1 if drawn.pattern == "striped" else y != y
-        banded[rows, columns] = np.where(inside, dark, banded[rows, columns])
+        owner[_window(drawn, size)][_inside_window(drawn, size)] = index
 
     total = np.zeros((size, size, 3), np.int32)
     shown = np.zeros((len(objects), size, size), np.uint8)
@@ -144,12 +153,16 @@ def paint(background: np.ndarray, objects: Iterable[Drawn]) -> Painting:
         rows, columns = _window(drawn, size)
         pixels = tuple(slice(span.start // SUB, span.stop // SUB) for span in (rows, columns))
         owned = owner[rows, columns] == index
-        dark = _per_pixel(owned & banded[rows, columns]).astype(np.int32)
-        count = _per_pixel(owned)
+        count = _per_pixel(owned).astype(np.int32)
         shown[index][pixels] = count
         free[pixels] -= count
-        total[pixels] += (count - dark)[..., None] * np.array(COLOURS[drawn.colour], np.int32)
-        total[pixels] += dark[..., None] * np.array(ACCENT, np.int32)
+        if drawn.pattern == "striped":
+            y = (_positions(size)[rows] - drawn.centre[1])[:, None]
+            bands = ((y + 3 * drawn.radius) * 5 // (2 * drawn.radius)) % 2 == 1
+            dark = _per_pixel(owned & bands).astype(np.int32)
+            total[pixels] += dark[..., None] * np.array(ACCENT, np.int32)
+            count = count - dark
+        total[pixels] += count[..., None] * np.array(COLOURS[drawn.colour], np.int32)
     total += free[..., None] * background.astype(np.int32)
     return Painting(((total + SAMPLES // 2) // SAMPLES).astype(np.uint8), shown)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .drawing import COLOURS, PATTERNS, SHAPES, TEXTURES, UNIT, Drawn, Painting, paint, texture
+from .drawing import COLOURS, PATTERNS, SHAPES, TEXTURES, UNIT, Drawn, Painting, area, paint, texture
 
 SIZE = 128  # pixels along a side
 MOST = 9  # objects in a scene
@@ -253,7 +253,6 @@ def _apart(radii: int, same_colour: bool) -> float:
 def _all_shown(scene: Scene) -> bool:
     """Whether each object shows enough of itself."""
     for index, thing in enumerate(scene.objects):
-        alone = paint(scene.background.pixels(scene.size), (thing.drawn,)).shown[0]
-        if int(scene.painting.shown[index].sum()) < LEAST_SHOWN * int(alone.sum()):
+        if int(scene.painting.shown[index].sum()) < LEAST_SHOWN * area(thing.drawn, scene.size):
             return False
     return True

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from replan.tools.toyworld.scenes import TRAINING_SEEDS
-from replan.tools.training import latents
+from replan.tools.training import editor, latents
 from replan.tools.training.codec import CHANNELS, FLUX_SCALE, FLUX_SHIFT, Codec, comfyui_weights
-from replan.tools.training.editor import TEXT_WIDTH
-from replan.tools.training.model_trainings import load_encoder, train_codec, train_editor
+from replan.tools.training.editor import TEXT_WIDTH, Size, make_editor
+from replan.tools.training.model_trainings import load_encoder, newest_comfyui, train_codec, train_editor
 from replan.tools.training.run import CHECKPOINT, CURVE, Run, Settings, TrainingError, curve
 from replan.tools.training.samples import ImageBatches, in_order, sample
-from replan.tools.training.text_encoder import EncodedText
+from replan.tools.training.text_encoder import EncodedText, TextLayers
 from replan.tools.training.train import STOPPED, main
 from safetensors.torch import load_file
 
@@ -81,7 +81,12 @@ class AnyTexts:
         return EncodedText(features, torch.ones(features.shape[:2]))
 
 
-def test_an_interrupted_training_of_the_editor_ends_with_the_same_bytes(tmp_path, small_shards):
+@pytest.fixture
+def small_editor(monkeypatch):
+    monkeypatch.setattr(editor, "make_editor", lambda seed: make_editor(seed, Size(1, 1, 2)))
+
+
+def test_an_interrupted_training_of_the_editor_ends_with_the_same_bytes(tmp_path, small_shards, small_editor):
     codec = train_codec(tmp_path / "codec", SHORT, say=quiet)
     settings = dataclasses.replace(SHORT, kind="editor", crop=64)
 
@@ -168,23 +173,19 @@ def test_other_files_make_another_run_of_the_editor(tmp_path, capsys, monkeypatc
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_saves_the_run_after_a_whole_step(tmp_path):
-    command = [sys.executable, "tools/training/train.py", "codec", "--folder", str(tmp_path), "--threads", "1"]
-    command += ["--steps", "1000000", "--batch", "2", "--size", "64", "--crop", "16"]
+    comfyui = os.environ.get("REPLAN_COMFYUI") or str(newest_comfyui())
+    command = [sys.executable, "tools/training/train.py", "texts", "--folder", str(tmp_path), "--comfyui", comfyui]
     process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert "codec: step" in process.stdout.readline()
+        [*command, "--threads", "1", "--steps", "1000000", "--batch", "2"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        encoding="utf-8", env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert "texts: step" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == STOPPED  # so that `train && publish` does not go on
     assert "goes on from there" in rest
-    settings = Settings("codec", seed=0, steps=1_000_000, batch=2, size=64, crop=16, rate=1e-3)
-    assert Run(tmp_path, settings, Codec()).step >= 50
+    settings = Settings("texts", seed=0, steps=1_000_000, batch=2, size=128, crop=128, rate=1e-3)
+    assert Run(tmp_path, settings, TextLayers(0)).step >= 50
 
 
 def test_a_half_written_checkpoint_leaves_the_old_one_whole(tmp_path):

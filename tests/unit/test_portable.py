@@ -48,7 +48,8 @@ def text_mode(call: ast.Call, place: int) -> bool:
     mode = next((one.value for one in call.keywords if one.arg == "mode"), None)
     if mode is None and len(call.args) > place:
         mode = call.args[place]
-    return not (isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" in mode.value)
+    named = mode.value if isinstance(mode, ast.Constant) and isinstance(mode.value, str) else "r"
+    return bool(re.fullmatch("[rwxat+]+", named))  # "rb" is no text, and "film.mp4" no mode
 
 
 def without_encoding(call: ast.Call) -> str:
@@ -148,6 +149,7 @@ def test_the_search_finds_them(line):
         "path.read_text(encoding='utf-8')",
         "path.write_text(text, 'utf-8')",
         "Image.open(name)",
+        "library.open('film.mp4')",
         "tarfile.open(name)",
         "subprocess.run(command, text=True, encoding='utf-8')",
         "process.terminate()",

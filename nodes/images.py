@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..planner.pictures.batches import pair_for_restoring, pair_plans
+from ..planner.pictures.batches import pair_for_restoring, pair_plans, setting
 from ..planner.pictures.images import apply_transform, image_size, restore_image
 from ..planner.pictures.masks import mask_notice, region_masks
 from ..planner.plan import RegionPlan
@@ -86,23 +86,18 @@ class RePlanResize(io.ComfyNode):
     def execute(cls, image, target, method, plan=None, multiple=None) -> io.NodeOutput:
         # Every input is a list here: only so can a batch be matched with one plan for each of its images.
         with naming(cls):
-            images, plans = pair_plans(image, [p for p in plan or [] if p is not None])
+            images, plans = pair_plans(image, [p for p in plan or [] if p is not None], (target, method, multiple))
         outputs, new = ([], [], []), []
         for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
             with naming(cls):
                 size = image_size(one)
-                transform = make_transform(size, _at(target, i), _at(method, i), _at(multiple or [16], i))
+                transform = make_transform(size, setting(target, i), setting(method, i), setting(multiple, i, 16))
                 moved = transform.map_plan(RegionPlan(size) if its_plan is None else fit_plan(its_plan, size))
                 for output, value in zip(outputs, (apply_transform(one, transform), moved, transform), strict=True):
                     output.append(value)
                 new += [notice for notice in moved.notices if its_plan is None or notice not in its_plan.notices]
         tell(cls, new)
         return io.NodeOutput(*outputs)
-
-
-def _at(values: list, index: int):
-    """The value for one item, the last one repeated, as ComfyUI does with lists."""
-    return values[min(index, len(values) - 1)]
 
 
 class RePlanRestore(io.ComfyNode):
@@ -168,8 +163,8 @@ class RePlanRestore(io.ComfyNode):
             masks = [one.reshape((-1, *one.shape[-2:])) for one in mask or [] if one is not None]
             for one in (*image, *originals):
                 image_size(one)
-            paired = pair_for_restoring(image, transform, originals, masks)
-            restored = [restore_image(*each, _at(feather or [8], i)) for i, each in enumerate(paired)]
+            paired = pair_for_restoring(image, transform, originals, masks, (feather,))
+            restored = [restore_image(*each, setting(feather, i, 8)) for i, each in enumerate(paired)]
         return io.NodeOutput(restored)
 
 

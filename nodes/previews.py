@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..planner.pictures.batches import pair_plans
+from ..planner.pictures.batches import pair_plans, setting
 from ..planner.pictures.draw import draw_plan
 from ..planner.pictures.images import image_size
 from ..planner.plans.resize import shape_notice
@@ -59,15 +59,14 @@ class RePlanPlanPreview(io.ComfyNode):
         # Lists: only so can a batch be matched with one plan for each of its images.
         previews, told = [], []
         with naming(cls):
-            images, plans = pair_plans([one for one in image or [] if one is not None] or [None], plan)
+            images, plans = pair_plans([one for one in image or [] if one is not None] or [None], plan, (patch,))
             for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
                 misfit = None if one is None else shape_notice(its_plan, image_size(one))
                 tell(cls, [misfit] if misfit else [])
                 # The plan's own notices are in the log already; here they stand beside the image they are about.
                 told += [*its_plan.notices, *([misfit] if misfit else [])]
                 pixels = [None] if one is None else [each.float().cpu().numpy() for each in one]
-                step = (patch or [0])[min(i, len(patch or [0]) - 1)]
-                drawn = [np.asarray(draw_plan(each, its_plan, step)) for each in pixels]
+                drawn = [np.asarray(draw_plan(each, its_plan, setting(patch, i, 0))) for each in pixels]
                 previews.append(torch.from_numpy(np.stack(drawn).astype(np.float32) / 255.0))
         files = [file for preview in previews for file in ui.PreviewImage(preview, cls=cls).as_dict()["images"]]
         shown = {"images": files, "animated": (False,)}

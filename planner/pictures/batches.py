@@ -35,17 +35,19 @@ def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Co
     )
 
 
-def pair_plans(images: Sequence[torch.Tensor], plans: Sequence[Any]) -> tuple[list[torch.Tensor], list[Any]]:
+def pair_plans(
+    images: Sequence[torch.Tensor | None], plans: Sequence[Any], settings: Sequence[Sequence[Any]] = ()
+) -> tuple[list[torch.Tensor | None], list[Any]]:
     """Images and plans, one for each other.
 
     A batch (B, H, W, C) stays one with one plan, or without any (the plans are then None), and is split when there is a
-    plan for each of its images; several plans for one image each get it.
+    plan for each of its images; several plans for one image each get it. settings: the values of each widget; several
+    of one are as many runs on the same image and plan.
     """
-    if not plans:
-        return list(images), [None] * len(images)
-    if len(plans) > len(images):
-        return for_each(images, len(plans), "image", "plan"), list(plans)
-    return list(images), for_each(plans, len(images), "plan", "image")
+    counts = {"image": len(images), "plan": len(plans), "setting": _longest(settings)}
+    most = max(counts, key=lambda name: counts[name])
+    whole = {1, *_batches(images)} if most == "setting" else {1}
+    return for_each(images, counts[most], "image", most, whole), for_each(plans or [None], counts[most], "plan", most)
 
 
 def pair_for_restoring(
@@ -53,11 +55,12 @@ def pair_for_restoring(
     transforms: Sequence[Any],
     originals: Sequence[torch.Tensor],
     masks: Sequence[torch.Tensor],
+    settings: Sequence[Sequence[Any]] = (),
 ) -> list[tuple[torch.Tensor, Any, torch.Tensor | None, torch.Tensor | None]]:
     """For each edited image its transform, its original and its mask (None where there are none).
 
     images, originals: (B, H, W, C); masks: (B, H, W). Where some came as a list and others as one batch, because RePlan
-    Resize or a person split what the others did not, the batches are split too.
+    Resize or a person split what the others did not, the batches are split too. settings: as in `pair_plans`.
     """
     kinds = set(transforms)  # equal ones belong to every image: a batch has one size
     counts = {
@@ -65,12 +68,13 @@ def pair_for_restoring(
         "transform": len(transforms) if len(kinds) > 1 else 1,
         "original image": len(originals),
         "mask": len(masks),
+        "setting": _longest(settings),
     }
     most = max(counts, key=lambda name: counts[name])
     runs = counts[most]
-    images = for_each(images, runs, "edited image", most, whole=())
-    batches = {len(image) for image in images}
+    images = for_each(images, runs, "edited image", most, {1, *_batches(images)} if most == "setting" else ())
     # A batch of originals beside edited batches as large: one for each image of those, unless RePlan Resize split it.
+    batches = _batches(images)
     whole = {1} if len(transforms) == runs or len(batches) > 1 else {1} | batches
     return list(
         zip(
@@ -81,6 +85,19 @@ def pair_for_restoring(
             strict=True,
         )
     )
+
+
+def setting(values: Sequence[Any] | None, run: int, default: Any = None) -> Any:
+    """A widget's value for one run: the last one repeated, as ComfyUI does with lists."""
+    return values[min(run, len(values) - 1)] if values else default
+
+
+def _longest(settings: Sequence[Sequence[Any]]) -> int:
+    return max((len(values) for values in settings if values), default=1)
+
+
+def _batches(tensors: Sequence[Any]) -> set[int]:
+    return {len(tensor) for tensor in tensors if torch.is_tensor(tensor)}
 
 
 def _count(number: int, what: str) -> str:

@@ -224,6 +224,14 @@ def test_numbers_that_do_not_fit_are_refused_by_name(change, says):
         restore(**given)
 
 
+def test_a_list_of_settings_is_as_many_runs_on_the_same_images():
+    images, plans, transforms = resize([PAIR], PLANS[:1], target="multiple_of", multiple=[64, 128])
+    assert [one.shape for one in images] == [(2, 448, 640, 3), (2, 384, 640, 3)]
+    assert [one.image_size for one in plans] == [(640, 448), (640, 384)]
+    given = {"image": images[:1], "original": [PAIR], "transform": transforms[:1], "mask": [torch.ones(1, 427, 640)]}
+    assert [len(one) for one in run(RePlanRestore, feather=[0, 8], **given)[0][0]] == [2, 2]
+
+
 def test_transforms_of_different_sizes_belong_to_their_images():
     other = torch.rand(1, 500, 399, 3)
     images, _, transforms = resize([IMAGE, other])

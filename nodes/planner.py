@@ -9,7 +9,7 @@ from ..planner.models.files import stamp
 from ..planner.models.interface import Sampling
 from ..planner.plan import PlanError
 from ..planner.plans.lint import SERIOUS, lint
-from ..planner.replies.coordinates import CHOICES
+from ..planner.replies import COORDINATES
 from .folders import chosen_template, model_names, model_path, template_names, template_stamp
 from .notices import tell
 from .sockets import CATEGORY, PlannerSocket, PlanSocket, naming
@@ -167,7 +167,7 @@ class RePlanPlanner(io.ComfyNode):
                     "between them, as the released checkpoint was trained. system: the template as system message.",
                 ),
                 io.Combo.Input(
-                    "coordinates", options=list(CHOICES), default="auto", optional=True,
+                    "coordinates", options=list(COORDINATES), default="auto", optional=True,
                     tooltip="What the model's boxes count. auto: what its family was trained on (Qwen2.5-VL pixels as seen, Qwen3-VL "
                     "0..1000). Change it for a fine-tuned model that writes others.",
                 ),

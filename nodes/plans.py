@@ -12,12 +12,12 @@ from comfy_api.latest import io
 from ..planner.pictures.images import image_size
 from ..planner.plan import KEEP_UNCHANGED, PlanError, RegionPlan
 from ..planner.plans.change import EXPAND_MODES, expand_regions, merge_plans
+from ..planner.plans.inputs import plan_from_masks, plans_from_boxes
 from ..planner.plans.lint import SERIOUS, lint
 from ..planner.plans.plan_json import plan_to_json
 from ..planner.plans.report import describe_plan
 from ..planner.plans.tags import write_tags
-from ..planner.replies.build import plan_from_masks, plans_from_boxes, read_plan
-from ..planner.replies.coordinates import CHOICES
+from ..planner.replies import COORDINATES, read_plan
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 
@@ -59,12 +59,13 @@ class RePlanPlanFromText(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "coordinates",
-                    options=list(CHOICES),
+                    options=list(COORDINATES),
                     default="auto",
                     optional=True,
-                    tooltip="What the numbers of the boxes count. auto: 0..1 if no number is above 1, 0..1000 if the text shows it, else "
+                    tooltip="What the numbers of the boxes count. auto: 0..1, percent or 0..1000 where most boxes show it, else "
                     "pixels of the image as Qwen2.5-VL sees it. pixels: of the connected image (what the published code does). "
-                    "relative_1000: Qwen3-VL, Qwen2-VL; with y_first Gemini, Gemma. A text that names its image size is in its pixels.",
+                    "relative_1000: Qwen3-VL, GLM-4V; with y_first Gemini, Gemma. relative_100: percent. A text that names its "
+                    "image size is in its pixels.",
                 ),
                 io.Int.Input(
                     "seen_width",

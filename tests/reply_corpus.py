@@ -66,7 +66,7 @@ def _read(file: Path) -> list[Case]:
                 coordinates = value
             elif key == "says":
                 says.append(value)
-            elif key in ("think", "answer", "kind", "outcome", "scene"):
+            elif key in ("think", "answer", "kind", "outcome", "scene", "ambiguous"):
                 said[key] = value
             else:
                 raise ValueError(f"{file.name}, {name}: {line!r} is no expectation")

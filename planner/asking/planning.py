@@ -18,8 +18,7 @@ from ..pictures.images import image_size, resize_pixels
 from ..plan import Notice, PlanError, RegionPlan, shown
 from ..plans.lint import lint
 from ..plans.report import describe_plan
-from ..replies.build import read_plan
-from ..replies.coordinates import CHOICES
+from ..replies import COORDINATES, read_plan
 from .follow_up import ask_again, points
 from .second_look import cut_around, merge_look, read_look
 from .templates import (
@@ -91,8 +90,8 @@ class _Session:
     def __init__(self, model: PlannerModel, picture: torch.Tensor, wish: Wish) -> None:
         if not 1 <= wish.votes <= MOST_VOTES:
             raise PlanError(f"votes is a number from 1 to {MOST_VOTES}, found {wish.votes}")
-        if wish.coordinates not in CHOICES:
-            raise PlanError(f"coordinates is one of {', '.join(CHOICES)}, found {wish.coordinates!r}")
+        if wish.coordinates not in COORDINATES:
+            raise PlanError(f"coordinates is one of {', '.join(COORDINATES)}, found {wish.coordinates!r}")
         self.model, self.picture, self.wish = model, picture, wish
         self.size = image_size(picture)
         self.coordinates = model.family.coordinates if wish.coordinates == "auto" else wish.coordinates

@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 from ..geometry import Box, Size, iou, share_inside
 from ..plan import Region, clamped
-from ..replies.coordinates import choose_frame
-from ..replies.item_boxes import BOX_2D, Spelled, boxes_of, has_box, plain_key
-from ..replies.loose_json import find_values
+from ..replies import read_box
 
-_MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "is_meant", "visible", "result")
+_MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "ismeant", "visible", "result")
 # Before either may stand the number of the question.
 _YES = re.compile(r"[\W\d]{0,8}(?:(?:yes|true|correct)\b|\u662f)", re.IGNORECASE)
 _NO = re.compile(
@@ -88,24 +86,11 @@ def read_look(reply: str, cut: Cut, coordinates: str = "auto", seen_size: Size =
 
     coordinates, seen_size: what the reply's numbers count, of the cut-out; see `coordinates.choose_frame`.
     """
-    reply = reply.rpartition("</think>")[2]
-    values = find_values(reply).values
-    objects = [value for value in _flat(values) if isinstance(value, dict)]
-    meant, spelled = None, []
-    for value in objects:
-        said = {plain_key(key): entry for key, entry in value.items()}
-        meant = next((answer for key in _MEANT_KEYS if (answer := _yes_or_no(said.get(key))) is not None), meant)
-        if not spelled and has_box(value):
-            spelled = [box for box in boxes_of(value)[0] if not box.is_point]
-    if not objects:
-        meant = _yes_or_no(reply.strip())
-        bare = [value for value in values if isinstance(value, list)]
-        spelled = [box for box in boxes_of({"bbox_2d": bare[0]})[0] if not box.is_point] if bare else []
-    return Look(meant, _on_the_image(spelled[0], cut, coordinates, seen_size) if spelled else None)
-
-
-def _flat(values: list) -> list:
-    return [entry for value in values for entry in (value if isinstance(value, list) else [value])]
+    fields, box = read_box(reply, cut.size, coordinates, seen_size)
+    if fields is None:
+        return Look(_yes_or_no(reply.rpartition("</think>")[2].strip()), box and cut.to_image(box))
+    answers = (_yes_or_no(fields.item[fields.keys[key]]) for key in _MEANT_KEYS if key in fields.keys)
+    return Look(next((answer for answer in answers if answer is not None), None), box and cut.to_image(box))
 
 
 def _yes_or_no(said: object) -> bool | None:
@@ -114,15 +99,6 @@ def _yes_or_no(said: object) -> bool | None:
     if not isinstance(said, str) or re.match(r"\W{0,8}yes or no\b", said, re.IGNORECASE):
         return None
     return True if _YES.match(said) else False if _NO.match(said) else None
-
-
-def _on_the_image(spelled: Spelled, cut: Cut, coordinates: str, seen_size: Size) -> Box | None:
-    frame = choose_frame([spelled.numbers], cut.size, coordinates, seen_size, spelled.order == BOX_2D)
-    x1, y1, x2, y2 = frame.to_pixels(spelled.numbers, spelled.order, spelled.share)
-    box = clamped((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), cut.size)
-    if not all(math.isfinite(value) for value in box) or box[0] >= box[2] or box[1] >= box[3]:
-        return None
-    return cut.to_image(box)
 
 
 def merge_look(region: Region, look: Look, cut: Cut) -> tuple[Region, str]:

@@ -164,7 +164,7 @@ def as_two_texts(messages: Sequence[Message]) -> tuple[str, str]:
 def coordinates_in_words(coordinates: str, size: Size | None = None) -> str:
     """A sentence that tells a model what the numbers of its boxes count.
 
-    coordinates: one of `coordinates.CHOICES`; `auto` and `seen_pixels` are pixels of the image as the model sees
+    coordinates: one of `replies.COORDINATES`; `auto` and `seen_pixels` are pixels of the image as the model sees
     it. size: that image's (width, height) in pixels, if it is known.
     """
     if coordinates in ("relative_1000", "relative_1000_y_first"):
@@ -175,5 +175,7 @@ def coordinates_in_words(coordinates: str, size: Size | None = None) -> str:
         )
     if coordinates == "relative_1":
         return "Numbers are fractions from 0 to 1 of the image's width and height, with three decimals."
+    if coordinates == "relative_100":
+        return "Numbers are percent of the image's width and height, from 0 to 100, with one decimal."
     known = f", which is {size[0]} pixels wide and {size[1]} pixels high" if size else ""
     return f"Numbers are pixels of the image as you see it{known}, counted from its top left corner."

@@ -1,7 +1,7 @@
 """A model's text to a plan. What others use is named here; CODES and ERROR_CODES are what reading tells, by code."""
 
-from .build import read_plan
-from .coordinates import CHOICES as COORDINATES
+from .build import read_box, read_plan
 from .notices import CODES, ERROR_CODES, ReplyError
+from .pixels import COORDINATES
 
-__all__ = ["CODES", "COORDINATES", "ERROR_CODES", "ReplyError", "read_plan"]
+__all__ = ["CODES", "COORDINATES", "ERROR_CODES", "ReplyError", "read_box", "read_plan"]

@@ -1,30 +1,33 @@
-"""A plan from what a person or another node has: a text, boxes, or masks.
+"""A model's text to a plan: the order of the walk.
 
-Text from a model is read tolerantly (`reply`), what a person connects or types as numbers strictly: a wrong box
-is an error there that names it.
+text -> segments (tags, JSON, words) -> answers (the one that counts) of items (boxes in the text's own numbers, hints) ->
+pixels -> plan. Each file imports only those before it: vocabulary, notices, json_texts, json_repair, segments, boxes, items,
+grounding, answers, texts, pixels. `notices.CODES` lists everything that is told.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NoReturn
 
-import numpy as np
-
-from ..geometry import Size
-from ..plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan, checked_box, clamped, shown
-from ..plans.plan_json import decode_json, plan_from_json
+from ..geometry import Box, Size
+from ..plan import KEEP_UNCHANGED, Notice, PlanError, RegionPlan, shown
+from ..plans.plan_json import plan_from_json
 from ..plans.resize import fit_plan
-from .coordinates import Frame, choose_frame
-from .item_boxes import BOX_2D
-from .items import Item
+from .answers import Answer, read_answer
+from .boxes import Fields, boxes_of
+from .items import Item, find
+from .json_texts import CUT_OFF
 from .notices import Notices, ReplyError
-from .regions import to_regions
-from .reply import read_reply
-from .reply_lists import begins_a_plan, json_body
+from .pixels import Frame, choose_frame, on_image, to_regions
+from .segments import split
+from .texts import clean_prompt, clean_said, clean_text, usable_items, whole_characters
+from .vocabulary import BOX_2D
 
-# ---- from a text --------------------------------------------------------------------------------------------
+# What makes a plan without regions a loss, where nothing is edited globally.
+_LOST = ("dropped_", "cut_off", "unreadable", "template_echo")
+_EXAMPLE = '{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}'
 
 
 def read_plan(
@@ -36,294 +39,181 @@ def read_plan(
 ) -> tuple[RegionPlan, str]:
     """The plan in `text`, and in words which coordinates its boxes were read in.
 
-    text: the plan's JSON (strict, with its own image size), RePlan's tag text, or a bare region list (both
-        tolerant: what was repaired or dropped is in the plan's warnings); each may stand in a code fence and
-        behind a byte order mark. A text that is JSON as a whole is read as JSON whatever its texts say.
+    text: the plan's JSON (its slips are repaired, its values checked strictly), RePlan's tag text, a region list, or what
+        models make of these; what was repaired or dropped is in the plan's notices.
     image_size: (width, height) of the image to edit. A text that names its own size is mapped to it; None keeps
         that size, or takes `seen_size` with coordinates `pixels`.
-    coordinates, seen_size: see `coordinates.choose_frame`; without effect on a text that names its own size.
-    by_model: nobody can put the text right, so a plan's JSON with an error in it is read as tolerantly as the rest.
+    coordinates, seen_size: see `pixels.choose_frame`; without effect on a text that names its own size.
+    by_model: nobody can put the text right, so a plan's JSON with a wrong value in it is read as tolerantly as the rest.
 
-    Raises PlanError for any other text, a wrong value in the plan's JSON, and an image of another shape.
+    Raises ReplyError for a text without a plan and one whose every item had to be dropped, PlanError for a wrong value in
+    the plan's JSON and an image of another shape.
     """
     text = text.strip().lstrip("\ufeff").strip()
     if not text:
         raise ReplyError(
             "the text is empty; give a plan as JSON, as tags (<gen_image>, <region>), or as a region list", "empty"
         )
-    body = json_body(text)
-    own = _own_plan(body, by_model) if body is not None and begins_a_plan(body) else None
+    answer = read_answer(text)
+    told = Notices(answer.told)
+    _tell_repairs(answer.found.repairs, told)
+    own = _own_plan(answer, by_model, told)
     if own is not None:
-        size = f"{own.image_size[0]}x{own.image_size[1]}"
         plan = own if image_size is None else fit_plan(own, image_size)
-        return _checked_choice(plan, coordinates), f"Boxes read as pixels of the plan's own image, {size}"
-    reply = read_reply(text)
-    own_size = reply.image_size
+        clean_said(own.extra, True, told)
+        if answer.reasoning and not plan.reasoning:
+            plan = replace(plan, reasoning=whole_characters(answer.reasoning, "the reasoning", told))
+        note = f"Boxes read as pixels of the plan's own image, {own.image_size[0]}x{own.image_size[1]}"
+        return _with_unused(plan.with_notices(*told), coordinates), note
+    only_answers = not answer.plans and bool(answer.said)
+    if not answer.plans and not only_answers:
+        _refuse(text, answer, told)
+    sized = answer.size is not None
+    said = clean_said(answer.said, sized, told)
+    items = usable_items(_items(answer, told), sized, told)
+    reasoning = whole_characters(clean_text(answer.reasoning, sized), "the reasoning", told)
+    prompt = KEEP_UNCHANGED if only_answers else clean_prompt(answer.prompt, sized, told, _where(answer))
     frame = choose_frame(
-        [item.box for item in reply.items if not item.spelled.share],
-        own_size or image_size,
-        "pixels" if own_size else coordinates,
-        seen_size,
-        reply.thousandths,
+        [item.spelled for item in items], answer.size or image_size, "pixels" if sized else coordinates, seen_size
     )
-    regions, dropped = to_regions(reply.items, frame)
-    told = Notices(reply.warnings)
-    if frame.doubt:
-        told.add("guessed_coordinates", *frame.doubt)
-    order = _about_box_2d(reply.items, frame, coordinates)
-    if order:
-        told.add("box_2d_order", *order)
-    plan = RegionPlan(frame.image_size, reply.global_prompt, regions, reply.reasoning, extra=reply.said)
-    plan = plan.with_notices(*told, *dropped)
-    if not regions and plan.global_prompt == KEEP_UNCHANGED:
-        plan = plan.with_notices(
-            Notice(
-                "nothing_to_edit",
-                "nothing is left to edit: the plan has no region and its global prompt keeps the image",
-            )
-        )
-    if own_size:
-        plan = _checked_choice(plan if image_size is None else fit_plan(plan, image_size), coordinates)
+    _tell_doubts(frame, items, coordinates, told)
+    regions = to_regions(items, frame, told)
+    if not regions and prompt == KEEP_UNCHANGED and not answer.found.global_only:
+        _tell_nothing(said, told)
+    plan = RegionPlan(frame.image_size, prompt, regions, reasoning, tuple(dict.fromkeys(told)), said)
+    if sized:
+        plan = _with_unused(plan if image_size is None else fit_plan(plan, image_size), coordinates)
     return plan, f"Boxes read as {frame.note}"
 
 
-def _own_plan(body: str, by_model: bool) -> RegionPlan | None:
-    """The plan of a plan's JSON; its PlanError for an error in it, or None where the tolerant reader shall have it."""
-    try:
-        return plan_from_json(body)
-    except PlanError:
-        if by_model:
-            return None
-        raise
+def read_box(
+    text: str, image_size: Size, coordinates: str = "auto", seen_size: Size = (0, 0)
+) -> tuple[Fields | None, Box | None]:
+    """The last object of a short reply about one thing, and the first box in the reply, in pixels of the image.
+
+    For replies that hold no plan, as those of a second look. Words and numbers are read as tolerantly as a plan's.
+    """
+    values = [value for segment in split(text, Notices()) if segment.part != "think" for value in segment.values]
+    members = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
+    objects = [Fields(value) for value in members if isinstance(value, dict)]
+    bare = [Fields({"bbox_2d": value}) for value in values if isinstance(value, list)] if not objects else []
+    boxes = [box for fields in (*objects, *bare) for box in boxes_of(fields)[0] if len(box.numbers) == 4]
+    if not boxes:
+        return objects[-1] if objects else None, None
+    frame = choose_frame(boxes[:1], image_size, coordinates, seen_size)
+    box = on_image(frame.to_pixels(boxes[0]), image_size)
+    return objects[-1] if objects else None, box
 
 
-def _about_box_2d(items: Sequence[Item], frame: Frame, coordinates: str) -> tuple[str, str] | None:
-    """What to check about boxes called box_2d, and how, where nobody chose how these are read."""
-    if frame.y_first or not any(item.spelled.order == BOX_2D for item in items):
+# ---- what is told ---------------------------------------------------------------------------------------------------
+
+
+def _own_plan(answer: Answer, by_model: bool, told: Notices) -> RegionPlan | None:
+    """The plan of a plan's own JSON; its PlanError for a wrong value in it, or None where the rest reads it tolerantly."""
+    data = answer.found.plan
+    if data is None or answer.tagged:
         return None
+    regions = data.get("regions")
+    if (
+        CUT_OFF in answer.found.repairs
+        and isinstance(regions, list)
+        and regions
+        and not {"bbox_2d", "hint"} <= set(regions[-1] or ())
+    ):
+        data = {**data, "regions": regions[:-1]}  # half of it is worse than none
+    try:
+        return plan_from_json(data)
+    except PlanError as error:
+        if not by_model and answer.alone:
+            raise
+        told.add("value_left_out", f"the plan's JSON holds a wrong value, so it was read as a region list: {error}")
+        return None
+
+
+def _tell_repairs(repairs: Sequence[str], told: Notices) -> None:
+    if CUT_OFF in repairs:
+        told.add("cut_off", "the region list is cut off before its end; its whole items were kept")
+    slips = [repair for repair in repairs if repair != CUT_OFF]
+    if slips:
+        told.add("repaired", f"the region list is not proper JSON and was repaired: {', '.join(slips)}")
+
+
+def _items(answer: Answer, told: Notices) -> list[Item]:
+    """The items of an answer; told is what became of the others, and where there is no list at all."""
+    found = answer.found
+    candidates = answer.said.get("candidates")
+    if not found.items and isinstance(candidates, list):
+        found = find(candidates[:1], in_list=True)
+    for code, number, words in found.told:
+        told.add(code, f"item {number} {words}" if number else words)
+    if found.unread and not found.items:
+        told.add("unreadable", f"the region list cannot be read and the plan has no regions: {shown(found.unread)}")
+    elif answer.plans and not found.is_list and not found.global_only:
+        told.add(
+            "no_region_list",
+            f"the text has no {'<region> block' if answer.tagged else 'region list'}: the plan has no regions",
+        )
+    return found.items
+
+
+def _where(answer: Answer) -> str:
+    return "the text has no <gen_image> block with text" if answer.tagged else "the text has no global prompt"
+
+
+def _tell_doubts(frame: Frame, items: Sequence[Item], coordinates: str, told: Notices) -> None:
+    """What to check about coordinates that nobody chose."""
+    if frame.doubt:
+        told.add("guessed_coordinates", *frame.doubt)
+    if coordinates != "auto" or not any(item.spelled.order == BOX_2D for item in items):
+        return
     if frame.box_2d_y_first:
-        return (
-            "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000",
-            "if yours are not, choose the coordinates 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d",
-        )
-    if coordinates == "auto":
-        return (
-            "some boxes are called box_2d and were read left edge first, because the others or their numbers are no boxes of Gemini",
-            "choose the coordinates 'relative_1000' if they are",
-        )
-    return None
+        told.add(
+            "box_2d_order", "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000",
+            "if yours are not, choose the coordinates 'relative_1000' (left edge first), 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d",
+        )  # fmt: skip
+    else:
+        told.add(
+            "box_2d_order", "some boxes are called box_2d and were read left edge first, because the others or their numbers are no boxes of Gemini",
+            "choose the coordinates 'relative_1000_y_first' if they are",
+        )  # fmt: skip
 
 
-def _checked_choice(plan: RegionPlan, coordinates: str) -> RegionPlan:
+def _tell_nothing(said: Mapping[str, Any], told: Notices) -> None:
+    """Tell that nothing is edited; a ReplyError if that is only so because everything was lost."""
+    lost = [notice for notice in told if notice.code.startswith(_LOST)]
+    if lost:
+        raise ReplyError(
+            f"nothing of the reply can be used, and it has no edit of the whole image: {'; '.join(str(notice) for notice in lost[:4])}"
+            f"{f'; and {len(lost) - 4} more' if len(lost) > 4 else ''}. Write each region as {_EXAMPLE}, or <region>[]</region> if none is meant",
+            "all_dropped",
+            told,
+        )
+    if said.get("answer"):
+        told.add("answer_only", "the reply answers a question and plans no edit; its answer is in the report")
+    else:
+        told.add(
+            "nothing_to_edit", "nothing is left to edit: the plan has no region and its global prompt keeps the image"
+        )
+
+
+def _refuse(text: str, answer: Answer, told: Notices) -> NoReturn:
+    if answer.reasoning or any(notice.code == "not_closed" for notice in told):
+        raise ReplyError(
+            "the text has tags, but neither <gen_image> nor <region>, so there is no plan in it; the reply may have "
+            f"been cut off before its end. It ends with {shown(text[-60:])}",
+            "cut_off" if any(notice.code == "not_closed" for notice in told) else "no_plan",
+            told,
+        )
+    raise ReplyError(
+        f"the text is neither a plan's JSON, nor RePlan's tags (<gen_image>, <region>), nor a list of regions [{_EXAMPLE}]; "
+        f"it begins with {shown(text[:60])}. For boxes without hints use RePlan Plan from Boxes",
+        notices=told,
+    )
+
+
+def _with_unused(plan: RegionPlan, coordinates: str) -> RegionPlan:
+    """The plan of a text that names its own size, which no chosen coordinates change."""
     if coordinates in ("auto", "pixels"):
         return plan
-    return plan.with_notices(
-        Notice(
-            "coordinates_unused",
-            f"coordinates '{coordinates}' was not used: the text names the image size that its boxes are pixels of",
-        )
-    )
-
-
-# ---- from boxes ---------------------------------------------------------------------------------------------
-
-
-class _Drawn(NamedTuple):
-    """A box in pixels as it came, and what its source says about it."""
-
-    box: Any
-    description: str
-
-
-def plans_from_boxes(
-    boxes: Any, image_size: Size, hints: str = "", global_prompt: str = KEEP_UNCHANGED, images: int = 1
-) -> list[RegionPlan]:
-    """One plan for each frame of boxes (a list of boxes without frames is one frame).
-
-    boxes: the host's BOUNDING_BOX (x, y, width, height in pixels: one, a list, or a list for each image), its
-        `elements` ([ymin, xmin, ymax, xmax] in 0..1000 with a description), lists [x1, y1, x2, y2] in pixels, or
-        a JSON text of any of these.
-    image_size: (width, height) in pixels; images: how many images there are. Several frames must be as many.
-    hints: one a line, line i for box i of every frame. Without any line, an element's description is its hint.
-
-    A box that is not four finite numbers, has no area or lies outside the image, and a box without a hint, are
-    PlanErrors that name it. A box over the border is clamped, with a warning.
-    """
-    frames = _frames(boxes, image_size)
-    if len(frames) > 1 and len(frames) != images:
-        raise PlanError(
-            f"there are boxes for {len(frames)} images and {images} image{'s' * (images != 1)}; connect the batch the "
-            "boxes were found in, or the boxes of one image"
-        )
-    lines = _hint_lines(hints)
-    plans = []
-    for number, frame in enumerate(frames, 1):
-        where = f"image {number}, " if len(frames) > 1 else ""
-        plans.append(_plan_from_frame(frame, image_size, lines, global_prompt, where))
-    return plans
-
-
-def _plan_from_frame(
-    frame: Sequence[_Drawn], image_size: Size, lines: Sequence[str], global_prompt: str, where: str
-) -> RegionPlan:
-    texts = _hints_for([drawn.description for drawn in frame], lines, f"{where}box", "boxes")
-    width, height = image_size
-    regions, warnings = [], []
-    for number, (drawn, hint) in enumerate(zip(frame, texts, strict=True), 1):
-        name = f"{where}box {number}"
-        box = checked_box(drawn.box, name)
-        inside = clamped(box, image_size)
-        if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            raise PlanError(
-                f"{name}: {list(box)} lies outside the image of {width}x{height} pixels; move it onto the image"
-            )
-        if inside != box:
-            warnings.append(
-                f"{name}: {list(box)} reaches over the border of the image of {width}x{height} and was clamped to it"
-            )
-        regions.append(Region(f"r{number}", inside, hint))
-    if not regions:
-        warnings.append("there are no boxes: the plan has no regions")
-    return RegionPlan(
-        image_size, _prompt(global_prompt), tuple(regions), notices=tuple(Notice("told", text) for text in warnings)
-    )
-
-
-def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
-    """Sort the kinds of boxes out into a list of boxes for each image."""
-    if isinstance(boxes, str):
-        if not boxes.strip():
-            raise PlanError("the boxes are an empty text; give a JSON list of boxes [[x1, y1, x2, y2], ...]")
-        boxes = decode_json(boxes, "the boxes' text, which must be a JSON list of boxes [[x1, y1, x2, y2], ...],")
-    if isinstance(boxes, Mapping) or _is_numbers(boxes):
-        boxes = [boxes]
-    if not isinstance(boxes, (list, tuple)):
-        raise PlanError(f"boxes are bounding boxes, elements, or a JSON text of them, found {shown(boxes)}")
-    # Numbers are a box; a list whose members are lists of objects or of boxes holds a list for each image.
-    if boxes and all(isinstance(frame, (list, tuple)) and not _is_numbers(frame) for frame in boxes):
-        return [[_drawn(box, number, image_size) for number, box in enumerate(frame, 1)] for frame in boxes]
-    return [[_drawn(box, number, image_size) for number, box in enumerate(boxes, 1)]]
-
-
-def _is_numbers(value: Any) -> bool:
-    """Whether it is a list that means to be a box: some number or text in it, no object and no list."""
-    return (
-        isinstance(value, (list, tuple))
-        and bool(value)
-        and not any(isinstance(v, (Mapping, list, tuple)) for v in value)
-    )
-
-
-def _drawn(box: Any, number: int, image_size: Size) -> _Drawn:
-    """One box of any kind, in pixels (x1, y1, x2, y2); its numbers are checked later."""
-    name = f"box {number}"
-    if isinstance(box, (list, tuple)):
-        return _Drawn(box, "")
-    if not isinstance(box, Mapping):
-        raise PlanError(f"{name}: a box is [x1, y1, x2, y2] or an object with x, y, width, height, found {shown(box)}")
-    if "bbox" in box:
-        if not isinstance(box["bbox"], (list, tuple)) or len(box["bbox"]) != 4:
-            raise PlanError(
-                f"{name}: an element's bbox is four numbers [ymin, xmin, ymax, xmax], found {shown(box['bbox'])}"
-            )
-        y1, x1, y2, x2 = (_finite(value, name) for value in box["bbox"])
-        if not all(0 <= value <= 1000 for value in (y1, x1, y2, x2)):
-            raise PlanError(f"{name}: an element's bbox lies in 0..1000 of the image, found {list(box['bbox'])}")
-        width, height = image_size
-        return _Drawn((x1 * width / 1000, y1 * height / 1000, x2 * width / 1000, y2 * height / 1000), _description(box))
-    missing = [key for key in ("x", "y", "width", "height") if key not in box]
-    if missing:
-        also = "; for regions with hints use RePlan Plan from Text" if "bbox_2d" in box else ""
-        raise PlanError(f"{name} has no {', '.join(missing)}: a bounding box is x, y, width, height in pixels{also}")
-    x, y, width, height = (_finite(box[key], name) for key in ("x", "y", "width", "height"))
-    metadata = box.get("metadata")
-    return _Drawn((x, y, x + width, y + height), _description(metadata) if isinstance(metadata, Mapping) else "")
-
-
-def _finite(value: Any, name: str) -> float:
-    try:
-        if not isinstance(value, bool) and isinstance(value, (int, float, np.number)) and math.isfinite(value):
-            return float(value)
-    except OverflowError:
-        raise PlanError(f"{name}: the number {shown(value)} is too large; give pixels of the image") from None
-    raise PlanError(f"{name}: a box is made of finite numbers, found {shown(value)}")
-
-
-def _description(element: Mapping[str, Any]) -> str:
-    """The words of an element; one that is a piece of writing says so, as the host's own drawing does."""
-    words = element.get("desc")
-    words = words.strip() if isinstance(words, str) else ""
-    written = element.get("text")
-    if element.get("type") == "text" and isinstance(written, str) and written.strip():
-        return f'the text "{written.strip()}"' + (f", {words}" if words else "")
-    return words
-
-
-# ---- from masks ---------------------------------------------------------------------------------------------
-
-
-def plan_from_masks(masks: np.ndarray, hints: str = "", global_prompt: str = KEEP_UNCHANGED) -> RegionPlan:
-    """One region for each mask: its tight box (right and bottom edge exclusive) and the mask itself.
-
-    masks: (N, H, W) or (H, W), values 0..1, inside above 0.5; the plan's image size is (W, H).
-    hints: one a line, line i for mask i. An empty mask and a mask without a hint are PlanErrors that name it.
-    """
-    stack = np.asarray(masks)
-    if stack.ndim == 2:
-        stack = stack[None]
-    if stack.ndim != 3 or 0 in stack.shape[1:]:
-        raise PlanError(f"masks have the shape (number, height, width), found {stack.shape}")
-    count, height, width = stack.shape
-    texts = _hints_for([""] * count, _hint_lines(hints), "mask", "masks")
-    regions = []
-    for number, (mask, hint) in enumerate(zip(stack, texts, strict=True), 1):
-        inside = mask > 0.5
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        if not rows.size:
-            most = float(np.nanmax(mask)) if not np.isnan(mask).all() else math.nan
-            raise PlanError(
-                f"mask {number} of {count} is empty: nothing in it is above 0.5 (its largest value is {most:g}); "
-                "paint it, or leave it out together with its hint"
-            )
-        box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-        regions.append(Region(f"r{number}", box, hint, mask=RegionMask.from_array(inside)))
-    warnings = () if regions else ("there are no masks: the plan has no regions",)
-    return RegionPlan(
-        (int(width), int(height)),
-        _prompt(global_prompt),
-        tuple(regions),
-        notices=tuple(Notice("told", text) for text in warnings),
-    )
-
-
-# ---- hints --------------------------------------------------------------------------------------------------
-
-
-def _hint_lines(hints: str) -> list[str]:
-    """The lines, stripped; empty ones at the end do not count, empty ones between stand for a missing hint."""
-    lines = [line.strip() for line in hints.splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def _hints_for(descriptions: Sequence[str], lines: Sequence[str], one: str, many: str) -> list[str]:
-    """A hint for each box or mask: its line, or without any line its own description."""
-    if lines and len(lines) != len(descriptions):
-        if len(descriptions) == 1:
-            raise PlanError(
-                f"there is 1 {one.split(', ')[-1]} and {len(lines)} hints; write one hint a line, as many as {many}"
-            )
-        raise PlanError(
-            f"there are {len(descriptions)} {many} and {len(lines)} hint{'s' * (len(lines) != 1)}"
-            f"{' for ' + one.split(',')[0] if ',' in one else ''}; write one hint a line, as many as {many}"
-        )
-    texts = list(lines) or list(descriptions)
-    for number, text in enumerate(texts, 1):
-        if not text:
-            raise PlanError(f"{one} {number} has no hint; write one hint a line, line {number} for {one} {number}")
-    return texts
-
-
-def _prompt(global_prompt: str) -> str:
-    return global_prompt if global_prompt.strip() else KEEP_UNCHANGED
+    unused = f"coordinates '{coordinates}' was not used: the text names the image size that its boxes are pixels of"
+    return plan.with_notices(Notice("coordinates_unused", unused))

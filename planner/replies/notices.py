@@ -48,6 +48,7 @@ CODES = {
     "coordinates_unused": "the text names its own image size, so the chosen coordinates were not used",
     # The plan as a whole.
     "nothing_to_edit": "no region and a global prompt that keeps the image",
+    "plan_in_reasoning": "the plan stands in the reasoning and none after it",
     "answer_only": "the reply answers a question and plans nothing",
     "ambiguous": "the reply says that the instruction can mean several things",
 }  # fmt: skip

@@ -16,7 +16,7 @@ from replan.planner.plans.plan_json import plan_from_json, plan_to_json
 from replan.planner.plans.report import describe_plan
 from replan.planner.plans.resize import fit_plan, make_transform
 from replan.planner.plans.tags import write_tags
-from replan.planner.replies.build import read_plan
+from replan.planner.replies import read_plan
 
 SIZE = (96, 64)
 HINTS = st.sampled_from(["", "red", "keep the sky unchanged", "add a hat", "the hint of this region"])

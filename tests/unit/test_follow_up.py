@@ -5,7 +5,7 @@ from replan.planner.asking.follow_up import SENTENCES, ask_again, points
 from replan.planner.asking.templates import Part, load_template, planner_messages
 from replan.planner.plan import Notice, Region, RegionPlan
 from replan.planner.plans.lint import SERIOUS, lint
-from replan.planner.replies.build import read_plan
+from replan.planner.replies import read_plan
 
 SIZE = (640, 480)
 HAT = (10, 10, 110, 90)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from replan.planner.plan import KEEP_UNCHANGED, PlanError
+from replan.planner.plans.inputs import plan_from_masks, plans_from_boxes
 from replan.planner.plans.report import describe_plan
-from replan.planner.replies.build import plan_from_masks, plans_from_boxes
 
 SIZE = (640, 480)
 BOUNDING = {"x": 64, "y": 48, "width": 256, "height": 192}

@@ -11,9 +11,11 @@ from published_boxes import patch_range, reference_expand
 from replan.planner.plan import PlanError, Region, RegionPlan
 from replan.planner.plans.change import expand_regions
 from replan.planner.plans.plan_json import plan_to_json
+from replan.planner.plans.resize import smart_resize
 from replan.planner.plans.tags import write_tags
-from replan.planner.replies.build import read_plan
-from replan.planner.replies.coordinates import choose_frame, smart_resize
+from replan.planner.replies import read_plan
+from replan.planner.replies.boxes import Spelled
+from replan.planner.replies.pixels import choose_frame
 
 # example: image, seen, planner box, mapped, Flux size, expanded, Flux patches, Qwen size, Qwen patches (spec 14.1)
 PUBLISHED = {
@@ -140,10 +142,14 @@ def test_every_convention_lands_on_the_same_pixels(coordinates, seen, box):
     assert plan.regions[0].box == pytest.approx((64, 48, 320, 240))
 
 
+def frame_of(boxes, size, thousandths=False):
+    return choose_frame([Spelled(tuple(map(float, box)), thousandths=thousandths) for box in boxes], size)
+
+
 def test_auto_looks_at_all_boxes_before_it_decides():
-    assert choose_frame([(0, 0, 1, 1), (0, 0, 30, 30)], (640, 480)).span == (644, 476)
-    assert choose_frame([(0, 0, 1, 1), (0, 0.5, 1, 1)], (640, 480)).span == (1, 1)
-    assert choose_frame([], (640, 480)).span == (644, 476)
+    assert frame_of([(0, 0, 1, 1), (0, 0, 300, 300)], (640, 480)).span == (644, 476)
+    assert frame_of([(0, 0, 1, 1), (0, 0.5, 1, 1)], (640, 480)).span == (1, 1)
+    assert frame_of([], (640, 480)).span == (644, 476)
 
 
 def test_one_side_of_the_seen_size_and_an_unknown_choice_are_refused():
@@ -217,21 +223,22 @@ def test_a_box_outside_the_image_covers_no_patch():
         ((10, 10, 709, 470), "0..1000 across"),
         ((10, 10, 600, 524), "0..1000 across"),
         ((10, 10, 1000, 1000), "0..1000 across"),
-        ((10, 10, 1001, 1000), "the model saw, 644x476"),
+        ((10, 10, 1001, 1000), "0..1000 across"),
+        ((10, 10, 1200, 1000), "the model saw, 644x476"),
     ],
 )
 def test_auto_takes_numbers_far_outside_for_thousandths(box, note):
-    frame = choose_frame([(5, 5, 50, 50), box] if max(box) > 2 else [box], (640, 480))
+    frame = frame_of([(5, 5, 50, 50), box] if max(box) > 2 else [box], (640, 480))
     assert note in frame.note
     assert bool(frame.doubt) == ("1000" in note)
 
 
 def test_a_large_image_leaves_thousandths_to_be_chosen_unless_their_spelling_shows_them():
     box = [(10, 10, 990, 990)]
-    assert "the model saw" in choose_frame(box, (2000, 2000)).note
-    assert "0..1000" in choose_frame(box, (2000, 2000), thousandths=True).note
-    assert choose_frame(box, (2000, 2000), thousandths=True).doubt == ()
-    assert "the model saw" in choose_frame([(10, 10, 1990, 990)], (2000, 2000), thousandths=True).note
+    assert "the model saw" in frame_of(box, (2000, 2000)).note
+    assert "0..1000" in frame_of(box, (2000, 2000), thousandths=True).note
+    assert frame_of(box, (2000, 2000), thousandths=True).doubt == ()
+    assert "the model saw" in frame_of([(10, 10, 1990, 990)], (2000, 2000), thousandths=True).note
 
 
 @pytest.mark.parametrize(
@@ -240,7 +247,7 @@ def test_a_large_image_leaves_thousandths_to_be_chosen_unless_their_spelling_sho
         ("bbox_2d", "relative_1000", (64, 96, 192, 192)),
         ("bbox_2d", "relative_1000_y_first", (128, 48, 256, 144)),
         ("box_2d", "auto", (128, 48, 256, 144)),
-        ("box_2d", "relative_1000", (128, 48, 256, 144)),
+        ("box_2d", "relative_1000", (64, 96, 192, 192)),
         ("box_2d", "relative_1000_y_first", (128, 48, 256, 144)),
         ("box_2d", "pixels", (100, 200, 300, 400)),
         ("bbox_yxyx", "pixels", (200, 100, 400, 300)),

@@ -14,9 +14,8 @@ from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, Regio
 from replan.planner.plans.change import expand_regions
 from replan.planner.plans.plan_json import plan_from_json, plan_to_json
 from replan.planner.plans.tags import write_tags
-from replan.planner.replies.build import read_plan
-from replan.planner.replies.items import NO_WORDS
-from replan.planner.replies.reply import read_tags
+from replan.planner.replies import ReplyError, read_plan
+from replan.planner.replies.vocabulary import NO_WORDS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 PIECE = st.sampled_from(
@@ -127,7 +126,7 @@ def test_a_region_list_whose_words_look_like_tags_is_a_list(words):
         assert plan.global_prompt == (words if "global_prompt" in text else KEEP_UNCHANGED)
 
 
-def test_tags_around_json_are_tags_and_a_slip_in_a_plan_with_tag_words_is_told_with_its_place():
+def test_tags_around_json_are_tags_and_a_slip_in_a_plan_with_tag_words_is_repaired():
     for text in (
         f"<gen_image>dusk</gen_image><region>```json\n[{GOOD}]\n```</region>",
         f"```\n<gen_image>dusk</gen_image><region>[{GOOD}]</region>\n```",
@@ -136,8 +135,9 @@ def test_tags_around_json_are_tags_and_a_slip_in_a_plan_with_tag_words_is_told_w
     ):
         plan = read_plan(text, (640, 427), "pixels")[0]
         assert (plan.global_prompt, [region.hint for region in plan.regions]) == ("dusk", ["red hat"])
-    with pytest.raises(PlanError, match="line 2, column"):
-        read_plan('{"image_size": [10, 10], "global_prompt": "a <global> sign",\n "regions": [,]}')[0]
+    plan = read_plan('{"image_size": [10, 10], "global_prompt": "a <global> sign",\n "regions": [,]}')[0]
+    assert (plan.global_prompt, plan.image_size) == ("a <global> sign", (10, 10))
+    assert [notice.code for notice in plan.notices] == ["repaired"]
 
 
 def test_a_box_over_the_border_is_clamped_with_a_warning_and_one_inside_stays_exact():
@@ -264,12 +264,14 @@ def test_json_with_a_key_that_is_missing_or_an_id_twice_is_refused():
         plan_from_json({"image_size": [10, 10], "regions": twice})
 
 
-def test_text_that_stops_being_json_is_refused_with_the_place():
+def test_a_slip_in_a_plans_json_is_repaired_and_told_and_its_values_are_still_checked():
+    plan = read_plan('{"version": 1,\n "image_size": [10 10]}')[0]
+    assert (plan.image_size, [notice.code for notice in plan.notices]) == ((10, 10), ["repaired"])
     with pytest.raises(PlanError, match="line 2, column"):
-        read_plan('{"version": 1,\n "image_size": [10 10]}')[0]
+        plan_from_json('{"version": 1,\n "image_size": [10 10]}')
     with pytest.raises(PlanError):
         plan_from_json("[" * 100_000)
-    with pytest.raises(PlanError, match="too many digits; give pixels"):
+    with pytest.raises(PlanError, match="image_size is two whole numbers"):
         read_plan('{"image_size": [10, %s]}' % ("9" * 5000))[0]
 
 
@@ -469,9 +471,13 @@ def test_without_a_region_block_the_plan_is_global_only_and_says_so():
     assert any("cannot be read" in warning for warning in plan.warnings)
 
 
-def test_a_plan_with_nothing_left_to_edit_says_so():
-    plan = read_plan('<region>[{"bbox_2d": [1, 2, 3], "hint": "x"}]</region>', (640, 427))[0]
+def test_a_plan_with_nothing_to_edit_says_so_and_one_that_lost_all_its_items_is_refused():
+    plan = read_plan("<region>[]</region>", (640, 427))[0]
     assert any("nothing is left to edit" in warning for warning in plan.warnings)
+    with pytest.raises(ReplyError, match="item 1 was dropped: a box is four numbers") as caught:
+        read_plan('<region>[{"bbox_2d": [1, 2, 3], "hint": "x"}]</region>', (640, 427))
+    assert caught.value.code == "all_dropped"
+    assert "dropped_bad_box" in [notice.code for notice in caught.value.notices]
 
 
 @pytest.mark.parametrize(
@@ -502,7 +508,6 @@ def test_a_bare_region_list_is_a_plan(text):
         '{"a": 1}',
         "[see below]",
         "<think>only this</think>",
-        "<answer>4</answer>",
     ],
 )
 def test_any_other_text_is_refused(text):
@@ -615,8 +620,8 @@ def test_reading_takes_time_linear_in_the_length(piece):
 
 
 def test_the_choice_of_coordinates_is_told():
-    assert "644x420" in read_plan(f"<gen_image>x</gen_image><region>[{GOOD}]</region>", (640, 427))[1]
-    assert read_tags(f"<gen_image>x</gen_image><region>[{GOOD}]</region>").items[0].box == (1, 2, 30, 40)
+    large = GOOD.replace("40", "400")
+    assert "644x420" in read_plan(f"<gen_image>x</gen_image><region>[{large}]</region>", (640, 427))[1]
 
 
 @pytest.mark.parametrize("quote", ["'", ""])
@@ -633,13 +638,11 @@ def test_a_plan_with_slips_keeps_the_image_size_it_names(quote):
 @pytest.mark.parametrize(
     "slip",
     [
-        '"regions": [{~}, ]',
         '"version": "two", "regions": [{~}]',
         '"regions": [{~}, {"hint": "no box"}]',
-        '"regions": [{~}',
     ],
 )
-def test_an_error_in_a_plans_json_is_told_to_who_wrote_it_and_read_past_when_that_was_a_model(slip):
+def test_a_wrong_value_in_a_plans_json_is_told_to_who_wrote_it_and_read_past_when_that_was_a_model(slip):
     region = '"bbox_2d": [324, 66, 426, 328], "hint": "gold"'
     text = '{"image_size": [600, 400], ' + slip.replace("~", region) + "}"
     with pytest.raises(PlanError):

@@ -19,7 +19,7 @@ from replan.planner.plans.lint import lint
 from replan.planner.plans.plan_json import plan_from_json, plan_to_json
 from replan.planner.plans.report import describe_plan
 from replan.planner.plans.tags import write_tags
-from replan.planner.replies.build import read_plan
+from replan.planner.replies import read_plan
 from reply_corpus import IMAGE
 from reply_mutations import LONGEST, PIECES, mutated, seeds
 

@@ -18,8 +18,8 @@ from replan.planner.asking.templates import (
     second_look_messages,
 )
 from replan.planner.plan import KEEP_UNCHANGED, PlanError
-from replan.planner.plans.lint import ECHOED_HINTS, ECHOED_PROMPTS, lint
-from replan.planner.replies import COORDINATES, read_plan
+from replan.planner.plans.lint import ECHOED_HINTS, ECHOED_PROMPTS
+from replan.planner.replies import COORDINATES, ReplyError, read_plan
 
 PLANS = [name for name, (plans, _) in CHOICES.items() if plans]
 TAGS = {
@@ -77,11 +77,10 @@ def test_a_planning_template_has_the_published_rules(name):
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_template_given_back_as_the_reply_is_seen_through(name):
-    plan, _ = read_plan(text_of(planner_messages(load_template(name), "make it red")), (644, 476))
-    assert plan.regions == ()
-    assert plan.global_prompt == KEEP_UNCHANGED
-    assert any("instructions" in warning or "not a finite number" in warning for warning in plan.warnings)
-    assert [finding.code for finding in lint(plan)] == ["changes_nothing"]
+    with pytest.raises(ReplyError, match="nothing of the reply can be used") as caught:
+        read_plan(text_of(planner_messages(load_template(name), "make it red")), (644, 476))
+    assert caught.value.code == "all_dropped"
+    assert {notice.code for notice in caught.value.notices} & {"template_echo", "dropped_bad_box"}
 
 
 def test_every_phrase_that_counts_as_copied_stands_in_a_template():
@@ -243,6 +242,6 @@ def test_every_choice_of_coordinates_has_its_words():
     said = {choice: coordinates_in_words(choice, (640, 420)) for choice in COORDINATES}
     assert "0 to 1000" in said["relative_1000"] and "y1" not in said["relative_1000"]
     assert "[y1, x1, y2, x2]" in said["relative_1000_y_first"]
-    assert "0 to 1 " in said["relative_1"]
+    assert "0 to 1 " in said["relative_1"] and "0 to 100" in said["relative_100"]
     assert said["auto"] == said["seen_pixels"] == said["pixels"]
     assert "wide" not in coordinates_in_words("pixels")

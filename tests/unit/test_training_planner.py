@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from replan.planner.replies.build import read_plan
+from replan.planner.replies import read_plan
 from replan.tools.toyworld.drawing import COLOURS, SHAPES
 from replan.tools.toyworld.requests import (
     WHICH,

@@ -25,7 +25,7 @@ if not __package__:  # run as a script
     import_pack()
 
 from replan.planner.plan import PlanError
-from replan.planner.replies.build import read_plan
+from replan.planner.replies import read_plan
 from replan.tools.toyworld.requests import Request, held_out_requests
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 from replan.tools.toyworld.scoring import PlanScore, plan_figures, score_plan

@@ -18,20 +18,20 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from .loose_signs import KEY, KEY_AFTER_COMMA, OPENING, next_sign, skip_space
-from .loose_texts import CUT, CUT_OFF, TextReader
+from .json_texts import CUT, CUT_OFF, KEY, KEY_AFTER_COMMA, TextReader, skip_space
 
 _MAX_DEPTH = 24
-_MOST_VALUES = 256
-_WITHOUT_LIST = "several values without a list around them"
+WITHOUT_LIST = "several values without a list around them"
 
 
 class Loose(NamedTuple):
-    """What was read: the values one after another, what was repaired (in words), and where reading stopped."""
+    """What was read: the values one after another, what was repaired (in words), where reading stopped, and the spans
+    (start, end) in which a tag is only a word: texts in quotes, or a strict value as a whole."""
 
     values: list[Any]
     repairs: tuple[str, ...]
     end: int
+    quoted: tuple[tuple[int, int], ...]
 
 
 class _Twice(ValueError):
@@ -57,54 +57,35 @@ def _is_flat(value: Any, deepest: int = _MAX_DEPTH) -> bool:
 _STRICT = json.JSONDecoder(object_pairs_hook=_once)
 
 
-def read_values(text: str, start: int = 0) -> Loose:
-    """Read JSON values from `text[start:]`: one strict value if there is one, else as many as can be repaired.
-
-    A value that is cut off is `CUT` (a key with such a value is left out). Text that holds no value at all
-    gives no values; nothing is raised.
-    """
-    return Reader(text).read(start)
-
-
-def find_values(text: str, start: int = 0) -> Loose:
-    """Read every object and list in `text[start:]`, whatever words stand before, between and after them."""
-    reader = Reader(text)
-    values: list[Any] = []
-    repairs: list[str] = []
-    end = start
-    pieces = 0
-    while len(values) < _MOST_VALUES:
-        opening = OPENING.search(text, end)
-        if opening is None:
-            break
-        loose = reader.read(opening.start())
-        pieces += bool(loose.values)
-        values += loose.values
-        repairs += loose.repairs
-        end = max(loose.end, opening.end())
-    if pieces > 1 and all(isinstance(value, dict) for value in values):
-        repairs.append(_WITHOUT_LIST)
-    return Loose(values, tuple(dict.fromkeys(repairs)), end)
-
-
 class Reader(TextReader):
-    """Reads values at any place of one text; see `read_values`."""
+    """Reads values at any place of one text.
+
+    A value that is cut off is `CUT` (a key with such a value is left out). whole: whether the text ends where the reply
+    ends; if it ends at a tag, brackets that are not closed are missing, not cut off.
+    """
+
+    def __init__(self, text: str, whole: bool = True):
+        super().__init__(text, whole)
+        self.end_of_text = CUT_OFF if whole else "missing bracket"
 
     def read(self, start: int) -> Loose:
-        """The values from `start` on: one strict value if there is one, else as many as can be repaired."""
+        """The values from `start` on: one strict value if there is one, else as many as can be repaired.
+
+        Text that holds no value at all gives no values; nothing is raised.
+        """
         text = self.text
         start = skip_space(text, start)
         try:
             value, end = _STRICT.raw_decode(text, start)
-            if _is_flat(value) and (isinstance(value, list) or next_sign(text, end) not in (",", "{", "[")):
-                return Loose([value], (), end)
+            if _is_flat(value) and (isinstance(value, list) or self._next_sign(end) not in (",", "{", "[")):
+                return Loose([value], (), end, ((start, end),))
         except (ValueError, RecursionError):
             pass
-        self.at, self.repairs = start, []
-        values = self.sequence()
-        return Loose(values, tuple(dict.fromkeys(self.repairs)), self.at)
+        self.at, self.repairs, self.quoted = start, [], []
+        values = self._sequence()
+        return Loose(values, tuple(dict.fromkeys(self.repairs)), self.at, tuple(self.quoted))
 
-    def sequence(self) -> list[Any]:
+    def _sequence(self) -> list[Any]:
         """Values one after another, as when the brackets around a list are missing."""
         values = []
         while self._peek() in ("{", "["):
@@ -114,7 +95,7 @@ class Reader(TextReader):
             if self._peek() == ",":
                 self.at += 1
         if len(values) > 1:
-            self.repairs.append(_WITHOUT_LIST)
+            self.repairs.append(WITHOUT_LIST)
         return values
 
     def _value(self, depth: int, in_object: bool = False) -> Any:
@@ -148,7 +129,7 @@ class Reader(TextReader):
                 self.at += 1
                 return done()
             if first == "":
-                self.repairs.append(CUT_OFF)
+                self.repairs.append(self.end_of_text)
                 return done()
             if first == "]":
                 if KEY_AFTER_COMMA.match(self.text, self.at + 1):
@@ -191,7 +172,7 @@ class Reader(TextReader):
                 self.at += 1
                 return found
             if first == "":
-                self.repairs.append(CUT_OFF)
+                self.repairs.append(self.end_of_text)
                 return found  # its last value is not in it if that was cut
             if first == "}" and depth > 0:  # the object around it ends: the closing bracket is missing
                 self.repairs.append("missing bracket")

@@ -62,9 +62,8 @@ def components(
 class Layout:
     """Which token belongs to which components, for one model call.
 
-    components: C of them; members: boolean (A, C), the components of each atom; atom: int (L), the atom of
-    each token, in sequence order `[text | hints | noise | references]`; noise_tokens, reference_tokens: how
-    many of the last tokens are image.
+    components: C of them; members: boolean (A, C), the components of each atom (padding is of none); atom: int (L),
+    the atom of each token, in the order of the sequence, see `build_layout`.
     """
 
     components: tuple[Component, ...]
@@ -86,9 +85,15 @@ def build_layout(
     reference_tokens: tuple[int, ...],
     edited_reference: int,
     edited_cover: np.ndarray | None,
+    padding_tokens: int = 0,
 ) -> Layout:
-    """Lay out `[main text | hint 1 .. N | noise | reference 1 .. M]`.
+    """Lay out `[main text | hint 1 .. N | padding | noise | reference 1 .. M]`.
 
+    The one place that numbers the tokens of a call. That the model's own order is this one (text first, then noise,
+    then the references as they come) is known of every family, see `families`; hints are put at the end of the text
+    (`wrappers`), also in a mask over it (`call.with_hints`), and what a patch adds counts as main text (`override`).
+
+    padding_tokens: belong to no component, so that nobody sees them;
     noise_cover: boolean (N, noise patches), a row of a region that is not active now is all False;
     edited_cover: the same on reference number `edited_reference` (from 1; 0: the regions lie on none);
     image_spans: half-open ranges of the main text that are pictures.
@@ -122,6 +127,9 @@ def build_layout(
             tokens[0][start:end] = picture_atom
     for i, count in enumerate(hint_tokens):
         one(HINT, i, count)
+    if padding_tokens:
+        tokens.append(np.full(padding_tokens, sum(map(len, members))))
+        members.append(np.zeros((1, len(parts)), dtype=bool))
     patches(noise_cover, NOISE, NOISE_BACKGROUND)
     for number, count in enumerate(reference_tokens, start=1):
         if edited and number == edited_reference:

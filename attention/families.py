@@ -1,7 +1,8 @@
 """The model families that region rules can address, and what differs between them.
 
-This file, `wrappers` and `override` alone know ComfyUI's diffusion models. A family says how its latents become patches and
-how hints join its text; the order of tokens is the same in all: `[text | noise | reference 1 | reference 2 ..]`.
+This file, `wrappers` and `override` alone know ComfyUI's diffusion models. A family says how its latents become
+patches and how hints join its text. The order of tokens is the same in all, `[text | noise | reference 1 | reference
+2 ..]`: a family of another order needs more than an entry here (who relies on it: `components.build_layout`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Family:
     typical: for previews; with image spans, its text may hold images (the component image_prompt).
     least_text: the model pads each prompt to so many tokens, with zeros on the left.
     published_text: tokens of every prompt in the published code (hint_padding 'reference'), or 0.
+    output_patches: ComfyUI calls `attn1_output_patch` in its blocks, as Normalized Attention Guidance needs.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Family:
     typical: TypicalText
     least_text: int = 0
     published_text: int = 0
+    output_patches: bool = True
 
     @property
     def image_prompt(self) -> bool:
@@ -85,7 +88,15 @@ FAMILIES = {
             TypicalText(512, 512),
             least_text=512,
         ),
-        Family("qwen", "QwenImage", ("qwen25_7b",), "local_first", 0.5, TypicalText(220, 20, ((0, 198),))),
+        Family(
+            "qwen",
+            "QwenImage",
+            ("qwen25_7b",),
+            "local_first",
+            0.5,
+            TypicalText(220, 20, ((0, 198),)),
+            output_patches=False,
+        ),
     )
 }
 
@@ -96,7 +107,7 @@ def family_of_encoder(encoder: str) -> Family | None:
 
 
 def family_of(model: object) -> Family:
-    """The family of one of the host's models (an instance from comfy.model_base), or RegionError.
+    """The family of one of ComfyUI's models (an instance from comfy.model_base), or RegionError.
 
     Exact classes: a subclass such as LongCatImage or MageFlow places its text or image positions by rules of
     its own, so joining hints to it is not known to be right.
@@ -119,8 +130,8 @@ def patch_size(model: object) -> int:
     size = getattr(model.diffusion_model, "patch_size", None)
     if not isinstance(size, int):
         raise RegionError(
-            f"the model's blocks are {type(model.diffusion_model).__name__}, not the host's own, so "
-            "their attention cannot be ruled (some quantised loaders bring such blocks); load the model with the "
-            "host's own loader"
+            f"the model's blocks are {type(model.diffusion_model).__name__}, not ComfyUI's own, so "
+            "their attention cannot be ruled (some quantised loaders bring such blocks); load the model with "
+            "ComfyUI's own loader"
         )
     return size

@@ -15,6 +15,10 @@ from .payload import RegionError
 
 # How far (in patches) an edge may land from where it was drawn before a plan is refused.
 _FARTHEST = 1.0
+# A latent whose sides are at most this part of the image's may be a tile of it.
+_MUCH_SMALLER = 0.75
+# The side of a patch in pixels of the image, in all families: 2 x 2 latent cells of 8 pixels, or one of 16.
+PATCH_PIXELS = 16
 
 
 class Grid(NamedTuple):
@@ -27,7 +31,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of_latent(cls, height: int, width: int, patch: int) -> Grid:
-        """The grid of a latent of `height` x `width` cells; the host pads it up to whole patches."""
+        """The grid of a latent of `height` x `width` cells; ComfyUI pads it up to whole patches."""
         return cls(-(-height // patch), -(-width // patch), height / patch, width / patch)
 
     @property
@@ -58,6 +62,23 @@ def check_aspect(image_size: tuple[int, int], grid: Grid, what: str) -> str | No
     return (
         f"{found}; boxes may be off by {shift:.2f} patches (a crop such as FluxKontextImageScale does this; "
         "RePlan Resize moves the plan along with the image)"
+    )
+
+
+def check_size(image_size: tuple[int, int], grid: Grid) -> str | None:
+    """A warning where a latent is much smaller than the image its plan is drawn on: it may be a tile of it.
+
+    Whether it is cannot be known: a tiled upscaler that samples each tile as a run of its own says nothing. A latent
+    as large as the image, or larger, is a whole one by all that is usual.
+    """
+    width, height = round(grid.width * PATCH_PIXELS), round(grid.height * PATCH_PIXELS)
+    if width > _MUCH_SMALLER * image_size[0] or height > _MUCH_SMALLER * image_size[1]:
+        return None
+    return (
+        f"the plan is drawn on an image of {image_size[0]}x{image_size[1]} pixels and the latent is one of "
+        f"{width}x{height}. The boxes are scaled to it, which is right for the whole image made smaller and wrong for "
+        "a tile of it (tiled upscalers). Send image and plan through RePlan Resize together, and sample tiles without "
+        "regions"
     )
 
 

@@ -1,7 +1,7 @@
 """Exact attention under a rule table, without a mask: one plain call per group of queries.
 
-Works through whatever attention function it is handed (the host's kernel, or another pack's replacement), with
-the host's calling convention: q, k, v as (B, H, L, D) when `skip_reshape`, else (B, L, H * D).
+Works through whatever attention function it is handed (ComfyUI's kernel, or another pack's replacement), with
+ComfyUI's calling convention: q, k, v as (B, H, L, D) when `skip_reshape`, else (B, L, H * D).
 """
 
 from __future__ import annotations
@@ -23,27 +23,11 @@ _FEW_RANGES = 16
 
 
 class Span(NamedTuple):
-    """`count` positions along a sequence: as ranges where they are few; as an index; or as the atoms they are of.
-
-    atoms (boolean, A) and atom (int, L) stand for the positions whose atom is in `atoms`, ascending; they are worked
-    out when needed, because one index for each of hundreds of groups would be as large as a mask.
-    """
+    """`count` positions along a sequence: as half-open ranges where they are few, else as an index."""
 
     count: int
     ranges: tuple[tuple[int, int], ...] = ()
     index: Tensor | None = None
-    atoms: Tensor | None = None
-    atom: Tensor | None = None
-
-    def resolved(self) -> Span:
-        """The same positions as ranges or as an index."""
-        if self.atoms is None:
-            return self
-        inside = self.atoms[self.atom.long()]
-        if inside.device.type == "cpu":
-            return Span(self.count, index=inside.nonzero().squeeze(1))
-        # The number of positions is known, so a stable sort finds them without waiting for the device.
-        return Span(self.count, index=torch.argsort(~inside, stable=True)[: self.count])
 
     def take(self, x: Tensor, dim: int) -> Tensor:
         """The positions of `x` along `dim`; a view when they are one range."""
@@ -93,11 +77,14 @@ class DeviceGroup(NamedTuple):
     start: int | None
     slot: Span
     sees_all: bool
-    joint: bool
 
 
 class DeviceSchedule(NamedTuple):
-    """A GroupSchedule on a device: what is kept between layers and steps."""
+    """A GroupSchedule on a device: what is kept between layers and steps, all of it made before the model runs.
+
+    groups: those with calls of their own; few, few_rows, few_sees: the queries of joined ones, see
+    grouping.FewQueries (few_rows on the CPU: a device would be waited for); atom: of each key.
+    """
 
     queries: int
     keys: int
@@ -106,57 +93,54 @@ class DeviceSchedule(NamedTuple):
     few: Span | None
     few_rows: Tensor | None
     few_sees: Tensor | None
-    atom: Tensor
+    atom: Tensor | None
 
     @property
     def nbytes(self) -> int:
         """Index memory kept between layers, in bytes (views of one tensor counted once)."""
         spans = [self.base, *(span for group in self.groups for span in (group.queries, group.slot))]
         spans += [] if self.few is None else [self.few]
-        tensors = [t for span in spans for t in (span.index, span.atoms) if t is not None]
-        tensors += [t for t in (self.few_rows, self.few_sees, self.atom) if t is not None]
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        tensors = [span.index for span in spans] + [self.few_rows, self.few_sees, self.atom]
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t is not None}
         return sum(storages.values()) + sum(16 * len(span.ranges) for span in spans)
 
 
-def to_device(schedule: GroupSchedule, device: torch.device) -> DeviceSchedule:
-    """Put a schedule's positions on `device`."""
-    atom = torch.as_tensor(schedule.atom, dtype=torch.int32, device=device)
-    # One tensor for all groups' queries and one for all scattered slots; a group's index is a part of it.
-    order = torch.as_tensor(
-        np.concatenate([group.queries for group in schedule.groups]), dtype=torch.int64, device=device
-    )
-    keys = [np.flatnonzero(group.slot[schedule.atom]) for group in schedule.groups]
-    slot_ranges = [_ranges(positions) for positions in keys]
-    few = schedule.few
-    few_sees = torch.as_tensor(few.sees, device=device) if few else None
-    # A joined group whose keys are gathered has its atoms among the rows of `few_sees` already.
-    row_of = {i: row for row, i in enumerate(i for i, group in enumerate(schedule.groups) if group.joint)}
-    shared = {i for i in row_of if slot_ranges[i] is None and schedule.groups[i].start is None}
-    scattered = [i for i, found in enumerate(slot_ranges) if found is None and i not in shared]
-    atoms = torch.as_tensor(np.array([schedule.groups[i].slot for i in scattered], dtype=bool), device=device)
-    slots = {i: Span(len(keys[i]), atoms=atoms[row], atom=atom) for row, i in enumerate(scattered)}
-    slots |= {i: Span(len(keys[i]), atoms=few_sees[row_of[i]], atom=atom) for i in shared}
-    groups, at = [], 0
-    for i, group in enumerate(schedule.groups):
-        count, ranges = len(group.queries), _ranges(group.queries)
-        queries = Span(count, index=order[at : at + count]) if ranges is None else Span(count, ranges)
-        slot = slots.get(i) or Span(len(keys[i]), slot_ranges[i])
-        groups.append(DeviceGroup(queries, group.start, slot, group.sees_all, group.joint))
-        at += count
-    ranges = _ranges(schedule.base)
-    index = torch.as_tensor(schedule.base, device=device) if ranges is None else None
-    base = Span(len(schedule.base), ranges or (), index)
+def to_device(schedule: GroupSchedule, device: torch.device, masked: bool) -> DeviceSchedule:
+    """Put a schedule's positions on `device`.
+
+    masked: the joined groups run in masked calls; else they are groups like all others, and the positions of their
+    keys are kept too.
+    """
+    few = schedule.few if masked else None
+    alone = [group for group in schedule.groups if not (few and group.joint)]
+    spans = _spans([group.queries for group in alone], device, torch.int64)
+    slots = _spans([np.flatnonzero(group.slot[schedule.atom]) for group in alone], device, torch.int32)
+    groups = [
+        DeviceGroup(queries, group.start, slot, group.sees_all)
+        for group, queries, slot in zip(alone, spans, slots, strict=True)
+    ]
     return DeviceSchedule(
         schedule.queries,
         schedule.keys,
         tuple(groups),
-        base,
+        _spans([schedule.base], device, torch.int32)[0],
         Span(len(few.queries), index=torch.as_tensor(few.queries, device=device)) if few else None,
-        torch.as_tensor(few.row) if few else None,  # stays here: a device would be waited for
-        few_sees,
-        atom,
+        torch.as_tensor(few.row) if few else None,
+        torch.as_tensor(few.sees, device=device) if few else None,
+        torch.as_tensor(schedule.atom, dtype=torch.int32, device=device) if few else None,
     )
+
+
+def _spans(positions: list[np.ndarray], device: torch.device, dtype: torch.dtype) -> list[Span]:
+    """A Span of each; the indices among them are parts of one tensor, moved to the device at once."""
+    ranges = [_ranges(some) for some in positions]
+    listed = [some for some, found in zip(positions, ranges, strict=True) if found is None]
+    index = torch.as_tensor(np.concatenate(listed or [np.empty(0)]), dtype=dtype, device=device)
+    parts = iter(index.split([len(some) for some in listed]))
+    return [
+        Span(len(some), found) if found is not None else Span(len(some), index=next(parts))
+        for some, found in zip(positions, ranges, strict=True)
+    ]
 
 
 def grouped_attention(
@@ -169,20 +153,18 @@ def grouped_attention(
     dim: int,
     out_dim: int,
     mask: Tensor | None = None,
-    masks_work: bool,
+    masked: Attend | None = None,
 ) -> Tensor:
     """Attention in which every query sees the keys its group may see, equal to dense attention under the table.
 
     attend: runs one attention call. dim: the sequence axis of q, k, v (2 for (B, H, L, D), 1 for (B, L, C));
     out_dim: that of its result. mask: a mask that came with the call, (.., 1 or Lq, Lk), additive or boolean;
-    its part for each group is handed on. masks_work: whether `attend` is known to honour masks; then the
-    smallest groups share masked calls.
+    its part for each group is handed on. masked: runs a call whose mask must be honoured, for a schedule with joined
+    groups.
     """
-    one_call = len(schedule.groups) == 1 and schedule.groups[0].sees_all
-    if one_call:
+    if len(schedule.groups) == 1 and schedule.groups[0].sees_all and schedule.few is None:
         return attend(q, k, v, mask)
     out: Tensor | None = None
-    joint_ran = not masks_work or schedule.few is None
 
     def store(span: Span, result: Tensor) -> None:
         nonlocal out
@@ -194,19 +176,18 @@ def grouped_attention(
 
     shared: list[DeviceGroup] = []
     for group in schedule.groups:
-        if group.joint and not joint_ran:
-            continue
         if group.start is not None:
             shared.append(group)
             continue
+        rows = _rows(mask, group.queries)
         if group.sees_all:
-            store(group.queries, attend(group.queries.take(q, dim), k, v, _rows(mask, group.queries)))
+            store(group.queries, attend(group.queries.take(q, dim), k, v, rows))
         else:
-            keys = group.slot.resolved()
-            part = _columns(_rows(mask, group.queries), (keys,))
+            keys = group.slot
+            part = _columns(rows, (keys,))
             store(group.queries, attend(group.queries.take(q, dim), keys.take(k, dim), keys.take(v, dim), part))
-    if not joint_ran:
-        _few_queries(attend, q, k, v, schedule, dim, mask, store)
+    if schedule.few is not None:
+        _few_queries(masked, q, k, v, schedule, dim, mask, store)
     if shared:
         _shared_layout(attend, q, k, v, schedule, shared, dim, mask, store)
     return out
@@ -221,12 +202,11 @@ def _shared_layout(attend, q, k, v, schedule: DeviceSchedule, groups: list[Devic
     schedule.base.copy(v, dim, values.narrow(dim, 0, base))
     for group in groups:
         count = group.slot.count
-        rest = group.slot.resolved()
         if count:
-            rest.copy(k, dim, keys.narrow(dim, base, count))
-            rest.copy(v, dim, values.narrow(dim, base, count))
+            group.slot.copy(k, dim, keys.narrow(dim, base, count))
+            group.slot.copy(v, dim, values.narrow(dim, base, count))
         length = base + count - group.start
-        part = _columns(_rows(mask, group.queries), (schedule.base, rest), group.start)
+        part = _columns(_rows(mask, group.queries), (schedule.base, group.slot), group.start)
         store(
             group.queries,
             attend(
@@ -244,7 +224,7 @@ def _room(x: Tensor, dim: int, length: int) -> Tensor:
     return x.new_empty(shape)
 
 
-def _few_queries(attend, q, k, v, schedule: DeviceSchedule, dim: int, mask, store) -> None:
+def _few_queries(masked, q, k, v, schedule: DeviceSchedule, dim: int, mask, store) -> None:
     """All small groups over all keys, with a mask of just their rows, in calls of bounded size."""
     keys = schedule.keys
     # A mask of at most half the bytes of q, so the peak stays within one more copy of q, k, v and the output.
@@ -262,7 +242,7 @@ def _few_queries(attend, q, k, v, schedule: DeviceSchedule, dim: int, mask, stor
         incoming = _rows(mask, span)
         if incoming is not None:
             bias = bias + _additive(incoming, q.dtype)
-        store(span, attend(span.take(q, dim), k, v, bias))
+        store(span, masked(span.take(q, dim), k, v, bias))
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -80,6 +80,7 @@ def schedule_groups(layout: Layout, sees: np.ndarray, queries: int) -> GroupSche
     atom = layout.atom
     members = layout.members.astype(np.float32)
     atom_sees = (members @ sees.astype(np.float32) @ members.T) > 0
+    np.fill_diagonal(atom_sees, True)  # padding, which is of no component, sees itself
     sizes = np.bincount(atom, minlength=len(layout.members))
     asked = np.flatnonzero(np.bincount(atom[:queries], minlength=len(layout.members)))
     sets, set_of_asked = unique_rows(atom_sees[asked][:, sizes > 0])

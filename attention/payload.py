@@ -10,12 +10,10 @@ whatever has `process_cond`, `can_concat`, `concat` and `size` (comfy/conds.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from ..planner.plan import RegionPlan
+from ..planner.plan import RegionPlan
 
 PAYLOAD_KEY = "replan_hints"
 
@@ -55,58 +53,74 @@ class HintText:
         return (self.plan.image_size, places, lengths, self.text_tokens, self.image_spans, self.padding)
 
 
-class HintCond:
-    """The hints as one of the host's conditioning values (the protocol of comfy/conds.py)."""
+# Of a conditioning without regions.
+NO_HINTS = HintText(RegionPlan((1, 1)), (), 0, 0.0)
 
-    def __init__(self, text: HintText, batch: int = 1):
+
+class HintCond:
+    """The hints as one of ComfyUI's conditioning values (the protocol of comfy/conds.py).
+
+    batch: rows of the latent; joins: it may share a model call with any other that `joins`, whatever their layouts,
+    because something needs the two in one call (`wrappers`). Without hints it stands beside one that has some.
+    """
+
+    def __init__(self, text: HintText, batch: int = 1, joins: bool = False):
         self.text = text
         self.batch = batch
+        self.joins = joins
 
     def process_cond(self, batch_size: int, area=None, **_) -> HintCond:
-        """Called by the host at every step, with the batch of the latent and the area it cropped to."""
-        if area is not None:
+        """Called by ComfyUI at every step, with the batch of the latent and the area it cropped to."""
+        if area is not None and self.text.hints:
             raise RegionError(
                 "RePlan Region Conditioning: this conditioning is cropped to an area (ConditioningSetArea, or "
                 "ConditioningSetMask with 'mask bounds'), and a box cannot be placed in a cropped latent; remove "
                 "the area, or use a mask with 'default' bounds"
             )
-        return HintCond(self.text, batch_size)
+        return HintCond(self.text, batch_size, self.joins)
 
     def can_concat(self, other: HintCond) -> bool:
-        return isinstance(other, HintCond) and self.text.layout == other.text.layout
+        if not isinstance(other, HintCond):
+            return False
+        return (self.joins and other.joins) or self.text.layout == other.text.layout
 
     def concat(self, others: list[HintCond]) -> HintPayload:
         return HintPayload((self, *others))
 
     def size(self) -> list[int]:
-        """(batch, width, tokens), as the host asks every conditioning value. It counts references only by it, so the
+        """(batch, width, tokens), as ComfyUI asks every conditioning value. It counts references only by it, so the
         hints' memory is told at loading instead (`wrappers.RegionRules.account_memory`)."""
-        return [self.batch, self.text.hints[0].shape[2], sum(hint.shape[1] for hint in self.text.hints)]
+        width = self.text.hints[0].shape[2] if self.text.hints else 0
+        return [self.batch, width, sum(hint.shape[1] for hint in self.text.hints)]
+
+    def hints_like(self, like: torch.Tensor) -> list[torch.Tensor]:
+        """The hints on the device and in the type of `like`, each (batch, L_i, C); moved once, repeated there."""
+        return [_to_batch(hint.to(like), self.batch) for hint in self.text.hints]
 
 
 class HintPayload:
     """The hints of one model call: those of each entry in it, whose batch rows follow one another.
 
-    Taken out of the call's arguments by `wrappers`. If it is still there when the host prepares the call, the
-    model carries no region rules: the host then asks every argument for its `dtype`
+    Taken out of the call's arguments by `wrappers`. If it is still there when ComfyUI prepares the call, the
+    model carries no region rules: ComfyUI then asks every argument for its `dtype`
     (model_base.BaseModel._apply_model), which raises. A guard that rides as a hook would do the same, but
-    conditioning hooks make the host give up its dynamic weight loading for the whole run.
+    conditioning hooks make ComfyUI give up its dynamic weight loading for the whole run.
     """
 
     def __init__(self, parts: tuple[HintCond, ...]):
         self.parts = parts
-        self.text = parts[0].text  # what `can_concat` made sure is equal in all
 
-    def hints_like(self, like: torch.Tensor) -> list[torch.Tensor]:
-        """The hints on the device and in the type of `like`, each (B, L_i, C); moved once, repeated there."""
-        return [
-            torch.cat([_to_batch(part.text.hints[i].to(like), part.batch) for part in self.parts])
-            for i in range(len(self.text.hints))
-        ]
+    @property
+    def batch(self) -> int:
+        return sum(part.batch for part in self.parts)
+
+    @property
+    def regions(self) -> int:
+        return max(len(part.text.plan.regions) for part in self.parts)
 
     @property
     def dtype(self):
-        count = len(self.text.plan.regions)
+        count = self.regions
         raise RegionError(
             f"RePlan Region Conditioning: this conditioning carries {count} region{'s' * (count != 1)}, but the "
             "model has no region rules, so the hints would do nothing. Put RePlan Apply Region Rules between "
@@ -116,7 +130,7 @@ class HintPayload:
 
 
 def _to_batch(tensor: torch.Tensor, batch: int) -> torch.Tensor:
-    """Repeat or cut the first axis to `batch` rows, as the host does for its own conditionings."""
+    """Repeat or cut the first axis to `batch` rows, as ComfyUI does for its own conditionings."""
     rows = tensor.shape[0]
     if rows < batch:
         tensor = tensor.repeat((-(-batch // rows), *[1] * (tensor.ndim - 1)))

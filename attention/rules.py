@@ -140,8 +140,8 @@ class Rules:
     preset: one of PRESETS, or AUTO, which `for_family` replaces.
     before, after: (query, key, allowed) cells; a component's name is 'main', 'hint:r1', 'noise:*', 'noise:other', ...
     has_before: cells of a before-phase were given.
-    switch: share of steps under the before-rules, None for the model family's default.
-    switch_step: an absolute number of steps instead, None for the share.
+    switch: where they do, in percent of sampling (0..1, a noise level), None for the model family's default.
+    switch_step: a number of steps instead, None for the share. `call.steps_before` says which steps are before.
     family: whose defaults to take, 'auto' for the family of the model at hand.
     """
 
@@ -174,23 +174,6 @@ class Rules:
     @property
     def two_phases(self) -> bool:
         return self.has_before or PRESETS[self.preset].before is not None
-
-    def switch_at(self, steps: int, family: str) -> int:
-        """How many of `steps` run under the before-rules, 0 .. steps.
-
-        The published code truncates a float product (0.29 * 100 -> 28); here the share is exact, so 0.29 of
-        100 steps is 29, and 0.05 of 28 is still 1.
-        """
-        rules = self.for_family(family)
-        if not rules.two_phases:
-            return 0
-        if rules.switch_step is not None:
-            return min(rules.switch_step, steps)
-        return min(steps, math.floor(rules.switch * steps + 1e-6))
-
-    def phase_at(self, step: int, steps: int, family: str) -> Phase:
-        """The phase of step number `step` (from 0) of `steps`."""
-        return "before" if step < self.switch_at(steps, family) else "after"
 
     def table(self, parts: tuple[Component, ...], phase: Phase, inactive: frozenset[int] = frozenset()) -> np.ndarray:
         """The rules as a boolean (query component, key component) matrix for the components of a call.
@@ -388,7 +371,7 @@ def describe(rules: Rules, parts: tuple[Component, ...], family: str) -> str:
     if rules.switch_step is not None:
         when = f"the first {rules.switch_step} steps"
     else:
-        when = f"the first {rules.switch:.0%} of the steps"
+        when = f"the first {rules.switch:.0%} of the noise schedule"
     lines += [f"before ({when}):", describe_table(parts, rules.table(parts, "before"))]
     lines += ["after:", describe_table(parts, rules.table(parts, "after"))]
     return "\n".join(lines)

@@ -28,17 +28,19 @@ _KEPT = 16
 
 @dataclass(frozen=True)
 class CallTokens:
-    """The tokens of one model call, `[main text | hints | noise | references]`, and the state of the rules in it.
+    """The tokens of some rows of a model call, in the order of `components.Layout`, and the rules' state in it.
 
     text: the hints' plan and places (`layout` stands for it in comparisons); main: tokens of the main text; hints:
-    tokens of each hint, at the model; noise, references: the grids of the images; edited: the number of the reference
-    that the regions lie on, from 1, or 0; phase, inactive: of this step.
+    tokens of each hint, at the model; padding: tokens after them that nobody sees, where other rows of the call have
+    more hints; noise, references: the grids of the images; edited: the number of the reference that the regions lie
+    on, from 1, or 0; phase, inactive: of this step.
     """
 
     text: HintText = field(compare=False)
     layout: tuple
     main: int
     hints: tuple[int, ...]
+    padding: int
     noise: Grid
     references: tuple[Grid, ...]
     edited: int
@@ -47,7 +49,7 @@ class CallTokens:
 
     @property
     def text_tokens(self) -> int:
-        return self.main + sum(self.hints)
+        return self.main + sum(self.hints) + self.padding
 
     @property
     def reference_tokens(self) -> int:
@@ -60,20 +62,21 @@ class CallTokens:
 
 class ScheduleKey(NamedTuple):
     """What a schedule is kept under. queries: of the attention call; lead: tokens that a patch inside the model put
-    before the main text."""
+    before the main text; masked: small groups may share masked calls."""
 
     tokens: CallTokens
     queries: int
     lead: int
     device: torch.device
+    masked: bool
 
 
 class Schedules:
-    """The schedules kept under one Rules value, shared by device threads."""
+    """The schedules kept for one run under one Rules value, shared by device threads."""
 
-    def __init__(self, rules: Rules, warn_once: Callable[[object, str], None]):
+    def __init__(self, rules: Rules, warn: Callable[[str], None]):
         self.rules = rules
-        self._warn_once = warn_once
+        self._warn = warn
         self._kept: OrderedDict[ScheduleKey, DeviceSchedule] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -101,18 +104,20 @@ class Schedules:
             main_tokens=tokens.main + lead,
             image_spans=tuple((start + lead, end + lead) for start, end in tokens.text.image_spans),
             hint_tokens=tokens.hints,
+            padding_tokens=tokens.padding,
             noise_cover=_only(cover(plan, tokens.noise), active),
             reference_tokens=tuple(grid.tokens for grid in tokens.references),
             edited_reference=tokens.edited,
             edited_cover=None if edited is None else _only(cover(plan, edited), active),
         )
-        unknown = unknown_cells(self.rules, layout.components)
-        if unknown:
-            self._warn_once(
-                ("cells", tuple(unknown)), f"no component of this run matches the rules {', '.join(unknown)}"
-            )
-        table = self.rules.table(layout.components, tokens.phase, tokens.inactive)
-        return to_device(schedule_groups(layout, table, key.queries), key.device)
+        if plan.regions:
+            table = self.rules.table(layout.components, tokens.phase, tokens.inactive)
+            unknown = unknown_cells(self.rules, layout.components)
+            if unknown:
+                self._warn(f"no component of this run matches the rules {', '.join(unknown)}")
+        else:  # rows of a conditioning without regions run as without the pack
+            table = np.ones((len(layout.components),) * 2, dtype=bool)
+        return to_device(schedule_groups(layout, table, key.queries), key.device, key.masked)
 
 
 def _only(covered: np.ndarray, active: list[bool]) -> np.ndarray:

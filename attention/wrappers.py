@@ -1,6 +1,6 @@
 """What region rules put on a model: wrappers around a run, its memory estimate and each of its model calls.
 
-`add_region_rules` clones a model and adds wrappers under one key. At every model call the first of them takes the
+`add_region_rules` clones a model and adds wrappers under one key. At every model call the last of them takes the
 hints out of the call's arguments, joins them to the text, and installs an attention override for that call only; it
 calls the override it found. Nothing global is changed, and without regions the call goes on as it came.
 
@@ -13,31 +13,32 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import threading
-from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from .call import inactive_regions, step_of, with_hints
-from .families import family_of, patch_size
-from .grid import Grid, check_aspect
-from .override import NODE, OVERRIDE_KEY, STATE_KEY, CallState, naming, region_attention
-from .payload import PAYLOAD_KEY, HintCond, HintPayload, RegionError
+from . import call, checks
+from .families import Family, family_of, patch_size
+from .grid import Grid, check_aspect, check_size
+from .override import NODE, OVERRIDE_KEY, STATE_KEY, CallState, Side, naming, region_attention
+from .payload import NO_HINTS, PAYLOAD_KEY, HintCond, HintPayload, RegionError
 from .rules import Rules
-from .schedules import CallTokens, Schedules
+from .run import RUN_KEY, Run
+from .schedules import CallTokens
 
 log = logging.getLogger(__name__)
 
 WRAPPER_KEY = "replan_region_rules"
-_KEPT_RUNS = 64
+Tell = Callable[[str], None]
 
 
-def add_region_rules(model, rules: Rules, edited_reference: int):
+def add_region_rules(model, rules: Rules, edited_reference: int, tell: Tell | None = None):
     """A clone of a ModelPatcher under region rules.
 
-    edited_reference: which reference image the regions lie on, counted from 1; 0: none. Raises RegionError when
-    the model is of no supported family. Rules put on earlier are replaced.
+    edited_reference: which reference image the regions lie on, counted from 1; 0: none. tell: called with each
+    warning of a run, once a run, without the node's name and the last full stop; without it they go to the log.
+    Raises RegionError when the model is of no supported family. Rules put on earlier are replaced.
     """
     with naming():
         rules = rules.for_family(family_of(model.model).name)
@@ -46,9 +47,9 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
                 f"edited_reference is {edited_reference}; count reference images from 1, or give 0 for none of them"
             )
     model = model.clone()
-    regions = RegionRules(rules, edited_reference)
+    regions = RegionRules(rules, edited_reference, tell)
     for kind, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, regions.check_sampling),
+        (WrappersMP.OUTER_SAMPLE, regions.outer_sample),
         (WrappersMP.PREPARE_SAMPLING, regions.account_memory),
         (WrappersMP.APPLY_MODEL, regions.apply_model),
     ):
@@ -58,55 +59,49 @@ def add_region_rules(model, rules: Rules, edited_reference: int):
 
 
 class RegionRules:
-    """The wrappers of one Apply Region Rules node. Shared by clones and by the host's device threads."""
+    """The wrappers of one Apply Region Rules node. What a run must remember is in its `Run`, nothing is here."""
 
-    def __init__(self, rules: Rules, edited_reference: int):
+    def __init__(self, rules: Rules, edited_reference: int, tell: Tell | None = None):
         self.rules = rules
         self.edited_reference = edited_reference
-        self._schedules = Schedules(rules, self.warn_once)
-        self._runs: OrderedDict[object, None] = OrderedDict()
-        self._warned: set[object] = set()
-        self._lock = threading.Lock()
+        self._tell = tell or (lambda text: log.warning("%s: %s.", NODE, text))
 
-    def check_sampling(self, executor, *args, **kwargs):
-        """Before a run: say what would otherwise pass in silence."""
+    def outer_sample(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        """Around a run: begin a Run, and say what would otherwise pass in silence."""
         guider = executor.class_obj
-        conds = getattr(guider, "conds", {})
         if self.rules.off:
-            # Without the payload the host batches these conditionings as it would without the pack.
-            guider.conds = {name: [_without_hints(cond) for cond in entries] for name, entries in conds.items()}
-            return executor(*args, **kwargs)
-        ruled = {name: [cond for cond in entries or () if _hints(cond)] for name, entries in conds.items()}
-        if not any(ruled.values()):
-            log.warning(
-                "%s: no conditioning of this run carries regions, so the rules have nothing to do. Connect "
-                "RePlan Region Conditioning (a plan without regions counts as none); after ConditioningConcat or "
-                "ConditioningAverage its conditioning must be the first input, the second one's hints are dropped "
-                "by those nodes.",
-                NODE,
-            )
-        cfg = getattr(guider, "cfg", None)
-        skips = isinstance(cfg, (int, float)) and math.isclose(cfg, 1.0)
-        # A zeroed-out negative (usual with Flux) keeps its payload; nobody meant hints by it.
-        meant = [cond for cond in ruled.get("negative", ()) if "cross_attn" not in cond or cond["cross_attn"].any()]
-        if meant and skips and not guider.model_options.get("disable_cfg1_optimization", False):
-            log.warning(
-                "%s: the negative conditioning has regions, but at CFG 1 the host never evaluates it, so negative "
-                "hints do nothing. Raise CFG above 1.",
-                NODE,
-            )
-        return executor(*args, **kwargs)
+            # Without the payload ComfyUI batches these conditionings as it would without the pack.
+            guider.conds = {name: [_without_hints(cond) for cond in cs or ()] for name, cs in guider.conds.items()}
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        patcher = guider.model_patcher
+        family = family_of(patcher.model)
+        run = Run(self.rules, self._tell, tuple(noise.shape[-2:]))
+        for text in checks.conditioning_warnings(guider, family):
+            run.warn(text)
+        ruled = checks.ruled_entries(guider.conds)
+        if any(ruled.values()):
+            sampling = patcher.get_model_object("model_sampling")
+            for text in checks.switch_warnings(self.rules, sampling, sigmas, noise):
+                run.warn(text)
+            if not checks.skips_negative(guider) and len(guider.conds) > 1:
+                run.pairs = family.output_patches and checks.patches_output(guider)
+                if run.pairs or sum(map(bool, ruled.values())) > 1:
+                    guider.conds = _joined(guider.conds, everyone=run.pairs)
+            # The guider's own copy, for this run.
+            guider.model_options.setdefault("transformer_options", {})[RUN_KEY] = run
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
     def account_memory(self, executor, model, noise_shape, conds, *args, **kwargs):
-        """Tell the host's memory estimate about the hints: as many more latent cells as their tokens stand for.
+        """Tell ComfyUI's memory estimate about the hints: as many more latent cells as their tokens stand for.
 
-        The host estimates from latents and references only. Hints cost what as many image tokens cost. One more copy
-        of q, k, v and output is 4 x 3072 values of 2 bytes a token in Flux, 25 kB, where the host counts 0.25 MB
+        ComfyUI estimates from latents and references only. Hints cost what as many image tokens cost. One more copy
+        of q, k, v and output is 4 x 3072 values of 2 bytes a token in Flux, 25 kB, where ComfyUI counts 0.25 MB
         (4 latent cells of 0.02 MB times memory_usage_factor 3.1, model_base.BaseModel.memory_required): an eighth
         is added.
         """
         entries = [cond for group in conds.values() for cond in group or ()]
-        tokens = max((_hint_tokens(cond) for cond in entries), default=0)
+        family = family_of(model.model)
+        tokens = max((_hint_tokens(cond, family) for cond in entries), default=0)
         if tokens and not self.rules.off:
             height, width = noise_shape[-2:]
             images = height * width + max(_reference_cells(cond) for cond in entries)
@@ -119,92 +114,117 @@ class RegionRules:
         payload = kwargs.pop(PAYLOAD_KEY, None)
         if payload is None or self.rules.off:
             return executor(*args, **kwargs)
-        call = inspect.signature(executor.original).bind(*args, **kwargs)
-        call.apply_defaults()
-        arguments = call.arguments
-        extra = arguments["kwargs"]
+        bound = inspect.signature(executor.original).bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = bound.arguments
         options = dict(arguments["transformer_options"])
+        run = options.get(RUN_KEY) or Run(self.rules, self._tell)
+        if run.pairs and not {0, 1} <= set(options.get("cond_or_uncond", ())):
+            run.warn(
+                "a node patches the result of attention (as Normalized Attention Guidance does) and needs positive and "
+                "negative in one model call, but ComfyUI ran them apart, so in these calls it does nothing. Their texts "
+                "differ in length, or memory is short"
+            )
+        if not payload.regions:
+            return executor(*args, **kwargs)
         with naming():
-            state = self._prepare(executor.class_obj, payload, arguments, extra, options)
+            state = self._prepare(run, executor.class_obj, payload, arguments, options)
         options[STATE_KEY] = state
         options[OVERRIDE_KEY] = region_attention
         arguments["transformer_options"] = options
-        result = executor(*call.args, **call.kwargs)
-        self._verify(state, options, _block_count(executor.class_obj))
+        result = executor(*bound.args, **bound.kwargs)
+        _verify(state, options, _block_count(executor.class_obj))
         return result
 
-    def _prepare(self, base_model, payload: HintPayload, arguments: dict, extra: dict, options: dict) -> CallState:
-        """Join hints and their mask into the arguments, and describe the call for the override."""
-        family = family_of(base_model)
-        if "context_window" in options:
-            raise RegionError(
-                f"{NODE}: the model samples in context windows, which cut the latent so that boxes cannot be placed; "
-                "remove the context windows node or the regions"
-            )
-        text = payload.text
-        context = arguments["c_crossattn"]
+    def _prepare(self, run: Run, base_model, payload: HintPayload, arguments: dict, options: dict) -> CallState:
+        """Join hints and their mask into the arguments, and make ready what the override needs."""
+        family, extra = family_of(base_model), arguments["kwargs"]
+        latent, context = arguments["x"], arguments["c_crossattn"]
         if context is None:
-            raise RegionError(f"{NODE}: the model was called without any text conditioning; encode the global prompt")
-        main_tokens = context.shape[1]
-        if main_tokens < text.text_tokens:
-            raise RegionError(
-                f"{NODE}: the text has {main_tokens} tokens at the model, but had {text.text_tokens} when RePlan "
-                "Region Conditioning saw it; a node between them cut it. Put RePlan Region Conditioning after it"
-            )
-        hints = [family.prepare(hint, text) for hint in payload.hints_like(context)]
-        hints = self._as_text(hints, context, payload)
-        arguments["c_crossattn"] = torch.cat([context, *hints], 1)
+            raise RegionError("the model was called without any text conditioning; encode the global prompt")
+        _check_latent(run, payload, latent, context, options)
         patch = patch_size(base_model)
-        noise = family.grid(arguments["x"], patch, "the latent")
+        noise = family.grid(latent, patch, "the latent")
         references = tuple(
-            family.grid(latent, patch, f"reference image {number}")
-            for number, latent in enumerate(extra.get("ref_latents") or (), start=1)
+            family.grid(image, patch, f"reference image {number}")
+            for number, image in enumerate(extra.get("ref_latents") or (), start=1)
         )
         edited = self._edited(references)
-        self._check_aspects(text.plan.image_size, noise, references[edited - 1] if edited else None)
-        step, steps = step_of(options)
-        tokens = CallTokens(
-            text=text,
-            layout=text.layout,
-            main=main_tokens,
-            hints=tuple(hint.shape[1] for hint in hints),
-            noise=noise,
-            references=references,
-            edited=edited,
-            phase=self.rules.phase_at(step, steps, family.name),
-            inactive=inactive_regions(text.plan.regions, base_model.model_sampling.percent_to_sigma, options),
+        hints = self._hints(run, payload, family, context)
+        counts = [tuple(hint.shape[1] for hint in own) for own in hints]
+        longest = max(map(sum, counts))
+        sides: list[Side] = []
+        at = 0
+        for number, (part, lengths) in enumerate(zip(payload.parts, counts, strict=True)):
+            plan = part.text.plan
+            if plan.regions:
+                self._check_sizes(run, plan.image_size, noise, references[edited - 1] if edited else None)
+            tokens = CallTokens(
+                text=part.text,
+                layout=part.text.layout,
+                main=context.shape[1],
+                hints=lengths,
+                padding=longest - sum(lengths),
+                noise=noise,
+                references=references,
+                edited=edited,
+                phase=call.phase_of(self.rules, base_model.model_sampling, options),
+                inactive=call.inactive_regions(plan.regions, base_model.model_sampling.percent_to_sigma, options),
+            )
+            if not sides or sides[-1].tokens != tokens:
+                sides.append(Side(at, at, tokens, first=number))
+            at += part.batch
+            sides[-1].end, sides[-1].last = at, number + 1
+        if len(sides) > 1:
+            for side in sides:
+                side.options = {
+                    key: options[key][side.first : side.last]
+                    for key in ("cond_or_uncond", "uuids")
+                    if len(options.get(key) or ()) == len(payload.parts)
+                }
+        rows = context.split([part.batch for part in payload.parts])
+        arguments["c_crossattn"] = torch.cat(
+            [_with_room(text, own, longest) for text, own in zip(rows, hints, strict=True)]
         )
         mask = extra.get("attention_mask")
         if mask is not None:
-            extra["attention_mask"] = with_hints(mask, main_tokens, sum(tokens.hints), tokens.image_tokens)
-        return CallState(
-            tokens=tokens,
-            may_lead=bool(options.get("patches", {}).get("post_input")),
-            previous=options.get(OVERRIDE_KEY),
-            schedules=self._schedules,
-            warn_once=self.warn_once,
-        )
+            extra["attention_mask"] = call.with_hints(mask, context.shape[1], longest, sides[0].tokens.image_tokens)
 
-    def _as_text(self, hints: list[torch.Tensor], context: torch.Tensor, payload: HintPayload) -> list[torch.Tensor]:
-        """Follow what happened to the text since: a conditioning that was zeroed out has zero hints."""
+        patches = options.get("patches", {})
+        others = patches.get("post_input", [])
+        state = CallState(sides, bool(others), options.get(OVERRIDE_KEY), run)
+        if others:  # they may change the number of tokens; the schedules are made when they have run
+            options["patches"] = {**patches, "post_input": [*others, torch.compiler.disable(state.read_lengths)]}
+        else:
+            tokens = state.tokens.text_tokens + state.tokens.image_tokens
+            state.prepare(tokens, 0, latent.device)  # where the model will compute; the text may lie elsewhere yet
+        return state
+
+    def _hints(self, run: Run, payload: HintPayload, family: Family, context: torch.Tensor) -> list[list[torch.Tensor]]:
+        """The hints of each part as the model gets them, (batch, L_i, C) each.
+
+        They follow what happened to the text since they were attached: a conditioning that was zeroed out has zero
+        hints.
+        """
         texts = context.split([part.batch for part in payload.parts])
         norms = torch.stack([text.float().norm() / math.sqrt(len(text)) for text in texts]).tolist()
-        before = [part.text.text_norm for part in payload.parts]
-        if any(was and not now for now, was in zip(norms, before, strict=True)):
-            keep = torch.cat(
-                [torch.full((len(text), 1, 1), float(now > 0)) for text, now in zip(texts, norms, strict=True)]
-            )
-            return [hint * keep.to(hint) for hint in hints]
-        grown = context.shape[1] - payload.text.text_tokens
-        padded = grown > 0 and not context[:, :grown].any()
-        if grown == 0 or padded:
-            changed = [was and abs(now / was - 1) > 0.05 for now, was in zip(norms, before, strict=True)]
-            if any(changed):
-                self.warn_once(
-                    "changed text",
-                    "the text was changed after RePlan Region Conditioning (averaged or multiplied); the hints were not",
+        found = []
+        for part, text, norm in zip(payload.parts, texts, norms, strict=True):
+            was, added = part.text.text_norm, text.shape[1] - part.text.text_tokens
+            if added < 0:
+                raise RegionError(
+                    f"the text has {text.shape[1]} tokens at the model, but had {part.text.text_tokens} when RePlan "
+                    "Region Conditioning saw it; a node between them cut it. Put RePlan Region Conditioning after it"
                 )
-        return hints
+            hints = [family.prepare(hint, part.text) for hint in part.hints_like(context)]
+            if was and not norm:
+                hints = [torch.zeros_like(hint) for hint in hints]
+            elif was and abs(norm / was - 1) > 0.05 and not text[:, :added].any():
+                run.warn(
+                    "the text was changed after RePlan Region Conditioning (averaged or multiplied); the hints were not"
+                )
+            found.append(hints)
+        return found
 
     def _edited(self, references: tuple[Grid, ...]) -> int:
         """The number of the edited reference, from 1; 0 without one."""
@@ -212,51 +232,69 @@ class RegionRules:
             return 0  # regions without any reference are fine: text to image, or a fill model
         if self.edited_reference > len(references):
             raise RegionError(
-                f"{NODE}: edited_reference is {self.edited_reference}, but the conditioning has "
+                f"edited_reference is {self.edited_reference}, but the conditioning has "
                 f"{len(references)} reference image{'s' * (len(references) != 1)}; set it to the number of the image "
                 "that the boxes are drawn on, counted from 1, or 0 for none"
             )
         return self.edited_reference
 
-    def _check_aspects(self, image_size: tuple[int, int], noise: Grid, edited: Grid | None) -> None:
+    def _check_sizes(self, run: Run, image_size: tuple[int, int], noise: Grid, edited: Grid | None) -> None:
         for what, grid in (("the latent", noise), (f"reference image {self.edited_reference}", edited)):
             warning = check_aspect(image_size, grid, what) if grid is not None else None
             if warning:
-                self.warn_once((image_size, grid), warning)
+                run.warn(warning)
+        warning = check_size(image_size, noise)
+        if warning:
+            run.warn(warning)
 
-    def _verify(self, state: CallState, options: dict, blocks: int) -> None:
-        """The first call of a run must have reached the host's attention; later ones may be skipped by a cache.
 
-        Some blocks that did not are reported, not refused: skipping a block is what some nodes are for.
-        """
-        first = False
-        with self._lock:
-            for run in options.get("uuids") or (id(options.get("sample_sigmas")),):
-                first |= run not in self._runs
-                self._runs[run] = None
-            while len(self._runs) > _KEPT_RUNS:
-                self._runs.popitem(last=False)
-        if first and state.joint_calls == 0:
-            raise RegionError(
-                f"{NODE}: the model ran, but its attention never came through the host, so the rules had no "
-                "effect. Its blocks use an attention of their own (some quantised loaders do) or another node replaced "
-                "the attention override in mid-call; load the model with the host's own loader, or remove that node"
-            )
+def _check_latent(run: Run, payload: HintPayload, latent: torch.Tensor, context: torch.Tensor, options: dict) -> None:
+    """Refuse a call that holds a part of the run's latent: a box could not be placed in it."""
+    if "context_window" in options:
+        raise RegionError(
+            "the model samples in context windows, which cut the latent so that boxes cannot be placed; "
+            "remove the context windows node or the regions"
+        )
+    height, width = latent.shape[-2:]
+    if run.latent is not None and (height, width) != run.latent:
+        raise RegionError(
+            f"the model was called with a latent of {width}x{height} cells, but this run samples one of "
+            f"{run.latent[1]}x{run.latent[0]}: a node cuts it into tiles (Tiled Diffusion, say), and a box cannot be "
+            "placed in a tile. Remove that node, or run its pass without RePlan Region Conditioning"
+        )
+    if not payload.batch == len(latent) == len(context):
+        raise RegionError(
+            f"the model was called with {len(latent)} latents and {len(context)} texts where the sampler had "
+            f"{payload.batch}: a node splits or stacks them (tiles in one batch, say), and regions cannot follow. "
+            "Remove that node, or run its pass without RePlan Region Conditioning"
+        )
 
-        if first and state.joint_calls < blocks:
-            self.warn_once(
-                ("blocks", state.joint_calls),
-                f"only {state.joint_calls} of the model's {blocks} blocks came through the host's attention; another node "
-                "skips or replaces the rest, and in a replaced block the rules have no effect",
-            )
 
-    def warn_once(self, key: object, message: str) -> None:
-        """Log a warning the first time `key` comes up in the life of this node's rules."""
-        with self._lock:
-            first = key not in self._warned
-            self._warned.add(key)
-        if first:
-            log.warning("%s: %s.", NODE, message)
+def _with_room(text: torch.Tensor, hints: list[torch.Tensor], tokens: int) -> torch.Tensor:
+    """Text (B, T, C) with its hints behind it, filled up with zeros to `tokens` of them."""
+    missing = tokens - sum(hint.shape[1] for hint in hints)
+    filling = [text.new_zeros(text.shape[0], missing, text.shape[2])] if missing else []
+    return torch.cat([text, *hints, *filling], 1)
+
+
+def _verify(state: CallState, options: dict, blocks: int) -> None:
+    """The first call of a run must have reached ComfyUI's attention; later ones may be skipped by a cache.
+
+    Some blocks that did not are reported, not refused: skipping a block is what some nodes are for.
+    """
+    if not state.run.first_call_of(options.get("uuids") or (None,)):
+        return
+    if state.joint_calls == 0:
+        raise RegionError(
+            f"{NODE}: the model ran, but its attention never came through ComfyUI, so the rules had no "
+            "effect. Its blocks use an attention of their own (some quantised loaders do) or another node replaced "
+            "the attention override in mid-call; load the model with ComfyUI's own loader, or remove that node"
+        )
+    if state.joint_calls < blocks:
+        state.run.warn(
+            f"only {state.joint_calls} of the model's {blocks} blocks came through ComfyUI's attention; another node "
+            "skips or replaces the rest, and in a replaced block the rules have no effect"
+        )
 
 
 def _block_count(base_model) -> int:
@@ -265,19 +303,27 @@ def _block_count(base_model) -> int:
     return sum(len(getattr(base_model.diffusion_model, name, ())) for name in names)
 
 
-def _hints(cond: dict) -> HintCond | None:
-    return cond.get("model_conds", {}).get(PAYLOAD_KEY)
-
-
 def _without_hints(cond: dict) -> dict:
-    if not _hints(cond):
-        return cond
-    return {**cond, "model_conds": {key: value for key, value in cond["model_conds"].items() if key != PAYLOAD_KEY}}
+    return checks.with_hints(cond, None) if checks.hints_of(cond) else cond
 
 
-def _hint_tokens(cond: dict) -> int:
-    hints = _hints(cond)
-    return 0 if hints is None else hints.size()[2]
+def _joined(conds: checks.Conds, everyone: bool) -> checks.Conds:
+    """The conditionings with hints that may share a model call with one another's, and with those that have none."""
+
+    def one(cond: dict) -> dict:
+        hints = checks.hints_of(cond)
+        if hints is None and not everyone:
+            return cond
+        return checks.with_hints(cond, HintCond(hints.text if hints else NO_HINTS, joins=True))
+
+    return {name: [one(cond) for cond in entries or ()] for name, entries in conds.items()}
+
+
+def _hint_tokens(cond: dict, family: Family) -> int:
+    hints = checks.hints_of(cond)
+    if hints is None:
+        return 0
+    return sum(family.hint_tokens(hint.shape[1], hints.text.padding) for hint in hints.text.hints)
 
 
 def _reference_cells(cond: dict) -> int:

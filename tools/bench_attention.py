@@ -21,7 +21,7 @@ import torch
 from bench_timing import Clock, take_turns, transient_bytes
 from replan.attention.components import Layout, build_layout
 from replan.attention.grid import Grid, cover
-from replan.attention.grouped import grouped_attention, to_device
+from replan.attention.grouped import DeviceSchedule, grouped_attention, to_device
 from replan.attention.grouping import schedule_groups
 from replan.attention.rules import Rules
 from replan.planner.plan import Region, RegionPlan
@@ -205,7 +205,8 @@ def measure(
     begun = time.perf_counter()
     layout = make_layout(case)
     table = Rules().table(layout.components, "after")
-    schedule = to_device(schedule_groups(layout, table, layout.tokens), shape.device)
+    groups = schedule_groups(layout, table, layout.tokens)
+    schedule = to_device(groups, shape.device, masked=True)
     index_seconds = time.perf_counter() - begun
 
     members = layout.members.astype(np.float32)
@@ -222,17 +223,18 @@ def measure(
     q, k, v = (random(layout.tokens) for _ in range(3))
     fewer = [random(layout.tokens - case.regions * case.hint) for _ in range(3)]
 
-    def grouped(masks_work: bool) -> torch.Tensor:
-        return grouped_attention(attend, q, k, v, schedule, dim=2, out_dim=1, masks_work=masks_work)
+    def grouped(schedule: DeviceSchedule) -> torch.Tensor:
+        return grouped_attention(attend, q, k, v, schedule, dim=2, out_dim=1, masked=attend)
 
     calls: dict[str, Callable[[], torch.Tensor]] = {
         "plain_no_hints": lambda: attend(*fewer),
         "plain": lambda: attend(q, k, v),
-        "grouped": lambda: grouped(True),
+        "grouped": lambda: grouped(schedule),
         "dense": lambda: attend(q, k, v, dense_mask),
     }
     if no_masks and schedule.few is not None:
-        calls["grouped_no_masks"] = lambda: grouped(False)
+        unmasked = to_device(groups, shape.device, masked=False)
+        calls["grouped_no_masks"] = lambda: grouped(unmasked)
     if flex:
         calls["flex"] = flex_method(atom, atom_sees, q, k, v)
     if varlen:
@@ -249,7 +251,7 @@ def measure(
         "hint_tokens": case.hint,
         "regions": case.regions,
         "overlap": case.overlap,
-        "groups": len(schedule.groups),
+        "groups": len(groups.groups),
         "few_queries": 0 if schedule.few is None else schedule.few.count,
         "heads": shape.heads,
         "head_dim": shape.width,

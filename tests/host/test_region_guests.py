@@ -23,8 +23,10 @@ from region_models import (
     seeded,
     with_hints,
 )
+from replan.attention import override
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
+from replan.attention.run import RUN_KEY, Run
 from replan.attention.wrappers import RegionRules, add_region_rules
 
 import nodes
@@ -269,7 +271,10 @@ def test_device_threads_share_rules_without_harm():
 
     base = build("flux").model
 
-    def call(regions, i):
+    rules = make_rules("local_first", switch=0.5)[0]
+    regions = RegionRules(rules, 1)
+
+    def call(run, i):
         # Of equal length all, so that only the rules know whose plan is whose.
         plan = plan_of(BOXES[i % 2 : i % 2 + 1])
         hints = with_hints(conditioning(20, seed=i), plan, LENGTHS[:1], seed=50 + i)[0][1]["model_conds"][
@@ -277,6 +282,7 @@ def test_device_threads_share_rules_without_harm():
         ]
         sigma = (0.9, 0.4)[i // 2 % 2]  # before and after the switch
         options = {"sigmas": torch.tensor([sigma]), "sample_sigmas": torch.tensor([0.9, 0.4, 0.0]), "uuids": [i]}
+        options[RUN_KEY] = run
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
             base._apply_model, base, [regions.apply_model]
         )
@@ -285,10 +291,9 @@ def test_device_threads_share_rules_without_harm():
             replan_hints=hints.process_cond(1).concat([]), y=seeded(1, 768),
         )  # fmt: skip
 
-    rules = make_rules("local_first", switch=0.5)[0]
-    alone = [call(RegionRules(rules, 1), i) for i in range(8)]
-    # Rules that have seen no call, so that the threads make the plans, all at once.
-    shared = RegionRules(rules, 1)
+    alone = [call(Run(rules, print), i) for i in range(8)]
+    # A run that has seen no call, so that the threads make the schedules, all at once.
+    shared = Run(rules, print)
     barrier = threading.Barrier(8)
 
     def at_once(i):
@@ -367,7 +372,7 @@ def test_a_model_whose_blocks_bypass_the_hosts_attention_is_found_out():
 
     model = build("flux")
     model.add_wrapper_with_key("diffusion_model", "bypass", bypass)
-    with pytest.raises(RegionError, match="never came through the host"):
+    with pytest.raises(RegionError, match="never came through ComfyUI"):
         run(ruled(model=model), regional())
 
 
@@ -421,7 +426,7 @@ def test_rules_without_any_region_and_negative_hints_at_cfg_1_are_said_aloud(cap
     assert "no conditioning of this run carries regions" in caplog.text
     with caplog.at_level(logging.WARNING):
         sample(ruled(), regional(), regional(), latent_shape("flux", ROWS, COLS), cfg=1.0)
-    assert "at CFG 1 the host never evaluates it" in caplog.text
+    assert "at CFG 1 ComfyUI never evaluates it" in caplog.text
 
 
 def test_applying_rules_twice_keeps_the_last():
@@ -448,29 +453,27 @@ def test_a_number_of_no_reference_image_is_refused(number, message):
 
 
 @pytest.mark.parametrize("count", [2, 30])
-def test_indices_follow_the_device_of_the_attention_while_the_text_still_lies_on_the_cpu(count):
+def test_indices_follow_the_device_of_the_latent_while_the_text_still_lies_on_the_cpu(count, monkeypatch):
     """As on a GPU, where the host moves the text only after our wrapper; torch's `meta` stands for that device."""
-    from replan.attention.override import STATE_KEY, region_attention
-
     boxes = [(3 * i, 2 * i, 3 * i + 9, 2 * i + 20) for i in range(count)]
     entry = with_hints(conditioning(20, [ref()]), plan_of(boxes), (3,) * count)[0]
     payload = entry[1]["model_conds"]["replan_hints"].process_cond(1).concat([])
-    rules = RegionRules(make_rules("isolated_regions")[0], 1)
-    call = {"x": torch.empty(latent_shape("flux", ROWS, COLS), device="meta"), "c_crossattn": entry[0]}
-    state = rules._prepare(build("flux").model, payload, call, {"ref_latents": [ref()]}, {})
+    rules = make_rules("isolated_regions")[0]
+    latent = torch.empty(latent_shape("flux", ROWS, COLS), device="meta")
+    call = {"x": latent, "c_crossattn": entry[0], "kwargs": {"ref_latents": [ref()]}}
+    state = RegionRules(rules, 1)._prepare(Run(rules, print), build("flux").model, payload, call, {})
     tokens = call["c_crossattn"].shape[1] + 2 * ROWS * COLS
     q = torch.empty(1, 2, tokens, 8, device="meta")
 
-    def attention_pytorch(q, k, v, heads, mask=None, **kwargs):
+    def attention(q, k, v, heads, mask=None, **kwargs):
         assert {t.device.type for t in (q, k, v, *([] if mask is None else [mask]))} == {"meta"}
         return q.transpose(1, 2).flatten(2)
 
-    out = region_attention(attention_pytorch, q, q, q, 2, skip_reshape=True, transformer_options={STATE_KEY: state})
+    monkeypatch.setattr(override, "masked_attention", lambda device: attention)
+    options = {override.STATE_KEY: state}
+    out = override.region_attention(attention, q, q, q, 2, skip_reshape=True, transformer_options=options)
     assert out.shape == (1, tokens, 16)
-    (schedule,) = state.built.values()
+    ((schedule,),) = state.ready.values()
     spans = [span for group in schedule.groups for span in (group.queries, group.slot)]
-    tensors = [
-        schedule.atom,
-        *(t for span in (schedule.base, *spans) for t in (span.index, span.atoms, span.atom) if t is not None),
-    ]
-    assert {t.device.type for t in tensors} == {"meta"}
+    tensors = [span.index for span in (schedule.base, *spans)] + [schedule.atom, schedule.few_sees]
+    assert {t.device.type for t in tensors if t is not None} == {"meta"}

@@ -5,8 +5,6 @@ import pytest
 import torch
 from dense import COLS, OVERRIDE_KEY, ROWS, dense_run
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, sample, seeded, with_hints
-from replan.attention import wrappers
-from replan.attention.call import step_of
 from replan.attention.hints import attach_hints
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
@@ -250,39 +248,6 @@ def test_a_mask_keeps_a_region_to_the_patches_it_touches():
     shape = latent_shape("flux", ROWS, COLS)
     a, b = (sample(model, with_hints(base, p, (9,)), None, shape) for p in (masked, boxed))
     assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("steps", [(2, 6), (0, 3)])
-def test_the_switch_counts_the_steps_of_this_sampling_call(steps, monkeypatch):
-    phases = []
-    wrapped = wrappers.RegionRules._prepare
-
-    def spy(self, *args):
-        state = wrapped(self, *args)
-        options = args[-1]
-        step, of = step_of(options)
-        phases.append((step, of, self.rules.phase_at(step, of, "flux")))
-        return state
-
-    monkeypatch.setattr(wrappers.RegionRules, "_prepare", spy)
-    positive = with_hints(conditioning(), plan_of(BOXES), LENGTHS)
-    model = add_region_rules(build("flux"), rules("local_first", switch=0.5), 1)
-    start, end = steps
-    sample(
-        model,
-        positive,
-        None,
-        latent_shape("flux", ROWS, COLS),
-        steps=6,
-        sampler="heun",
-        start_step=start,
-        last_step=end,
-    )
-    count = end - start
-    assert {of for _, of, _ in phases} == {count}
-    assert {step for step, _, _ in phases} == set(range(count))
-    assert all(phase == ("before" if step < count // 2 else "after") for step, _, phase in phases)
-    assert len(phases) > count  # heun calls the model more than once a step
 
 
 def test_a_zeroed_out_conditioning_has_zero_hints():

@@ -6,7 +6,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from replan.attention.grid import Grid, check_aspect, cover, region_patches
+from replan.attention.grid import Grid, check_aspect, check_size, cover, region_patches
 from replan.attention.payload import RegionError
 from replan.planner.pictures import draw
 from replan.planner.pictures.masks import region_masks
@@ -144,3 +144,12 @@ def test_cover_has_a_row_for_each_region():
     grid = Grid(10, 10, 10, 10)
     assert cover(plan, grid).sum(1).tolist() == [25, 36]
     assert cover(plan.with_regions(()), grid).shape == (0, 100)
+
+
+@pytest.mark.parametrize(("pixels", "warned"), [(256, True), (384, True), (400, False), (512, False), (1024, False)])
+def test_a_latent_much_smaller_than_the_plans_image_may_be_a_tile_of_it(pixels, warned):
+    warning = check_size((512, 512), Grid.of_latent(pixels // 8, pixels // 8, 2))
+    assert (warning is not None) == warned
+    if warned:
+        assert f"image of 512x512 pixels and the latent is one of {pixels}x{pixels}" in warning
+        assert "RePlan Resize" in warning

@@ -68,12 +68,13 @@ def compare(layout, dense, table, *, dim=2, out_dim=1, bias=None, masks_work=Tru
     expected = reference.attention(q, k, v, dense[:queries], bias)
     if out_dim == 2:
         expected = expected.unflatten(2, (HEADS, WIDTH)).transpose(1, 2)
-    schedule = to_device(schedule_groups(layout, table, queries), q.device)
+    schedule = to_device(schedule_groups(layout, table, queries), q.device, masks_work)
     if dim == 1:
         q, k, v = (x.transpose(1, 2).flatten(2) for x in (q, k, v))
     ours = grouped_attention(
-        attend(dim, out_dim), q, k, v, schedule, dim=dim, out_dim=out_dim, mask=bias, masks_work=masks_work
-    )
+        attend(dim, out_dim), q, k, v, schedule, dim=dim, out_dim=out_dim, mask=bias,
+        masked=attend(dim, out_dim) if masks_work else None,
+    )  # fmt: skip
     assert ours.shape == expected.shape
     assert (ours - expected).abs().max() < 1e-5
 
@@ -183,15 +184,14 @@ def test_a_call_with_a_square_mask_of_its_own_needs_one_more_copy_and_the_masks_
         region_ids=plan.ids, main_tokens=128, image_spans=(), hint_tokens=(16,) * count, noise_cover=covered,
         reference_tokens=(grid.tokens,), edited_reference=1, edited_cover=covered,
     )  # fmt: skip
-    schedule = to_device(
-        schedule_groups(layout, Rules().table(layout.components, "after"), layout.tokens), torch.device("cpu")
-    )
+    table = Rules().table(layout.components, "after")
+    schedule = to_device(schedule_groups(layout, table, layout.tokens), torch.device("cpu"), masks_work)
     q, k, v = (torch.randn(1, HEADS, layout.tokens, 32) for _ in range(3))
     bias = torch.zeros(1, 1, layout.tokens, layout.tokens)
     plain = attend(2, 1)
     largest = max(group.queries.count for group in schedule.groups)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as run:
-        grouped_attention(plain, q, k, v, schedule, dim=2, out_dim=1, mask=bias, masks_work=masks_work)
+        grouped_attention(plain, q, k, v, schedule, dim=2, out_dim=1, mask=bias, masked=plain if masks_work else None)
     live = peak = 0
     for event in run.profiler.kineto_results.events():
         if event.name() == "[memory]":

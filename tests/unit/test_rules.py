@@ -119,36 +119,20 @@ def test_a_region_that_is_not_active_has_a_hint_that_nobody_sees():
     assert seen_by[KEYS.index("hint:b")]
 
 
-@pytest.mark.parametrize(
-    ("share", "steps", "expected"),
-    [(0.05, 28, 1), (0.5, 50, 25), (0.7, 50, 35), (0.57, 100, 57), (0.29, 100, 29), (0, 9, 0), (1, 9, 9)],
-)
-def test_the_switch_is_an_exact_share_of_the_steps(share, steps, expected):
-    rules = make_rules("local_first", switch=share)[0]
-    assert rules.switch_at(steps, "flux") == expected
-    phases = [rules.phase_at(step, steps, "flux") for step in range(steps)]
-    assert phases == ["before"] * expected + ["after"] * (steps - expected)
-
-
-def test_an_absolute_step_wins_over_the_share_and_a_single_step_can_be_said():
-    assert make_rules("local_first", switch=0.9, switch_step=1)[0].switch_at(28, "flux") == 1
-    assert make_rules("local_first", switch_step=0)[0].switch_at(28, "qwen") == 0
-    assert make_rules("local_first", switch_step=99)[0].switch_at(28, "qwen") == 28
-
-
 def test_without_a_choice_the_switch_is_the_familys():
     rules = make_rules("local_first")[0]
-    assert [rules.switch_at(20, family) for family in ("flux", "flux2", "qwen")] == [1, 1, 10]
-    assert make_rules("local_first", family="qwen")[0].switch_at(20, "flux") == 10
+    assert [rules.for_family(family).switch for family in ("flux", "flux2", "qwen")] == [0.05, 0.05, 0.5]
+    assert make_rules("local_first", family="qwen")[0].for_family("flux").switch == 0.5
+    assert make_rules("local_first", switch=0.3)[0].for_family("qwen").switch == 0.3
 
 
 @pytest.mark.parametrize(
-    ("family", "preset", "before_of_50"), [("flux", "replan", 0), ("flux2", "replan", 0), ("qwen", "local_first", 25)]
+    ("family", "preset", "switch"), [("flux", "replan", None), ("flux2", "replan", None), ("qwen", "local_first", 0.5)]
 )
-def test_auto_is_the_published_default_of_the_models_family(family, preset, before_of_50):
+def test_auto_is_the_published_default_of_the_models_family(family, preset, switch):
     rules = make_rules(AUTO)[0].for_family(family)
     assert rules.preset == preset
-    assert rules.switch_at(50, family) == make_rules(AUTO)[0].switch_at(50, family) == before_of_50
+    assert (rules.two_phases, rules.switch) == (switch is not None, switch)
     for phase in ("before", "after"):
         assert np.array_equal(rules.table(PARTS, phase), Rules(preset).table(PARTS, phase))
     chosen = make_rules(AUTO, family=family)[0]
@@ -159,7 +143,7 @@ def test_auto_keeps_what_was_chosen_beside_it_and_warns_only_where_it_matters():
     rules = make_rules(AUTO, switch=0.25, matrix={"after": {"main|hint:r1": True}})[0]
     assert make_rules(AUTO, switch=0.25)[1] == []
     flux, qwen = rules.for_family("flux"), rules.for_family("qwen")
-    assert qwen.switch_at(20, "qwen") == 5 and cell(qwen.table(PARTS, "after"), "main", "hint:r1")
+    assert qwen.switch == 0.25 and cell(qwen.table(PARTS, "after"), "main", "hint:r1")
     assert warnings_of(qwen) == [] and "'replan' has the same rules at every step" in warnings_of(flux)[0]
     assert not any(warnings_of(make_rules(AUTO)[0].for_family(name)) for name in FAMILIES)
 
@@ -171,10 +155,10 @@ def test_a_familys_defaults_are_a_preset_and_a_share():
 
 def test_a_preset_without_a_before_phase_says_that_the_switch_does_nothing():
     rules, warnings = make_rules("replan", switch=0.5)
-    assert rules.switch_at(20, "flux") == 0
+    assert not rules.two_phases
     assert "the switch does nothing" in warnings[0]
     given_phase, quiet = make_rules("replan", switch=0.5, matrix={"before": {"noise_background|noise:*": False}})
-    assert given_phase.switch_at(20, "flux") == 10
+    assert given_phase.two_phases
     assert quiet == []
 
 
@@ -208,7 +192,7 @@ def test_what_is_not_a_rule_is_refused_in_words(kwargs, message):
 
 def test_rules_are_described_with_every_component_and_both_phases():
     text = describe(make_rules("local_first", switch=0.25)[0], PARTS, "flux")
-    assert "first 25% of the steps" in text
+    assert "first 25% of the noise schedule" in text
     assert all(text.count(key) == 2 for key in KEYS)
 
 

@@ -70,7 +70,7 @@ def starts_at_the_top(sampling: Sampling, sigmas: list[float]) -> bool:
 
 
 def steps_before(rules: Rules, sampling: Sampling, sigmas: list[float]) -> list[bool]:
-    """For each step of one sampler node, whether it runs under the before-rules; rules as `Rules.for_family` gives them.
+    """For each step of one sampler node, whether it runs under the before-rules; `rules` are those `for_family`.
 
     The switch is a noise level, so that nodes that share a schedule agree: a step is before it when it ends at or
     above it. Under schedulers even in percent ('simple', 'sgm_uniform') that are the first floor(share * steps) steps,

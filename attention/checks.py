@@ -57,7 +57,8 @@ def conditioning_warnings(guider, family: Family) -> Iterator[str]:
     ruled = ruled_entries(guider.conds)
     dropped = (
         "Connect RePlan Region Conditioning (a plan without regions counts as none); after ConditioningConcat or "
-        "ConditioningAverage its conditioning must be the first input, the second one's hints are dropped by those nodes"
+        "ConditioningAverage its conditioning must be the first input, the second one's hints are dropped by those "
+        "nodes"
     )
     if not any(ruled.values()):
         yield f"no conditioning of this run carries regions, so the rules have nothing to do. {dropped}"

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# The kinds of component (those of RePlan's flex_attn.py, and further references), in the order of rows and columns everywhere.
+# The kinds of component (those of RePlan's flex_attn.py, and further references), in the order of rows and columns
+# everywhere.
 KINDS = (
     "main",  # the global prompt's text
     "image_prompt",  # the pictures inside Qwen's text

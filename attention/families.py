@@ -119,9 +119,9 @@ def family_of(model: object) -> Family:
         if family.base == name:
             return family
     raise RegionError(
-        f"the model is a {name} ({type(getattr(model, 'diffusion_model', None)).__name__}), and region rules know Flux.1 (dev, Kontext, fill), FLUX.2 "
-        "(dev, klein) and Qwen-Image (Edit, 2509, 2511) only. Load one of these, or bypass this node and "
-        "RePlan Region Conditioning"
+        f"the model is a {name} ({type(getattr(model, 'diffusion_model', None)).__name__}), and region rules know "
+        "Flux.1 (dev, Kontext, fill), FLUX.2 (dev, klein) and Qwen-Image (Edit, 2509, 2511) only. Load one of these, "
+        "or bypass this node and RePlan Region Conditioning"
     )
 
 

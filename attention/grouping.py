@@ -73,8 +73,8 @@ class GroupSchedule(NamedTuple):
 def schedule_groups(layout: Layout, sees: np.ndarray, queries: int) -> GroupSchedule:
     """Split the first `queries` tokens of a layout into groups under a component table (C, C).
 
-    A query sees a key if any of its components may see any of the key's (union, as the published bitmask). Fewer queries than
-    keys happen when the host caches the keys of references.
+    A query sees a key if any of its components may see any of the key's (union, as the published bitmask). Fewer
+    queries than keys happen when ComfyUI caches the keys of references.
     """
     keys = layout.tokens
     atom = layout.atom

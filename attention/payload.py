@@ -2,8 +2,8 @@
 
 A hint rides in the conditioning's `model_conds` under `PAYLOAD_KEY`, never in its text tensor, so nodes that
 concatenate, average, mask or schedule the text leave it alone, and a model that pads its text does not pad
-the hints into the middle of it. The host carries the value to the model call, where
-`wrappers` takes it out and joins it to the text. It needs no import from the host: a conditioning value there is
+the hints into the middle of it. ComfyUI carries the value to the model call, where
+`wrappers` takes it out and joins it to the text. It needs no import from ComfyUI: a conditioning value there is
 whatever has `process_cond`, `can_concat`, `concat` and `size` (comfy/conds.py).
 """
 

@@ -122,8 +122,8 @@ class RegionRules:
         if run.pairs and not {0, 1} <= set(options.get("cond_or_uncond", ())):
             run.warn(
                 "a node patches the result of attention (as Normalized Attention Guidance does) and needs positive and "
-                "negative in one model call, but ComfyUI ran them apart, so in these calls it does nothing. Their texts "
-                "differ in length, or memory is short"
+                "negative in one model call, but ComfyUI ran them apart, so in these calls it does nothing. Their "
+                "texts differ in length, or memory is short"
             )
         if not payload.regions:
             return executor(*args, **kwargs)

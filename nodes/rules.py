@@ -59,8 +59,9 @@ class RePlanRules(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "Share of the steps that run under the before-rules of a preset that has them ('local_first', or a "
-                        "matrix with a 'before' phase). More keeps a change inside its box, less blends it in. -1: the "
+                        "How far down the noise schedule the before-rules hold, where a preset has them ('local_first', or "
+                        "a matrix with a 'before' phase): a share of the steps with the schedulers simple and sgm_uniform, "
+                        "that noise level with others. More keeps a change inside its box, less blends it in. -1: the "
                         f"family's default ({_switches()})."
                     ),
                 ),
@@ -69,7 +70,7 @@ class RePlanRules(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=10000,
-                    tooltip="An absolute number of steps under the before-rules instead of a share; -1 uses the share.",
+                    tooltip="A number of steps under the before-rules instead, counted in the first sampler node; -1: use switch.",
                 ),
                 io.Combo.Input(
                     "family",

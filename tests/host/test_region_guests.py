@@ -287,8 +287,8 @@ def test_device_threads_share_rules_without_harm():
             base._apply_model, base, [regions.apply_model]
         )
         return executor.execute(
-            seeded(*latent_shape("flux", ROWS, COLS)), torch.tensor([sigma]), None, seeded(1, 20, 768, seed=i), None, options,
-            replan_hints=hints.process_cond(1).concat([]), y=seeded(1, 768),
+            seeded(*latent_shape("flux", ROWS, COLS)), torch.tensor([sigma]), None, seeded(1, 20, 768, seed=i), None,
+            options, replan_hints=hints.process_cond(1).concat([]), y=seeded(1, 768),
         )  # fmt: skip
 
     alone = [call(Run(rules, print), i) for i in range(8)]

@@ -51,8 +51,8 @@ def test_a_ruled_run_equals_dense_attention_on_the_plain_host(family, preset, sa
     )
     switch = 2 if preset == "local_first" else 0
     expected = dense_run(
-        build(family), ruled, family, further=(12,), preset=preset, phases=lambda s: "before" if s < switch else "after", spans=spans,
-        negative=negative, batch=batch, **options,
+        build(family), ruled, family, further=(12,), preset=preset,
+        phases=lambda s: "before" if s < switch else "after", spans=spans, negative=negative, batch=batch, **options,
     )  # fmt: skip
     assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
 

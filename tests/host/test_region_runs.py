@@ -52,8 +52,8 @@ def phases(monkeypatch):
     found = []
     phase_of = wrappers.call.phase_of
 
-    def spy(rules, family, sampling, options):
-        phase = phase_of(rules, family, sampling, options)
+    def spy(rules, sampling, options):
+        phase = phase_of(rules, sampling, options)
         found.append((round(float(options["sigmas"][0]), 6), phase))
         return phase
 
@@ -107,9 +107,9 @@ def test_split_sigmas_agree_with_one_sampler_node(phases):
 def test_the_published_counts_come_out_of_the_hosts_schedulers(family, share, steps, expected, scheduler):
     sampling = build(family).get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps).tolist()
-    rules = make_rules("local_first")[0]
-    assert rules.switch_share(family) == share
-    before = wrappers.call.steps_before(rules, family, sampling, sigmas)
+    rules = make_rules("local_first")[0].for_family(family)
+    assert rules.switch == share
+    before = wrappers.call.steps_before(rules, sampling, sigmas)
     assert before == [True] * expected + [False] * (steps - expected)
 
 
@@ -154,7 +154,7 @@ def test_a_run_from_half_way_down_says_that_the_switch_is_behind_it():
 
 
 def tiled(model, size, stacked=False, same=False):
-    """The model as a tiled sampler leaves it: each call becomes calls of size x size cells, one by one or in a batch."""
+    """The model as a tiled sampler leaves it: each call becomes calls of size x size cells, or one of all."""
 
     def wrapper(apply, call):
         x, t, c = call["input"], call["timestep"], call["c"]

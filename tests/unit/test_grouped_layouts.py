@@ -18,7 +18,7 @@ IMAGE = (320, 240)
 
 
 def attend(dim, out_dim):
-    """Plain attention with the sequence on axis `dim` of q, k, v ((B, H, L, D) or (B, L, H * D)) and `out_dim` of the result."""
+    """Plain attention with the sequence on axis `dim` of q, k, v ((B, H, L, D) or (B, L, H * D)), `out_dim` after."""
 
     def run(q, k, v, mask):
         if dim == 1:

@@ -31,7 +31,7 @@ from replan.tools.tiny_models import TEXT
 TOLERANCE = 1e-4
 CLEAR = 100 * TOLERANCE  # what a fault must change, or the comparison could not see it
 
-SIGMAS = (0.9, 0.5, 0.0)  # two steps: with a switch of 0.5 the first is under the before-rules
+SIGMAS = (0.9, 0.5, 0.0)  # two steps: in all families the first ends above a switch of 0.95, the second below
 MAIN = 24
 FLUX2_TEXT = 512
 
@@ -113,7 +113,7 @@ def host_steps(family: Family, inputs: Inputs, preset: str | None) -> list[tuple
         norm = float(inputs.text.norm())
         carried = HintText(plan, tuple(inputs.hints.values()), MAIN, norm, inputs.spans, inputs.padding)
         extras["model_conds"] = {PAYLOAD_KEY: HintCond(carried)}
-        model = add_region_rules(model, make_rules(preset, switch=0.5 if preset == "local_first" else -1)[0], 1)
+        model = add_region_rules(model, make_rules(preset, switch=0.95 if preset == "local_first" else -1)[0], 1)
     steps = []
 
     def record(number, denoised, x, total):

@@ -5,31 +5,72 @@ from pathlib import Path
 
 import folder_paths
 
-from ..planner.asking.templates import CHOICES, LONGEST, Template, load_template
+from ..planner.asking.templates import LONGEST, TEMPLATES, Template, load_template
 from ..planner.models.files import models_below
-from ..planner.plan import PlanError
+from ..planner.models.interface import PlannerModel
+from ..planner.plan import Notice, PlanError
 
 # Also the key of extra_model_paths.yaml for templates that lie elsewhere.
 FOLDER = "replan_templates"
 _SUFFIXES = (".txt", ".md", ".jinja")
-# Where people keep whole language-model folders, besides the host's own text_encoders.
+# Where people keep whole language-model folders, besides ComfyUI's own text_encoders.
 _MODEL_FOLDERS = ("LLM", "VLM")
 NO_MODEL = "(no model found)"
+# The template that fits the planner.
+AUTO = "auto"
 
 folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
 
 
 def template_names() -> list[str]:
     """What a node offers: the pack's templates by name, then the user's files."""
-    files = [name for name in folder_paths.get_filename_list(FOLDER) if name.lower().endswith(_SUFFIXES)]
-    return [*CHOICES, *files]
+    return [*TEMPLATES, *_files()]
 
 
 def chosen_template(name: str) -> Template:
     """The template of that name. Raises PlanError for a file that is gone, is no text in UTF-8, or is no template."""
-    if name in CHOICES:
-        return load_template(name)
-    path = _path(name)
+    return load_template(name) if name in TEMPLATES else _read(name, _path(name))
+
+
+def template_for(name: str, planner: PlannerModel) -> tuple[Template, tuple[Notice, ...]]:
+    """The template that a planner is asked with, and what there is to tell of the choice.
+
+    `auto` is the one that the planner was trained on, a file of the user's in the templates folder or beside the model;
+    `edit` for a planner without one, or when it is in neither place, which is told.
+    """
+    if name != AUTO:
+        return chosen_template(name), ()
+    beside = planner.trained_template
+    if beside is None:
+        return load_template("edit"), ()
+    name = next((file for file in _files() if Path(file).name.casefold() == beside.name), "")
+    if name:
+        return _read(name, _path(name)), ()
+    if beside.is_file():
+        return _read(beside.name, str(beside)), ()
+    missing = Notice(
+        "trained_template_missing",
+        f"{planner.label} was trained on the wording of {beside.name}, which is neither in models/{FOLDER} nor beside "
+        "the model: 'edit' was used",
+        f"put {beside.name} there; it is in replan/pipelines/prompt_template of the published code "
+        "(JIA-Lab-research/RePlan)",
+    )
+    return load_template("edit"), (missing,)
+
+
+def template_stamp(name: str) -> str:
+    """What changes when the user saves the template again, so that ComfyUI then runs its node again."""
+    if name in TEMPLATES:
+        return name
+    files = _files() if name == AUTO else [name]
+    return " ".join([name, *(f"{file} {os.stat(_path(file)).st_mtime_ns}" for file in files)])
+
+
+def _files() -> list[str]:
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.lower().endswith(_SUFFIXES)]
+
+
+def _read(name: str, path: str) -> Template:
     if os.path.getsize(path) > 4 * LONGEST:
         raise PlanError(
             f"the template '{name}' has {os.path.getsize(path)} bytes; a template has at most {LONGEST} characters"
@@ -39,11 +80,6 @@ def chosen_template(name: str) -> Template:
             return load_template(name, file.read())
     except UnicodeDecodeError:
         raise PlanError(f"the template '{name}' is not a text file; save it as plain text in UTF-8") from None
-
-
-def template_stamp(name: str) -> str:
-    """What changes when the user saves the template again, so that the host then runs its node again."""
-    return name if name in CHOICES else f"{name} {os.stat(_path(name)).st_mtime_ns}"
 
 
 def _path(name: str) -> str:
@@ -65,8 +101,8 @@ def model_path(name: str) -> Path:
     path = _models().get(name)
     if path is None:
         raise PlanError(
-            f"there is no model '{name}' below models/text_encoders, models/LLM or models/VLM; put a Qwen2.5-VL or Qwen3-VL file, or a "
-            "whole model folder with config.json, there and press R"
+            f"there is no model '{name}' below models/text_encoders, models/LLM or models/VLM; put a Qwen2.5-VL or "
+            "Qwen3-VL file, or a whole model folder with config.json, there and press R"
         )
     return path
 

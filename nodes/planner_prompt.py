@@ -10,7 +10,7 @@ from .sockets import CATEGORY, naming
 
 # `auto` is a way of reading, not of asking.
 COORDINATES = ("relative_1000", "pixels", "seen_pixels", "relative_1", "relative_1000_y_first")
-# A STRING holds no picture, so the layout that only moves it is not offered.
+# A STRING holds no image, so the layout that only moves it is not offered.
 LAYOUTS = ("inference", "system")
 
 
@@ -23,8 +23,8 @@ class RePlanPlannerPrompt(io.ComfyNode):
             node_id="RePlanPlannerPrompt",
             display_name="RePlan Planner Prompt",
             category=f"{CATEGORY}/planner",
-            description="Writes the prompt that asks a vision-language model for a plan. Connect it and the picture to any node that "
-            "runs such a model, and the node's answer to RePlan Plan from Text.",
+            description="Writes the prompt that asks a vision-language model for a plan. Connect it and the image to "
+            "any node that runs such a model, and the node's answer to RePlan Plan from Text.",
             search_aliases=[
                 "vlm prompt",
                 "llm prompt",
@@ -39,35 +39,40 @@ class RePlanPlannerPrompt(io.ComfyNode):
                     "instruction",
                     multiline=True,
                     default="",
-                    tooltip="What should change, as you would say it to a person: 'make the cup on the left blue', 'what if it rained?'.",
+                    tooltip="What should change, as you would say it to a person: 'make the cup on the left blue', "
+                    "'what if it rained?'.",
                 ),
                 io.Combo.Input(
                     "template",
                     options=template_names(),
                     default="edit",
-                    tooltip="edit: a plan with reasoning; edit_no_reasoning: without. hypothetical: what-if instructions. context: describes the "
-                    "scene first. unified: generate, edit or answer. detection: find things. rephrase: short commands, no picture. scene: describe "
-                    "the picture. Your own files lie in models/replan_templates.",
+                    tooltip="edit: a plan with reasoning; edit_no_reasoning: without. hypothetical: what-if "
+                    "instructions. context: describes the scene first. result: also how scene and regions look "
+                    "afterwards. unified: generate, edit or answer. detection: find things. rephrase: short commands, "
+                    "no image. scene: describe the image. Your own files lie in models/replan_templates.",
                 ),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="The image to edit; only its size is used, for coordinates pixels. Show the picture itself to the language model's node.",
+                    tooltip="The image to edit; only its size is used, for coordinates pixels. Show the image itself "
+                    "to the language model's node.",
                 ),
                 io.Combo.Input(
                     "coordinates",
                     options=list(COORDINATES),
                     default="relative_1000",
                     optional=True,
-                    tooltip="What the boxes shall count. relative_1000 fits whatever size the model sees the picture at. seen_pixels: what "
-                    "Qwen2.5-VL was trained on. Connect the output of this name to RePlan Plan from Text, so that it reads them the same way.",
+                    tooltip="What the model is to count its boxes in. relative_1000 fits whatever size the model sees "
+                    "the image at. seen_pixels: what Qwen2.5-VL was trained on. Connect the output of this name to "
+                    "RePlan Plan from Text, so that it reads them the same way.",
                 ),
                 io.Combo.Input(
                     "layout",
                     options=list(LAYOUTS),
                     default="inference",
                     optional=True,
-                    tooltip="inference: template and instruction in user, system stays empty. system: the template in system, the instruction in user.",
+                    tooltip="inference: template and instruction in user, system stays empty. system: the template "
+                    "in system, the instruction in user.",
                 ),
             ],
             outputs=[

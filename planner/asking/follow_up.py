@@ -12,49 +12,52 @@ from ..models.interface import Message
 from ..plan import Notice, Region, RegionPlan
 from ..plans.lint import MOST_REGIONS
 
-# By the code of a notice. {regions} stands for the regions that it is about, named by their hints: the model knows no ids.
+_NO_PLAN = "Your reply holds no plan. Write it in the tags that were asked for."
+_COPIED = "Some of it was copied from the instructions. Look at this image and write your own."
+_NUMBERS = "Some boxes are not four numbers. Write each as [x1, y1, x2, y2]."
+_NO_HINT = "Some regions have no hint. Give each one that says what is seen in its box afterwards."
+_NO_REGIONS = "The list of regions is not JSON. Write a JSON list of objects."
+
+# By the code of a notice. {regions} stands for the regions that it is about, named by their hints: the model knows no
+# ids.
 SENTENCES = {
-    # of the whole reply
-    "no_plan": "Your reply holds no plan. Write it in the tags that were asked for.",
-    "cut_off": "Your reply broke off before its end. Write it shorter: less reasoning, and no more regions than needed.",
-    "list_unreadable": "The list of regions is not JSON. Write a JSON list of objects.",
-    "template_echo": "Some of it was copied from the instructions. Look at this image and write your own.",
-    "changes_nothing": "The plan changes nothing. Write a region for each place that the instruction changes, or an edit of "
-    "the whole image.",
-    "only_keeps": "Every hint only keeps something unchanged. Add a region for each change that the instruction asks for.",
-    "too_many": f"There are too many regions. Use {MOST_REGIONS} at most: join those that belong to one change.",
-    # of single regions
-    "box_numbers": "Some boxes are not four numbers. Write each as [x1, y1, x2, y2].",
-    "no_box": "Some regions have no box. Give each its bbox_2d.",
+    # The reply as a whole (replies.notices).
+    "no_plan": _NO_PLAN,
+    "empty": _NO_PLAN,
+    "all_dropped": _NO_PLAN,
+    "bad_json": "The plan's JSON has a wrong value. Write it in the tags that were asked for.",
+    "cut_off": "Your reply broke off before its end. Write it shorter: less reasoning, and no more regions than "
+    "needed.",
+    "unreadable": _NO_REGIONS,
+    # Items of its list (replies.notices).
+    "dropped_no_item": _NO_REGIONS,
+    "dropped_bad_box": _NUMBERS,
+    "dropped_mark": _NUMBERS,
+    "dropped_no_box": "Some regions have no box. Give each its bbox_2d.",
     "only_point": "Some regions have only a point. Give each its bbox_2d.",
-    "no_area": "Some boxes have no area. Measure them again.",
-    "outside": "Some boxes lie outside the image. Measure them again, in the numbers that were asked for.",
-    "no_hint": "Some regions have no hint. Give each one that says what is seen in its box afterwards.",
+    "dropped_no_area": "Some boxes have no area. Measure them again.",
+    "dropped_outside": "Some boxes lie outside the image. Measure them again, in the numbers that were asked for.",
+    "dropped_no_hint": _NO_HINT,
+    "labels_as_hints": _NO_HINT,
+    "dropped_echo": _COPIED,
+    # The plan (plans.lint; some codes are the reader's too).
+    "template_echo": _COPIED,
+    "changes_nothing": "The plan changes nothing. Write a region for each place that the instruction changes, or an "
+    "edit of the whole image.",
+    "only_keeps": "Every hint only keeps something unchanged. Add a region for each change that the instruction asks "
+    "for.",
+    "too_many": f"There are too many regions. Use {MOST_REGIONS} at most: join those that belong to one change.",
+    "no_hint": _NO_HINT,
     "hint_in_global": "{regions}: the text for the whole image repeats this hint. Take it out there.",
     "same_box": "{regions} have the same box. Write a change once, and give each change a box of its own.",
-    "add_on_existing": "{regions} adds something, but its box lies on something that is there already. Box the free place "
-    "where it will be.",
+    "add_on_existing": "{regions} adds something, but its box lies on something that is there already. Box the free "
+    "place where it will be.",
 }
 _OPENING = "Your plan cannot be used as it is:"
 _CLOSING = (
     "Look at the image again and write the whole plan once more, with these points put right and everything else kept. "
     "Use the same tags in the same order, and write nothing outside them."
 )
-# Notices of the reader that have no code yet.
-_BY_WORDS = {
-    "cut off": "cut_off",
-    "cannot be read": "list_unreadable",
-    "four numbers": "box_numbers",
-    "not a finite number": "box_numbers",
-    "has no bbox_2d": "no_box",
-    "only a point": "only_point",
-    "has no area": "no_area",
-    "lies outside the image": "outside",
-    "only the label": "no_hint",
-    "it has no hint": "no_hint",
-    "no item has a hint": "no_hint",
-    "planner's instructions": "template_echo",
-}
 _MOST_NAMED, _LONGEST_HINT = 6, 120
 
 
@@ -64,23 +67,16 @@ def points(notices: Iterable[Notice], plan: RegionPlan | None = None) -> tuple[s
     plan: the one that the notices are about; a point names its regions by their hints.
     """
     regions = {region.id: region for region in plan.regions} if plan else {}
-    told = [
-        SENTENCES[code].replace("{regions}", _named([regions[one] for one in notice.regions if one in regions]))
+    told = (
+        SENTENCES[notice.code].replace("{regions}", _named([regions[one] for one in notice.regions if one in regions]))
         for notice in notices
-        for code in _codes(notice)
-        if code in SENTENCES
-    ]
+        if notice.code in SENTENCES
+    )
     return tuple(dict.fromkeys(told))
 
 
-def _codes(notice: Notice) -> list[str]:
-    if notice.code != "told":
-        return [notice.code]
-    return [code for words, code in _BY_WORDS.items() if words in notice.text]
-
-
 def ask_again(asked: Sequence[Message], reply: str, told: Sequence[str]) -> tuple[Message, ...]:
-    """The conversation `asked`, the model's `reply`, and the turn that asks for the plan once more, with the points `told`."""
+    """The conversation `asked`, the model's `reply`, and a turn that asks once more, with the points `told`."""
     listed = "\n".join(f"- {point}" for point in told)
     return (
         *asked,

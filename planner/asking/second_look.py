@@ -1,8 +1,9 @@
 """A second look at a region: the cut-out to show, the reply about it, and what that does to the region.
 
-A model that sees a whole picture at a limited size misses small things; shown the region alone, with some of its
-surroundings, it can say whether that is what was meant and draw a tighter box (after ReasonBrain's fine-grained local and
-region cues, which it gets from patches and segments). Asking is whoever has a model; here is only geometry and reading.
+A model that sees a whole image at a limited size misses small things; shown the region alone, with some of its
+surroundings, it can say whether that is what was meant and draw a tighter box (after ReasonBrain's fine-grained local
+and region cues, which it gets from patches and segments). Asking is whoever has a model; here is only geometry and
+reading.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..geometry import Box, Size, iou, share_inside
-from ..plan import Region, clamped
+from ..plan import Notice, Region, clamped
 from ..replies import read_box
 
 _MEANT_KEYS = ("meant", "answer", "match", "matches", "found", "correct", "ismeant", "visible", "result")
@@ -52,8 +53,8 @@ class Cut(NamedTuple):
         return x1 - self.left, y1 - self.top, x2 - self.left, y2 - self.top
 
 
-class Look(NamedTuple):
-    """What the reply says. meant: whether it is the thing, None if it does not say; box: tighter, in pixels of the image."""
+class SecondLook(NamedTuple):
+    """What the reply says. meant: whether it is the thing, None if it does not say; box: tighter, in image pixels."""
 
     meant: bool | None
     box: Box | None
@@ -62,9 +63,9 @@ class Look(NamedTuple):
 def cut_around(box: Box, image_size: Size, margin: float = 0.5, least: int = 112) -> Cut:
     """The cut-out around a box: all of it, and room around it.
 
-    box: in pixels of an image of `image_size` (width, height). margin: room on each side as a share of the box's side on
-    that axis. least: the cut-out's least side in pixels (or the image's, if that is smaller). Room that is not there on one side is taken
-    on the other, as far as the image goes, and a strip is made wider.
+    box: in pixels of an image of `image_size` (width, height). margin: room on each side as a share of the box's side
+    on that axis. least: the cut-out's least side in pixels (or the image's, if that is smaller). Room that is not
+    there on one side is taken on the other, as far as the image goes, and a strip is made wider.
     """
     x1, y1, x2, y2 = clamped(box, image_size)
     width, height = (x2 - x1) * (1 + 2 * margin), (y2 - y1) * (1 + 2 * margin)
@@ -81,16 +82,16 @@ def _stretch(middle: float, length: float, whole: int) -> tuple[int, int]:
     return max(0, math.floor(start)), min(whole, math.ceil(start + length))
 
 
-def read_look(reply: str, cut: Cut, coordinates: str = "auto", seen_size: Size = (0, 0)) -> Look:
+def read_second_look(reply: str, cut: Cut, coordinates: str = "auto", seen_size: Size = (0, 0)) -> SecondLook:
     """What a reply to the template `second_look` says, read as tolerantly as a plan.
 
-    coordinates, seen_size: what the reply's numbers count, of the cut-out; see `coordinates.choose_frame`.
+    coordinates, seen_size: what the reply's numbers count, of the cut-out; see `replies.pixels.choose_frame`.
     """
     fields, box = read_box(reply, cut.size, coordinates, seen_size)
     if fields is None:
-        return Look(_yes_or_no(reply.rpartition("</think>")[2].strip()), box and cut.to_image(box))
+        return SecondLook(_yes_or_no(reply.rpartition("</think>")[2].strip()), box and cut.to_image(box))
     answers = (_yes_or_no(fields.item[fields.keys[key]]) for key in _MEANT_KEYS if key in fields.keys)
-    return Look(next((answer for answer in answers if answer is not None), None), box and cut.to_image(box))
+    return SecondLook(next((answer for answer in answers if answer is not None), None), box and cut.to_image(box))
 
 
 def _yes_or_no(said: object) -> bool | None:
@@ -101,30 +102,29 @@ def _yes_or_no(said: object) -> bool | None:
     return True if _YES.match(said) else False if _NO.match(said) else None
 
 
-def merge_look(region: Region, look: Look, cut: Cut) -> tuple[Region, str]:
-    """The region after a second look, and what happened in words ("" if nothing did).
+def apply_second_look(region: Region, look: SecondLook, cut: Cut) -> tuple[Region, Notice | None]:
+    """The region after a second look, and what there is to tell.
 
-    yes and a fitting box: the region with that box. yes without one, no, or no clear answer: as it was, and told. A box that
-    hardly meets the first, or is the whole cut-out again, is not taken.
+    yes and a fitting box: the region with that box. yes without one, no, or no clear answer: as it was, and told. A
+    box that hardly meets the first, or is the whole cut-out again, is not taken.
     """
-    name = f"region '{region.id}'"
+
+    def told(code: str, text: str, remedy: str = "its box stays as it was") -> Notice:
+        return Notice(code, f"region '{region.id}': {text}", remedy, (region.id,))
+
     if look.meant is False:
-        return (
-            region,
-            f"{name}: a second look does not find what its hint is meant for; look at it, and move or delete it",
-        )
+        what = "a second look does not find what its hint is meant for"
+        return region, told("second_look_no", what, "look at it, and move or delete it")
     if look.box is None:
-        return (
-            region,
-            "" if look.meant else f"{name}: the second look gave no clear answer; its box stays as it was",
-        )
+        return region, None if look.meant else told("second_look_unclear", "the second look gave no clear answer")
     inside = share_inside(look.box, region.box)
     if inside < _INSIDE and iou(look.box, region.box) < _OVERLAP:
-        return region, f"{name}: the second look drew a box somewhere else; its box stays as it was"
+        return region, told("second_look_elsewhere", "the second look drew a box somewhere else")
     whole = (0.0, 0.0, float(cut.size[0]), float(cut.size[1]))
     if iou(cut.from_image(look.box), whole) >= _WHOLE:
-        return region, f"{name}: the second look drew the whole cut-out; its box stays as it was"
+        return region, told("second_look_whole", "the second look drew the whole cut-out")
     if iou(look.box, region.box) > 0.999:
-        return region, ""
+        return region, None
     was, now = ([round(value) for value in box] for box in (region.box, look.box))
-    return replace(region, box=look.box), f"{name}: a second look moved its box from {was} to {now}"
+    moved = told("second_look_moved", f"a second look moved its box from {was} to {now}", "")
+    return replace(region, box=look.box), moved

@@ -1,9 +1,9 @@
 """What a vision-language model is asked: templates, the values they hold, and the turns of a conversation.
 
 The pack's own templates are the text files of `prompts/`, in its own words; a user's file is a text of the same
-kind (the node that lists a models sub-folder reads it, this file gets its text). Values are put in literally, for
-the marks `{{instruction}}`, `{{coordinates}}` and `{{hint}}`; nothing in a template is ever run,
-and a value is never searched for marks.
+kind (`nodes/folders.py` finds it, this file gets its text). Values are put in literally, for the marks
+`{{instruction}}`, `{{coordinates}}` and `{{hint}}`; nothing in a template is ever run, and a value is never searched
+for marks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from ..plan import PlanError, shown, well_formed
 
 _FOLDER = Path(__file__).with_name("prompts")
 
-# The templates to choose from: does its reply hold a plan, and is the picture shown with it?
-# (The published baseline rephrases without the picture, rephrase.txt of the published code.)
-CHOICES = {
+# The templates to choose from: does its reply hold a plan, and is the image shown with it?
+# (The published baseline rephrases without the image, rephrase.txt of the published code.)
+TEMPLATES = {
     "edit": (True, True),
     "edit_no_reasoning": (True, True),
     "hypothetical": (True, True),
     "context": (True, True),
+    "result": (True, True),
     "unified": (True, True),
     "detection": (True, True),
     "rephrase": (False, False),
@@ -34,8 +35,8 @@ CHOICES = {
 # Those that the planner uses by itself, with the marks that each must hold.
 _OWN_USE = {"second_look": ("hint",)}
 
-# Where the picture and the instruction go. inference: one turn, picture, template, instruction (the published
-# inference code). training: one turn, template, picture, instruction (the order that the released checkpoint was
+# Where the image and the instruction go. inference: one turn, image, template, instruction (the published
+# inference code). training: one turn, template, image, instruction (the order that the released checkpoint was
 # trained in). system: the template as the system message (its model card).
 LAYOUTS = ("inference", "training", "system")
 
@@ -44,18 +45,21 @@ _MARKS = ("instruction", "coordinates", "hint")
 _MARK = re.compile(r"\{\{\s{0,8}([A-Za-z_]{1,40})\s{0,8}(?:\|\s{0,8}trim\s{0,8})?\}\}")
 _FOREIGN = re.compile(r"\{\{.{0,60}|\{%.{0,60}|(?<![{\w])\{[A-Za-z_]{1,40}\}(?!\})")
 LONGEST = 200_000
-# Characters of an instruction: what is longer was not meant as one (a whole file, a picture as text), and a model would
+# Characters of an instruction: what is longer was not meant as one (a whole file, an image as text), and a model would
 # read it for minutes without a chance to interrupt it.
-LONGEST_WISH = 10_000
+LONGEST_INSTRUCTION = 10_000
+_SEVERAL_IMAGES = (
+    "The first image is the one to edit: every box is measured in it. The other images only help to understand it.\n\n"
+)
 
 
 class Template(NamedTuple):
-    """A template: its text with marks, whether its reply holds a plan, and whether the picture is shown with it."""
+    """A template: its text with marks, whether its reply holds a plan, and whether the image is shown with it."""
 
     name: str
     text: str
     plans: bool = True
-    pictured: bool = True
+    with_image: bool = True
 
 
 def load_template(name: str, text: str | None = None) -> Template:
@@ -65,13 +69,13 @@ def load_template(name: str, text: str | None = None) -> Template:
     for a name that does not exist, and for a text that is empty, too long, or holds a mark that is not known.
     """
     if text is None:
-        if name not in CHOICES and name not in _OWN_USE:
-            raise PlanError(f"there is no template {name!r}; the pack has {', '.join((*CHOICES, *_OWN_USE))}")
+        if name not in TEMPLATES and name not in _OWN_USE:
+            raise PlanError(f"there is no template {name!r}; the pack has {', '.join((*TEMPLATES, *_OWN_USE))}")
         text = (_FOLDER / f"{name}.txt").read_text(encoding="utf-8")
-    plans, pictured = CHOICES.get(name, (name not in _OWN_USE, True))
+    plans, with_image = TEMPLATES.get(name, (name not in _OWN_USE, True))
     text = text.lstrip("\ufeff").replace("\r\n", "\n").strip()
     _check(name, text)
-    return Template(name, text, plans, pictured)
+    return Template(name, text, plans, with_image)
 
 
 def _check(name: str, text: str) -> None:
@@ -91,8 +95,9 @@ def _check(name: str, text: str) -> None:
     foreign = _FOREIGN.search(_MARK.sub("", text))
     if foreign:
         raise PlanError(
-            f"the template '{name}' holds {shown(foreign.group())}, which is not a mark of this pack; write {{{{instruction}}}} "
-            f"with two braces where the instruction goes, or leave it out: it then follows the template. The marks are {known}"
+            f"the template '{name}' holds {shown(foreign.group())}, which is not a mark of this pack; write "
+            f"{{{{instruction}}}} with two braces where the instruction goes, or leave it out: it then follows the "
+            f"template. The marks are {known}"
         )
     missing = [mark for mark in _OWN_USE.get(name, ()) if mark not in found]
     if missing:
@@ -114,7 +119,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def planner_messages(
-    template: Template, instruction: str, coordinates: str = "", layout: str = "inference"
+    template: Template, instruction: str, coordinates: str = "", layout: str = "inference", images: int = 1
 ) -> tuple[Message, ...]:
     """The turns that ask for a reply to `instruction`.
 
@@ -122,41 +127,44 @@ def planner_messages(
     layout: one of LAYOUTS. A template without the mark `{{instruction}}` is followed by the instruction on a line of
         its own, as the published code does it. In the layout `system` the instruction is the user's turn too where
         the template has the mark.
+    images: how many are shown, the one to edit first; a sentence then says so.
 
-    Raises PlanError for an empty instruction, one longer than LONGEST_WISH, and an unknown layout.
+    Raises PlanError for an empty instruction, one longer than LONGEST_INSTRUCTION, and an unknown layout.
     """
     if layout not in LAYOUTS:
         raise PlanError(f"the layout is one of {', '.join(LAYOUTS)}, found {layout!r}")
-    wish = well_formed(instruction).strip()  # no tokenizer takes half a character
-    if not wish:
+    asked = well_formed(instruction).strip()  # no tokenizer takes half a character
+    if not asked:
         raise PlanError("the instruction is empty; write what should change in the image")
-    if len(wish) > LONGEST_WISH:
+    if len(asked) > LONGEST_INSTRUCTION:
         raise PlanError(
-            f"the instruction has {len(wish)} characters, more than {LONGEST_WISH}; say in a few sentences what should change, or look "
-            "at what is connected to it"
+            f"the instruction has {len(asked)} characters, more than {LONGEST_INSTRUCTION}; say in a few sentences "
+            "what should change, or look at what is connected to it"
         )
-    values = {"instruction": wish, "coordinates": coordinates}
-    picture = (Part.PICTURE,) if template.pictured else ()
+    values = {"instruction": asked, "coordinates": coordinates}
+    leading: tuple[str | Part, ...] = ()
+    if template.with_image:
+        leading = (Part.IMAGE,) if images == 1 else (*[Part.IMAGE] * images, _SEVERAL_IMAGES)
     places = [mark for mark in _MARK.finditer(template.text) if _name_of(mark) == "instruction"]
     if layout == "system":
-        return (Message("system", (fill(template.text, values),)), Message("user", (*picture, wish)))
+        return (Message("system", (fill(template.text, values),)), Message("user", (*leading, asked)))
     if layout == "training":
         at = places[0].start() if places else len(template.text)
         before = fill(template.text[:at], values).rstrip()
-        after = fill(template.text[at:], values) if places else wish
-        return (Message("user", (before, *picture, f"\n{after}")),)
-    text = fill(template.text, values) if places else f"{fill(template.text, values)}\n{wish}"
-    return (Message("user", (*picture, text)),)
+        after = fill(template.text[at:], values) if places else asked
+        return (Message("user", (before, *leading, f"\n{after}")),)
+    text = fill(template.text, values) if places else f"{fill(template.text, values)}\n{asked}"
+    return (Message("user", (*leading, text)),)
 
 
 def second_look_messages(template: Template, hint: str, instruction: str, coordinates: str = "") -> tuple[Message, ...]:
     """The turn that asks, of a cut-out, whether it shows what `hint` is meant for, and for a tighter box."""
     values = {"hint": hint.strip(), "instruction": well_formed(instruction).strip(), "coordinates": coordinates}
-    return (Message("user", (Part.PICTURE, fill(template.text, values))),)
+    return (Message("user", (Part.IMAGE, fill(template.text, values))),)
 
 
 def as_two_texts(messages: Sequence[Message]) -> tuple[str, str]:
-    """(system, user) texts of one question, for a model that takes texts and puts the picture where it does."""
+    """(system, user) texts of one question, for a model that takes texts and puts the image where it does."""
     system = "\n\n".join(message.text for message in messages if message.role == "system")
     return system, "\n\n".join(message.text for message in messages if message.role == "user")
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from ..geometry import Box, iou
-from ..plan import PlanError, Region, RegionPlan, shown
+from ..plan import Notice, PlanError, Region, RegionPlan, shown
 
 # Boxes with at least this IoU are the same region.
 _LEAST_OVERLAP = 0.5
@@ -29,7 +29,7 @@ def vote(plans: Sequence[RegionPlan]) -> RegionPlan:
     it. Those in more than half of the plans stay, in the order in which they first appear: the
     box is the median of each edge, the hint the one said most often, or else that of the box nearest to the median. The
     global prompt is the one said most often. Reasoning and the rest are the first plan's among those that agree most.
-    Where no region has enough votes, that plan is taken as it is. Warnings say what was left out.
+    Where no region has enough votes, that plan is taken as it is. Notices say what was left out.
 
     Raises PlanError without plans, and for plans of images of different sizes.
     """
@@ -52,17 +52,25 @@ def vote(plans: Sequence[RegionPlan]) -> RegionPlan:
     )
     base = plans[nearest]
     if groups and not kept:
-        return base.with_warnings(
-            f"{len(plans)} replies agree on no region; the plan of reply {nearest + 1} was taken as it is"
+        return base.with_notices(
+            Notice(
+                "vote_disagrees",
+                f"{len(plans)} replies agree on no region",
+                f"the plan of reply {nearest + 1} was taken as it is: check it, or ask for more votes",
+            )
         )
     regions = tuple(_agreed(group, f"r{number}") for number, group in enumerate(kept, 1))
     left_out = [
-        f"the region {shown(group[0].region.hint)} is in {len(group)} of {len(plans)} replies and was left out"
+        Notice(
+            "vote_left_out",
+            f"the region {shown(group[0].region.hint)} is in {len(group)} of {len(plans)} replies and was left out",
+            "draw it, if it is meant",
+        )
         for group in groups
         if len(group) < least
     ]
     prompt = _most_said([plan.global_prompt for plan in plans])
-    return replace(base, regions=regions, global_prompt=prompt).with_warnings(*left_out)
+    return replace(base, regions=regions, global_prompt=prompt).with_notices(*left_out)
 
 
 def _groups(plans: Sequence[RegionPlan]) -> list[list[_Vote]]:

@@ -23,12 +23,13 @@ _lock = threading.Lock()
 def load_planner(path: Path, dtype: str = "default", device: str = "default", reader: str = "auto") -> PlannerModel:
     """The model at `path`, loaded or shared.
 
-    dtype, device, reader: of DTYPES, DEVICES, READERS. Raises PlanError for whatever is wrong with it or with the choices.
+    dtype, device, reader: of DTYPES, DEVICES, READERS. Raises PlanError for whatever is wrong with it or with the
+    choices.
     """
-    from .memory import told_when_full
+    from .memory import explaining_full_memory
 
     key = (str(path), stamp(path), dtype, device, reader)
-    with _lock, told_when_full(f"loading '{path.name}'"):
+    with _lock, explaining_full_memory(f"loading '{path.name}'"):
         model = _loaded.get(key)
         if model is None:
             model = _loaded[key] = _load(path, dtype, device, reader)
@@ -39,7 +40,8 @@ def _load(path: Path, dtype: str, device: str, reader: str) -> PlannerModel:
     by_host = path.is_file() if reader == "auto" else reader == "comfyui"
     if reader == "transformers" and path.is_file():
         raise PlanError(
-            f"'{path.name}' is a single file; transformers reads whole folders with config.json, so set reader to 'auto'"
+            f"'{path.name}' is a single file; transformers reads whole folders with config.json, so set reader to "
+            "'auto'"
         )
     if path.is_dir() and reader == "auto" and device != "spread":
         from .host_weights import host_takes
@@ -48,15 +50,16 @@ def _load(path: Path, dtype: str, device: str, reader: str) -> PlannerModel:
     if not by_host:
         if dtype == "fp8":
             raise PlanError(
-                f"'{path.name}' is read by transformers, which takes 8 bits only where a folder has them already; set dtype to 'bf16', "
-                "or take a Qwen2.5-VL 7B or Qwen3-VL 4B or 8B, which ComfyUI reads"
+                f"'{path.name}' is read by transformers, which takes 8 bits only where a folder has them already; set "
+                "dtype to 'bf16', or take a Qwen2.5-VL 7B or Qwen3-VL 4B or 8B, which ComfyUI reads"
             )
         from . import folder
 
         return folder.load(path, dtype, device)
     if device == "spread":
         raise PlanError(
-            "device 'spread' is for folders that transformers reads; ComfyUI spreads its own models by itself, set 'default'"
+            "device 'spread' is for folders that transformers reads; ComfyUI spreads its own models by itself, set "
+            "'default'"
         )
     from . import host
 

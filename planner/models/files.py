@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,16 @@ from ..plan import PlanError, shown
 WEIGHTS = (".safetensors", ".sft")
 _INDEX = "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000
+# The published planner, letters and digits only, and the template that it was trained on
+# (replan/pipelines/prompt_template of the published code).
+_PUBLISHED = "replanqwen25vl7b"
+PUBLISHED_TEMPLATE = "replan.txt"
 
 
 def models_below(folders: list[str], depth: int = 3) -> dict[str, Path]:
     """Every weights file and every model folder (one with a config.json) below `folders`, by its path from there.
 
-    A folder's own weights are not listed again as files. Of equal names the first counts, as with the host's lists.
+    A folder's own weights are not listed again as files. Of equal names the first counts, as in ComfyUI's lists.
     """
     found: dict[str, Path] = {}
 
@@ -78,8 +84,8 @@ def weight_files(path: Path) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise PlanError(
-            f"{len(missing)} of {len(files)} weights files of '{path.name}' are missing, the first is {missing[0]}; the "
-            "download is not complete, fetch the rest"
+            f"{len(missing)} of {len(files)} weights files of '{path.name}' are missing, the first is {missing[0]}; "
+            "the download is not complete, fetch the rest"
         )
     for file in files:
         _check_whole(file)
@@ -99,7 +105,8 @@ def _shard_names(folder: Path) -> list[str]:
         outside = [name for name in names if Path(name).name != name]
         if outside:
             raise PlanError(
-                f"'{folder.name}/{_INDEX}' names {shown(outside[0])}, which is no file of this folder; download it again"
+                f"'{folder.name}/{_INDEX}' names {shown(outside[0])}, which is no file of this folder; download it "
+                "again"
             )
         if names:
             return names
@@ -138,7 +145,7 @@ def _check_whole(file: Path) -> None:
         raise
     except OSError as error:
         raise PlanError(
-            f"the weights file '{file.name}' cannot be opened ({error.strerror}); check whose it is"
+            f"the weights file '{file.name}' cannot be opened ({error.strerror}); check its permissions"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError):
         raise PlanError(f"{again}: its header cannot be read; download it again") from None
@@ -148,3 +155,18 @@ def stamp(path: Path) -> tuple:
     """What changes when a model on disk is replaced: names, sizes and times of its files."""
     files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+
+
+def trained_template(path: Path) -> Path | None:
+    """Where the template that the model at `path` was trained on would lie beside it, or None if it has none.
+
+    It has one if it is the published planner, by its name (a file's, a folder's, or in the folder's config.json),
+    whatever stands before and after it: TainU/RePlan-Qwen2.5-VL-7B, RePlan_Qwen2.5-VL-7B_fp8.safetensors.
+    """
+    folder = path if path.is_dir() else path.parent
+    names = [path.name, folder.name, folder.parent.name, folder.parent.parent.name]
+    if path.is_dir():
+        with contextlib.suppress(PlanError):
+            names.append(str(read_config(path).get("_name_or_path", "")))
+    published = any(_PUBLISHED in re.sub(r"[\W_]", "", name).casefold() for name in names)
+    return folder / PUBLISHED_TEMPLATE if published else None

@@ -17,44 +17,49 @@ import comfy.model_patcher
 import torch
 
 from ..plan import PlanError, shown
-from .files import read_config, weight_files
+from .files import read_config, trained_template, weight_files
 from .folder_model import FolderModel
-from .interface import Family, family_of
+from .interface import TORCH_DTYPES, VlmSpec, spec_of
 from .memory import memory_is_full
 from .spread import need_accelerate
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _LONGEST_SIDE = 16384
 
 
 class _Held(torch.nn.Module):
-    """A model of the library inside a module that the host may write its own marks on."""
+    """A model of the library inside a module that ComfyUI may write its own marks on, moved by the library's own `to`:
+    of quantised weights not all is in parameters and buffers."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
 
+    def to(self, *args: Any, **kwargs: Any) -> _Held:
+        self.network.to(*args, **kwargs)
+        return self
+
 
 def load(path: Path, dtype: str, device: str) -> FolderModel:
     """The model of a folder with config.json, tokenizer, processor and .safetensors weights.
 
-    dtype: `default` (as saved), bf16, fp16, fp32. device: `default` (the host's), `cpu`, or `spread` (GPU and main memory,
-    by accelerate). Raises PlanError when something is missing, for a model that needs code of its own, and when the
-    library cannot read it.
+    dtype: `default` (as saved), bf16, fp16, fp32. device: `default` (ComfyUI's), `cpu`, or `spread` (GPU and main
+    memory, by accelerate). Raises PlanError when something is missing, for a model that needs code of its own, and
+    when the library cannot read it.
     """
     try:
         import transformers
     except ImportError as error:
         raise PlanError(
-            f"'{path.name}' is read by the Python package transformers, which cannot be imported ({error}); install it with pip, or "
-            "choose a Qwen2.5-VL or Qwen3-VL file, which ComfyUI reads itself"
+            f"'{path.name}' is read by the Python package transformers, which cannot be imported ({error}); install it "
+            "with pip, or choose a Qwen2.5-VL or Qwen3-VL file, which ComfyUI reads itself"
         ) from error
     config = read_config(path)
     if "auto_map" in config and not _in_library(transformers, config):
         raise PlanError(
-            f"'{path.name}' needs program code out of its folder, which is never run; take a model that transformers knows itself"
+            f"'{path.name}' needs program code out of its folder, which is never run; take a model that transformers "
+            "knows itself"
         )
     weight_files(path)
     place = torch.device("cpu") if device == "cpu" else management.get_torch_device()
@@ -63,23 +68,41 @@ def load(path: Path, dtype: str, device: str) -> FolderModel:
     local = {"local_files_only": True, "trust_remote_code": False}
     with _reading(path):
         processor = transformers.AutoProcessor.from_pretrained(str(path), **local)
-        numbers = {_dtype_word(transformers): _DTYPES.get(dtype, "auto")}
+        numbers = {_dtype_word(transformers): TORCH_DTYPES.get(dtype, "auto")}
         read = partial(
             transformers.AutoModelForImageTextToText.from_pretrained,
-            str(path), use_safetensors=True, output_loading_info=True, **local, **numbers,
-        )  # fmt: skip
+            str(path),
+            use_safetensors=True,
+            output_loading_info=True,
+            **local,
+            **numbers,
+        )
         network, loading = _with_flash(read) if _wants_flash(transformers, config, dtype, place) else read()
     _check_weights(loading["missing_keys"], path)
     _check_processor(processor, path)
     network.eval().requires_grad_(False)
-    family = _with_limits(family_of(str(config.get("model_type", "unknown"))), processor)
+    spec = _with_limits(spec_of(str(config.get("model_type", "unknown"))), processor)
     patcher = None
-    if device != "spread" and not config.get("quantization_config"):
+    if device != "spread":
+        if config.get("quantization_config"):
+            _check_movable(network, path)
         patcher = comfy.model_patcher.ModelPatcher(
             _Held(network), load_device=place, offload_device=torch.device("cpu")
         )
-    label = f"{family.name} '{path.name}' by transformers {transformers.__version__}"
-    return FolderModel(network, processor, family, label, patcher, device == "spread")
+    label = f"{spec.name} '{path.name}' by transformers {transformers.__version__}"
+    return FolderModel(network, processor, spec, label, patcher, trained_template(path))
+
+
+def _check_movable(network: torch.nn.Module, path: Path) -> None:
+    """Take quantised weights off the GPU, where some kinds are put while read; PlanError for a kind that stays."""
+    try:
+        network.to("cpu")
+    except Exception as error:  # each quantiser has errors of its own
+        raise PlanError(
+            f"'{path.name}' is quantised in a way that keeps its weights on the GPU, so ComfyUI could not make room "
+            f"for the diffusion model ({shown(str(error).strip(), 300)}); update that quantiser's package, or take the "
+            "unquantised folder: as a Qwen2.5-VL 7B or Qwen3-VL 4B or 8B ComfyUI reads it in 8 bits (dtype 'fp8')"
+        ) from error
 
 
 @contextmanager
@@ -93,8 +116,9 @@ def _reading(path: Path):
         if memory_is_full(error):
             raise
         raise PlanError(
-            f"transformers cannot read '{path.name}': {type(error).__name__}: {shown(str(error).strip(), 300)}; check that the folder is "
-            "complete, that it is a vision-language model, and that transformers is new enough for it"
+            f"transformers cannot read '{path.name}': {type(error).__name__}: {shown(str(error).strip(), 300)}; check "
+            "that the folder is complete, that it is a vision-language model, and that transformers is new enough for "
+            "it"
         ) from error
 
 
@@ -113,19 +137,20 @@ def _check_weights(missing: Iterable[str], path: Path) -> None:
     names = sorted(missing)
     if names:
         raise PlanError(
-            f"{len(names)} weights of the model are not in '{path.name}', the first is {names[0]}; the folder is incomplete or of "
-            "another version of the model, download it again"
+            f"{len(names)} weights of the model are not in '{path.name}', the first is {names[0]}; the folder is "
+            "incomplete or of another version of the model, download it again"
         )
 
 
 def _check_processor(processor: Any, path: Path) -> None:
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise PlanError(
-            f"'{path.name}' is not a vision-language model: its processor takes no pictures; choose another folder"
+            f"'{path.name}' is not a vision-language model: its processor takes no images; choose another folder"
         )
     if not getattr(processor, "chat_template", None) and not getattr(processor.tokenizer, "chat_template", None):
         raise PlanError(
-            f"'{path.name}' has no chat template (chat_template.jinja), so it is no model that answers; take the instruction-tuned version"
+            f"'{path.name}' has no chat template (chat_template.jinja), so it is no model that answers; take the "
+            "instruction-tuned version"
         )
 
 
@@ -146,18 +171,18 @@ def _with_flash(read: Callable[..., Any]) -> Any:
         return read()
 
 
-def _with_limits(family: Family, processor: Any) -> Family:
-    """The family with what this folder's own picture processor says of sizes."""
+def _with_limits(spec: VlmSpec, processor: Any) -> VlmSpec:
+    """The spec with what this folder's own image processor says of sizes."""
     images = processor.image_processor
     patch, merge = getattr(images, "patch_size", None), getattr(images, "merge_size", None)
     if not isinstance(patch, int) or not isinstance(merge, int):
-        return family
+        return spec
     size = getattr(images, "size", None) or {}
-    least = _entry(size, "shortest_edge") or family.min_pixels
+    least = _entry(size, "shortest_edge") or spec.min_pixels
     most = _entry(size, "longest_edge") or 0
     # By these names the Qwen kind means areas, others mean sides; no model sees less than a few hundred pixels a side.
-    most = most if most > _LONGEST_SIDE else family.max_pixels
-    return family._replace(factor=patch * merge, min_pixels=least, max_pixels=max(least, most))
+    most = most if most > _LONGEST_SIDE else spec.max_pixels
+    return spec._replace(factor=patch * merge, min_pixels=least, max_pixels=max(least, most))
 
 
 def _entry(size: Any, key: str) -> int | None:

@@ -1,13 +1,14 @@
-"""Asking a model of the library transformers: its own chat template and processor, our sampling, the host's memory.
+"""Asking a model of the library transformers: its own chat template and processor, our sampling, ComfyUI's memory.
 
-The host counts and unloads the model like any other; only a model spread by accelerate is outside its lists, and is taken
-off the GPU after each answer instead.
+ComfyUI counts and unloads the model like any other; only a model spread by accelerate is outside its lists, and is
+taken off the GPU after each answer instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as management
@@ -15,35 +16,42 @@ import comfy.utils
 import torch
 
 from ..plan import PlanError, shown
-from .interface import Answer, Family, Message, Part, Sampling, without_control_words
-from .memory import told_when_full
+from .interface import Answer, Message, Part, Sampling, VlmSpec, without_control_words
+from .memory import explaining_full_memory
 from .spread import spread_out
 
 
 class FolderModel:
     """A model of transformers with its processor. See `interface.PlannerModel`.
 
-    patcher: what the host loads and unloads; None for a model that is spread, or that its library has put in place.
+    patcher: what ComfyUI loads and unloads; None for a model that is spread by accelerate.
     """
 
     def __init__(
-        self, network: Any, processor: Any, family: Family, label: str, patcher: Any, spread: bool = False
+        self,
+        network: Any,
+        processor: Any,
+        spec: VlmSpec,
+        label: str,
+        patcher: Any,
+        trained_template: Path | None = None,
     ) -> None:
-        self.network, self.processor, self.family, self.label = network, processor, family, label
-        self.patcher, self._spread = patcher, spread
+        self.network, self.processor, self.spec, self.label = network, processor, spec, label
+        self.patcher, self.trained_template = patcher, trained_template
 
-    def answer(self, messages: Sequence[Message], picture: torch.Tensor | None, sampling: Sampling) -> Answer:
+    def answer(self, messages: Sequence[Message], images: Sequence[torch.Tensor], sampling: Sampling) -> Answer:
         """See `interface.PlannerModel.answer`."""
+        management.throw_exception_if_processing_interrupted()
         try:
-            given = self.inputs(messages, picture)
+            given = self.inputs(messages, images)
         except Exception as error:  # a chat template is a program of its folder, and may fail in any way
             raise PlanError(
-                f"{self.label} cannot be asked: {type(error).__name__}: {shown(str(error).strip(), 300)}; its chat template or its "
-                "processor's settings are broken or of another model, download them again"
+                f"{self.label} cannot be asked: {type(error).__name__}: {shown(str(error).strip(), 300)}; its chat "
+                "template or its processor's settings are broken or of another model, download them again"
             ) from error
         asked = given["input_ids"].shape[1]
         length = asked + sampling.max_tokens
-        with told_when_full(self.label), self._in_place(length) as device, torch.no_grad():
+        with explaining_full_memory(self.label), self._in_place(length) as device, torch.no_grad():
             given = {
                 key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in given.items()
             }
@@ -52,31 +60,24 @@ class FolderModel:
         text = self.processor.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(text.strip(), finished, asked, len(written))
 
-    def inputs(self, messages: Sequence[Message], picture: torch.Tensor | None) -> dict[str, Any]:
+    def inputs(self, messages: Sequence[Message], images: Sequence[torch.Tensor]) -> dict[str, Any]:
         """What the model takes, by its own chat template and processor."""
         words = self.processor.tokenizer.all_special_tokens
         turns = []
         for message in messages:
             parts = [
                 {"type": "image"}
-                if part is Part.PICTURE
+                if part is Part.IMAGE
                 else {"type": "text", "text": without_control_words(part, words)}
                 for part in message.parts
             ]
             turns.append({"role": message.role, "content": parts})
         text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        pictures = None
-        if picture is not None and any(part is Part.PICTURE for message in messages for part in message.parts):
-            pictures = [_to_pillow(picture)]
-        # The picture already has the size that it is to be seen at; a family that is fixed to one size still scales it.
-        keep = {"do_resize": False} if self._sees_any_size else {}
-        given = self.processor(
-            text=[text],
-            images=pictures,
-            return_tensors="pt",
-            **({"images_kwargs": keep} if pictures and keep else {}),
-        )
-        return dict(given)
+        # The images already have the sizes that they are to be seen at; a model that is fixed to one size still
+        # scales them.
+        keep = {"images_kwargs": {"do_resize": False}} if images and self._sees_any_size else {}
+        shown = [_to_pillow(image) for image in images] or None
+        return dict(self.processor(text=[text], images=shown, return_tensors="pt", **keep))
 
     @property
     def _ends(self) -> set[int]:
@@ -95,9 +96,13 @@ class FolderModel:
 
         own = self.network.generation_config
         settings = GenerationConfig(
-            max_new_tokens=sampling.max_tokens, do_sample=False, num_beams=1, use_cache=True, eos_token_id=sorted(self._ends) or None,
+            max_new_tokens=sampling.max_tokens,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=sorted(self._ends) or None,
             pad_token_id=own.pad_token_id if own.pad_token_id is not None else self.processor.tokenizer.pad_token_id,
-        )  # fmt: skip
+        )
         drawing = LogitsProcessorList([_Draw(sampling)] if sampling.temperature > 0 else [])
         watching = StoppingCriteriaList([_Watch(comfy.utils.ProgressBar(sampling.max_tokens), asked)])
         return {"generation_config": settings, "logits_processor": drawing, "stopping_criteria": watching}
@@ -106,12 +111,9 @@ class FolderModel:
     def _in_place(self, length: int):
         """The model where it computes, as the device that takes its inputs; spread models are put back afterwards."""
         if self.patcher is not None:
-            # Partly loaded works for the host's own layers only; these are all on the device or none is.
+            # Partly loaded works for ComfyUI's own layers only; these are all on the device or none is.
             management.load_models_gpu([self.patcher], memory_required=self._estimate(length), force_full_load=True)
             yield self.patcher.load_device
-            return
-        if not self._spread:
-            yield self.network.device
             return
         with spread_out(self.network, self._estimate(length)) as device:
             yield device
@@ -156,9 +158,9 @@ class _Watch:
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
-def _to_pillow(picture: torch.Tensor) -> Any:
-    """(1, H, W, 3) in 0..1 as a picture of whole levels, which processors take."""
+def _to_pillow(image: torch.Tensor) -> Any:
+    """(1, H, W, 3) in 0..1 as an image of whole levels, which processors take."""
     from PIL import Image
 
-    levels = (picture[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
+    levels = (image[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(levels.cpu().numpy())

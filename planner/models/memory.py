@@ -15,16 +15,16 @@ def memory_is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def told_when_full(what: str):
-    """PlanError with the settings that help when `what` runs out of memory inside."""
+def explaining_full_memory(what: str):
+    """Raise a PlanError with the settings that help when `what` runs out of memory inside."""
     try:
         yield
     except Exception as error:
         if not memory_is_full(error):
             raise
-        # The host does this after an error of its own kind, which it does not see in ours.
+        # ComfyUI does this after an error of its own kind, which it does not see in ours.
         management.unload_all_models()
         raise PlanError(
-            f"{what} ran out of memory ({str(error).splitlines()[0][:160]}); lower max_megapixels or max_tokens, take a smaller or "
-            "quantised model, or set device to 'cpu' on RePlan Load Planner"
+            f"{what} ran out of memory ({str(error).splitlines()[0][:160]}); lower max_megapixels or max_tokens, take "
+            "a smaller or quantised model, or set device to 'cpu' on RePlan Load Planner"
         ) from error

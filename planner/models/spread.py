@@ -15,8 +15,8 @@ def need_accelerate() -> Any:
         import accelerate
     except ImportError as error:
         raise PlanError(
-            f"device 'spread' needs the Python package accelerate, which cannot be imported ({error}); install it with pip, or set "
-            "device to 'default' or 'cpu'"
+            f"device 'spread' needs the Python package accelerate, which cannot be imported ({error}); install it with "
+            "pip, or set device to 'default' or 'cpu'"
         ) from error
     return accelerate
 

@@ -41,7 +41,7 @@ SERIOUS = {
 DESCRIBING_KEYS = {
     # what is there
     "label", "labels", "name", "names", "object", "objects", "class", "classname", "category", "type", "desc",
-    "description", "caption", "title", "subject", "target", "entity", "text", "content", "point", "point2d", "points",
+    "description", "descriptionafter", "caption", "title", "subject", "target", "entity", "text", "content", "point", "point2d", "points",
     "center", "centre", "scene", "sceneafter",
     # what the model thought or answered
     "answer", "reasoning", "reason", "reasons", "rationale", "explanation", "why", "thought", "thoughts", "thinking",

@@ -1,7 +1,8 @@
 """A planner of a few ten thousand parameters that learns a handful of answers by heart in seconds.
 
 Its replies are its own: they come token by token out of the model, by the code that runs large ones. It shows whether a
-picture, an instruction and a conversation reach the model and whether its words come back; never how well anything plans.
+picture, an instruction and a conversation reach the model and whether its words come back; never how well anything
+plans.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from replan.planner.asking.templates import (
     second_look_messages,
 )
 from replan.planner.models import folder
-from replan.planner.models.interface import Family
+from replan.planner.models.interface import VlmSpec
 from replan.planner.pictures.images import resize_pixels
 from replan.tools.training.planner_model import Sizes, make_model, make_processor, save
 
@@ -41,10 +42,10 @@ STEPS = 90
 
 
 class Lesson(NamedTuple):
-    """What is asked, what is shown (1, H, W, 3), and the answer to learn."""
+    """What is asked, what is shown (each (1, H, W, 3)), and the answer to learn."""
 
     messages: Sequence[Message]
-    picture: torch.Tensor
+    images: Sequence[torch.Tensor]
     answer: str
 
 
@@ -69,7 +70,7 @@ def learn(path: Path, lessons: Sequence[Lesson], steps: int = STEPS) -> Path:
 
 
 def _batch(model: folder.FolderModel, lesson: Lesson) -> dict[str, torch.Tensor]:
-    asked = model.inputs(lesson.messages, lesson.picture)
+    asked = model.inputs(lesson.messages, lesson.images)
     answer = model.processor.tokenizer(f"{lesson.answer}<|im_end|>", return_tensors="pt")["input_ids"]
     length = asked["input_ids"].shape[1]
     ids = torch.cat([asked["input_ids"], answer], 1)
@@ -100,9 +101,12 @@ MENDING = f"- {SENTENCES['no_plan']}"
 
 def square(box) -> torch.Tensor:
     """A red block on grey, (1, 128, 128, 3)."""
-    picture = torch.full((1, 128, 128, 3), 0.5)
-    picture[:, box[1] : box[3], box[0] : box[2]] = torch.tensor([1.0, 0.0, 0.0])
-    return picture
+    image = torch.full((1, 128, 128, 3), 0.5)
+    image[:, box[1] : box[3], box[0] : box[2]] = torch.tensor([1.0, 0.0, 0.0])
+    return image
+
+
+GREY = torch.full((1, 128, 128, 3), 0.5)
 
 
 def reply(box, hint="blue", think="a red square") -> str:
@@ -115,22 +119,29 @@ def reply(box, hint="blue", think="a red square") -> str:
 def closer(box) -> tuple[torch.Tensor, object]:
     """What a second look at the box shows the model, and where that was cut out."""
     cut = cut_around(tuple(map(float, box)), (128, 128))
-    seen = Family("", 16, MOST, MOST).seen_size(cut.size, MOST)
+    seen = VlmSpec("", 16, MOST, MOST).seen_size(cut.size, MOST)
     return resize_pixels(square(LEFT)[:, cut.top : cut.bottom, cut.left : cut.right], seen), cut
 
 
 def teach(path: Path) -> Path:
-    """Write a folder with a model that finds the red block, left or right; that errs when told to, and mends it when asked again."""
-    asked, wrong = (planner_messages(ASK, wish, PIXELS) for wish in ("paint it blue", "err"))
-    again = ask_again(wrong, "no", [SENTENCES["no_plan"]])
+    """Write a folder with a model that finds the red block, left or right, alone or beside another image; that answers
+    "no" where there is none, and a plan when it is asked again; that plans for the whole image, and answers a question."""
+    asked, globally, question = (
+        planner_messages(ASK, instruction, PIXELS) for instruction in ("paint it blue", "make it night", "what is it")
+    )
+    beside = planner_messages(ASK, "paint it blue", PIXELS, images=2)
+    again = ask_again(asked, "no", [SENTENCES["no_plan"]])
     piece, _ = closer(LEFT)
     words = coordinates_in_words("seen_pixels", (piece.shape[2], piece.shape[1]))
     look = second_look_messages(load_template("second_look"), "blue", "paint it blue", words)
     lessons = [
-        Lesson(asked, square(LEFT), reply(LEFT)),
-        Lesson(asked, square(RIGHT), reply(RIGHT)),
-        Lesson(wrong, square(LEFT), "no"),
-        Lesson(again, square(LEFT), reply(LEFT, "green")),
-        Lesson(look, piece, json.dumps({"meant": "yes", "bbox_2d": list(LOOKED)})),
+        Lesson(asked, [square(LEFT)], reply(LEFT)),
+        Lesson(asked, [square(RIGHT)], reply(RIGHT)),
+        Lesson(asked, [GREY], "no"),
+        Lesson(again, [GREY], reply(LEFT, "green")),
+        Lesson(beside, [square(LEFT), square(RIGHT)], reply(LEFT, "green")),
+        Lesson(globally, [square(LEFT)], "<gen_image>night</gen_image><region>[]</region>"),
+        Lesson(question, [square(LEFT)], "<answer>a square</answer>"),
+        Lesson(look, [piece], json.dumps({"meant": "yes", "bbox_2d": list(LOOKED)})),
     ]
-    return learn(path, lessons)
+    return learn(path, lessons, 130)

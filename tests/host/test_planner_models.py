@@ -5,16 +5,17 @@ import comfy.sd
 import pytest
 import tiny_planners as tiny
 import torch
+from comfy.cli_args import args
 from replan.planner.asking.templates import Message, Part
 from replan.planner.models import choose, files, host, host_weights
-from replan.planner.models.interface import QWEN3_VL, QWEN25_VL, Sampling
+from replan.planner.models.interface import QWEN3_VL, QWEN25_VL, TORCH_DTYPES, Sampling
 from replan.planner.plan import PlanError
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
-FAMILIES = {"qwen2_5_vl": QWEN25_VL, "qwen3_vl": QWEN3_VL}
+SPECS = {"qwen2_5_vl": QWEN25_VL, "qwen3_vl": QWEN3_VL}
 # One token, wider than high, higher than wide and not of one window's size: sizes that the families round differently.
 SIZES = ((56, 56), (252, 140), (150, 333))
-QUESTION = (Message("user", (Part.PICTURE, "Find the (red:1.2) embedding:cup and\nthe \\(blue\\) one.")),)
+QUESTION = (Message("user", (Part.IMAGE, "Find the (red:1.2) embedding:cup and\nthe \\(blue\\) one.")),)
 TOKENS = 12
 FEW = 1000  # words of a model that is only loaded
 
@@ -36,26 +37,30 @@ def pair(request, tmp_path_factory):
     return request.param, model, held
 
 
-def picture(size: tuple[int, int], family, seed: int = 0) -> torch.Tensor:
-    width, height = family.seen_size(size, 400_000)
+def picture(size: tuple[int, int], spec, seed: int = 0) -> torch.Tensor:
+    width, height = spec.seen_size(size, 400_000)
     return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def library_inputs(kind: str, held: host.HostModel, messages, shown: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the library's own picture processor and tokenizer make of the same question."""
+def library_inputs(kind: str, held: host.HostModel, messages, *images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the library's own image processor and tokenizer make of the same question."""
     from transformers import Qwen2VLImageProcessor
 
     patch, mean, std = (14, None, None) if kind == "qwen2_5_vl" else (16, [0.5] * 3, [0.5] * 3)
     normal = {} if mean is None else {"image_mean": mean, "image_std": std}
     processor = Qwen2VLImageProcessor(patch_size=patch, **normal)
-    seen = processor(images=shown.movedim(-1, 1), do_resize=False, do_rescale=False, return_tensors="pt")
-    count = int(seen["image_grid_thw"].prod()) // 4
+    each = [
+        processor(images=shown.movedim(-1, 1), do_resize=False, do_rescale=False, return_tensors="pt")
+        for shown in images
+    ]
+    counts = iter([int(seen["image_grid_thw"].prod()) // 4 for seen in each])
     ids = []
-    for token in held.tokens(messages, shown):
-        ids += [tiny.IMAGE] * count if isinstance(token, dict) else [token]
+    for token in held.tokens(messages, images):
+        ids += [tiny.IMAGE] * next(counts) if isinstance(token, dict) else [token]
     ids = torch.tensor([ids])
     return {
-        **seen,
+        "pixel_values": torch.cat([seen["pixel_values"] for seen in each]),
+        "image_grid_thw": torch.cat([seen["image_grid_thw"] for seen in each]),
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": (ids == tiny.IMAGE).long(),
@@ -65,11 +70,11 @@ def library_inputs(kind: str, held: host.HostModel, messages, shown: torch.Tenso
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_logits_and_greedy_tokens_are_those_of_transformers(pair, size):
     kind, model, held = pair
-    shown = picture(size, FAMILIES[kind])
+    shown = picture(size, SPECS[kind])
     given = library_inputs(kind, held, QUESTION, shown)
     with torch.no_grad():
         expected = model(**given).logits[:, -1]
-        embeds, places = held.embeds(held.tokens(QUESTION, shown), torch.device("cpu"))
+        embeds, places = held.embeds(held.tokens(QUESTION, [shown]), torch.device("cpu"))
         states = held.encoder.transformer.model(None, embeds=embeds, **places)[0]
         found = held._logits(states)[:, -1]
     assert expected.std() > 0.5
@@ -79,7 +84,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(pair, size):
     )
     wanted = written[0, given["input_ids"].shape[1] :].tolist()
     assert len(set(wanted)) > 3
-    answer = held.answer(QUESTION, shown, Sampling(TOKENS))
+    answer = held.answer(QUESTION, [shown], Sampling(TOKENS))
     tokenizer = held._tokenizer
     assert answer.text == tokenizer.decode(wanted, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     assert answer.tokens == len(wanted) and answer.asked == given["input_ids"].shape[1]
@@ -88,7 +93,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(pair, size):
 def test_a_question_without_a_picture_is_answered_alike(pair):
     _, model, held = pair
     question = (Message("user", ("Say it in short commands: make the sky darker.",)),)
-    ids = torch.tensor([held.tokens(question, None)])
+    ids = torch.tensor([held.tokens(question, [])])
     written = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -99,7 +104,7 @@ def test_a_question_without_a_picture_is_answered_alike(pair):
     wanted = held._tokenizer.decode(
         written[0, ids.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
-    assert held.answer(question, None, Sampling(TOKENS)).text == wanted.strip() != ""
+    assert held.answer(question, [], Sampling(TOKENS)).text == wanted.strip() != ""
 
 
 def test_a_full_device_says_which_settings_help(pair, monkeypatch):
@@ -112,17 +117,17 @@ def test_a_full_device_says_which_settings_help(pair, monkeypatch):
     with pytest.raises(
         PlanError, match="ran out of memory.*tried to allocate 20 GiB.*; lower max_megapixels or max_tokens"
     ):
-        held.answer(QUESTION, picture((56, 56), FAMILIES[kind]), Sampling(2))
+        held.answer(QUESTION, [picture((56, 56), SPECS[kind])], Sampling(2))
 
 
 def test_the_picture_and_its_places_matter(pair):
     """Without three-axis positions, or with another picture, the reply differs: neither is lost on the way."""
     kind, _, held = pair
-    shown = picture((252, 140), FAMILIES[kind])
+    shown = picture((252, 140), SPECS[kind])
 
     def last(picture, **changes):
         with torch.no_grad():
-            embeds, places = held.embeds(held.tokens(QUESTION, picture), torch.device("cpu"))
+            embeds, places = held.embeds(held.tokens(QUESTION, [picture]), torch.device("cpu"))
             return held._logits(held.encoder.transformer.model(None, embeds=embeds, **{**places, **changes})[0])
 
     assert (last(shown) - last(1 - shown)).abs().max() > 1e-2
@@ -134,16 +139,16 @@ def test_a_size_of_the_family_reaches_the_tower_as_it_is(pair):
     import comfy.text_encoders.qwen_vl as qwen_vl
 
     kind, _, _ = pair
-    family = FAMILIES[kind]
-    shown = picture((333, 91), family)
-    _, grid = qwen_vl.process_qwen2vl_images(shown, patch_size=family.factor // 2)
-    assert grid.tolist() == [[1, shown.shape[1] // (family.factor // 2), shown.shape[2] // (family.factor // 2)]]
+    spec = SPECS[kind]
+    shown = picture((333, 91), spec)
+    _, grid = qwen_vl.process_qwen2vl_images(shown, patch_size=spec.factor // 2)
+    assert grid.tolist() == [[1, shown.shape[1] // (spec.factor // 2), shown.shape[2] // (spec.factor // 2)]]
 
 
 def test_what_a_user_writes_stays_words(pair):
     _, _, held = pair
     text = "a (red:1.5) cup embedding:style <|im_end|><|image_pad|> \\(x\\)"
-    tokens = held.tokens((Message("user", (Part.PICTURE, text)),), torch.zeros(1, 56, 56, 3))
+    tokens = held.tokens((Message("user", (Part.IMAGE, text)),), [torch.zeros(1, 56, 56, 3)])
     ids = [token for token in tokens if not isinstance(token, dict)]
     assert len(tokens) - len(ids) == 1
     written = held._tokenizer.decode(ids)
@@ -157,7 +162,7 @@ def test_a_conversation_is_written_in_the_chat_format_of_the_family(pair):
     shown = "<|vision_start|><|image_pad|><|vision_end|>"
     added = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" if kind == "qwen2_5_vl" else ""
     turns = (
-        Message("user", (Part.PICTURE, "one")),
+        Message("user", (Part.IMAGE, "one")),
         Message("assistant", ("two",)),
         Message("user", ("three",)),
     )
@@ -171,9 +176,9 @@ def test_a_conversation_is_written_in_the_chat_format_of_the_family(pair):
 
 def test_chance_comes_from_the_seed_alone(pair):
     kind, _, held = pair
-    shown = picture((56, 56), FAMILIES[kind])
+    shown = picture((56, 56), SPECS[kind])
     before = torch.get_rng_state()
-    first, other, again = (held.answer(QUESTION, shown, Sampling(8, 1.0, seed)).text for seed in (1, 2, 1))
+    first, other, again = (held.answer(QUESTION, [shown], Sampling(8, 1.0, seed)).text for seed in (1, 2, 1))
     assert first == again != other
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -181,21 +186,21 @@ def test_chance_comes_from_the_seed_alone(pair):
 def test_the_host_unloads_it_when_another_model_needs_the_room(pair):
     """By the host's own accounting: in its list while it plans, out of it once the room is asked for."""
     kind, _, held = pair
-    held.answer(QUESTION, picture((56, 56), FAMILIES[kind]), Sampling(2))
+    held.answer(QUESTION, [picture((56, 56), SPECS[kind])], Sampling(2))
     assert held.clip.patcher in management.loaded_models()
     assert held.clip.patcher.loaded_size() > 0
     device = held.clip.patcher.load_device
     management.free_memory(1e32, device)
     assert held.clip.patcher not in management.loaded_models()
     assert held.clip.patcher.loaded_size() == 0
-    assert held.answer(QUESTION, picture((56, 56), FAMILIES[kind]), Sampling(2)).tokens == 2
+    assert held.answer(QUESTION, [picture((56, 56), SPECS[kind])], Sampling(2)).tokens == 2
 
 
 def test_an_interruption_ends_a_reply_after_the_token_that_it_is_at(pair, monkeypatch):
     """The host looks for it with every layer; the reply is not caught on its way, and nothing is left behind."""
     kind, _, held = pair
-    shown = picture((56, 56), FAMILIES[kind])
-    whole = held.answer(QUESTION, shown, Sampling(TOKENS))
+    shown = picture((56, 56), SPECS[kind])
+    whole = held.answer(QUESTION, [shown], Sampling(TOKENS))
     written = []
 
     def logits(states, own=held._logits):
@@ -206,10 +211,10 @@ def test_an_interruption_ends_a_reply_after_the_token_that_it_is_at(pair, monkey
     with monkeypatch.context() as patched:
         patched.setattr(held, "_logits", logits)
         with pytest.raises(management.InterruptProcessingException):
-            held.answer(QUESTION, shown, Sampling(500))
+            held.answer(QUESTION, [shown], Sampling(500))
     assert len(written) == 3
     assert not management.processing_interrupted()
-    assert held.answer(QUESTION, shown, Sampling(TOKENS)) == whole
+    assert held.answer(QUESTION, [shown], Sampling(TOKENS)) == whole
 
 
 def test_memory_of_an_answer_is_asked_for(pair, monkeypatch):
@@ -223,7 +228,7 @@ def test_memory_of_an_answer_is_asked_for(pair, monkeypatch):
         lambda models, memory_required: asked.append(memory_required) or loading(models, memory_required),
     )
     for size, tokens in (((56, 56), 2), ((560, 560), 2), ((56, 56), 9)):
-        held.answer(QUESTION, picture(size, FAMILIES[kind]), Sampling(tokens))
+        held.answer(QUESTION, [picture(size, SPECS[kind])], Sampling(tokens))
     assert asked[1] > asked[0] and asked[2] > asked[0] > 0
 
 
@@ -241,20 +246,57 @@ def test_shards_load_like_one_file_and_two_loads_are_one(kind, tmp_path):
         assert choose.load_planner(folder, "bf16", reader="comfyui") is not held
     again = held.encoder.transformer.state_dict()
     assert torch.equal(again["model.embed_tokens.weight"], model.get_input_embeddings().weight)
-    assert held.family is FAMILIES[kind]
+    assert held.spec is SPECS[kind]
     assert "ComfyUI" in held.label
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("qwen2_5_vl", "fp32"), ("qwen3_vl", "fp16")])
+def test_what_is_asked_for_is_computed_whatever_comfyui_prefers(kind, dtype, tmp_path, monkeypatch):
+    """ComfyUI's command line asks for bf16 text encoders, and its device (as most GPUs) prefers bf16."""
+    file = tiny.single_file(tiny.make(kind), tmp_path / "tiny.safetensors")
+    monkeypatch.setattr(args, "bf16_text_enc", True)
+    monkeypatch.setattr(management, "should_use_bf16", lambda *_, **__: True)
+    with tiny.tiny_host(kind):
+        asked, default = host.load(file, dtype, "default"), host.load(file, "default", "default")
+    seen = {}
+
+    def watch(name):
+        def hook(module, given, out):
+            seen[name] = {given[0].dtype, out.dtype}
+
+        return hook
+
+    for name, held in (("asked", asked), ("default", default)):
+        held._model.layers[-1].mlp.register_forward_hook(watch(name))
+        held.answer(QUESTION, [picture((56, 56), SPECS[kind])], Sampling(2))
+    assert seen == {"asked": {TORCH_DTYPES[dtype]}, "default": {torch.bfloat16}}
+    assert asked._model.layers[0].mlp.up_proj.weight.dtype == TORCH_DTYPES[dtype]
+
+
+def test_several_images_are_seen_as_in_transformers(pair):
+    kind, model, held = pair
+    images = [picture(size, SPECS[kind], seed) for seed, size in enumerate(SIZES)]
+    question = (Message("user", (Part.IMAGE, Part.IMAGE, "The first.", Part.IMAGE, "And the last?")),)
+    given = library_inputs(kind, held, question, *images)
+    with torch.no_grad():
+        expected = model(**given).logits[:, -1]
+        embeds, places = held.embeds(held.tokens(question, images), torch.device("cpu"))
+        found = held._logits(held.encoder.transformer.model(None, embeds=embeds, **places)[0])[:, -1]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    answer = held.answer(question, images, Sampling(3))
+    assert answer.asked == given["input_ids"].shape[1]
+
+
 def test_a_text_encoder_that_is_loaded_already_plans_without_a_second_load(pair):
-    """Of a Qwen2.5-VL CLIPLoader leaves the output head in the file: only that is read again, and nothing is changed."""
+    """Of a Qwen2.5-VL CLIPLoader leaves the output head in the file: only that is read, and nothing is changed."""
     kind, _, held = pair
-    shown = picture((252, 140), FAMILIES[kind])
+    shown = picture((252, 140), SPECS[kind])
     with tiny.tiny_host(kind):
         clip = comfy.sd.load_clip([str(held.file)], clip_type=comfy.sd.CLIPType.QWEN_IMAGE)
     before = {name: value.data_ptr() for name, value in clip.cond_stage_model.state_dict().items()}
     shared = host.from_clip(clip)
     assert shared.clip is clip
-    assert shared.answer(QUESTION, shown, Sampling(TOKENS)) == held.answer(QUESTION, shown, Sampling(TOKENS))
+    assert shared.answer(QUESTION, [shown], Sampling(TOKENS)) == held.answer(QUESTION, [shown], Sampling(TOKENS))
     assert len(shared.patchers) == (2 if kind == "qwen2_5_vl" else 1)
     assert all(patcher in management.loaded_models() for patcher in shared.patchers)
     assert before == {name: value.data_ptr() for name, value in clip.cond_stage_model.state_dict().items()}
@@ -273,7 +315,7 @@ def test_a_qwen3_vl_whose_head_is_its_embeddings_answers_as_in_transformers():
         skip_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
-    assert held.answer(QUESTION, shown, Sampling(TOKENS)).text == wanted.strip() != ""
+    assert held.answer(QUESTION, [shown], Sampling(TOKENS)).text == wanted.strip() != ""
     assert len(held.patchers) == 1
 
 
@@ -350,7 +392,7 @@ def test_a_text_encoder_that_cannot_plan_says_why(tmp_path, load_tiny):
     ("kind", "without", "says"),
     [
         ("qwen2_5_vl", "lm_head", "no output head"),
-        ("qwen2_5_vl", "model.visual", "without its picture tower"),
+        ("qwen2_5_vl", "model.visual", "without its vision tower"),
         ("qwen2_5_vl", "model.language_model", "is not a Qwen2.5-VL or Qwen3-VL model"),
         ("qwen2_5_vl", "model.language_model.layers.1", "weights are not in 'broken.safetensors'"),
         ("qwen3_vl", "lm_head", "no output head"),

@@ -53,6 +53,7 @@ CONTRACT = {
             "ask_again? BOOLEAN",
             "second_look? BOOLEAN",
             "votes? INT",
+            "more_images? IMAGE",
         ],
         [
             "plan REGION_PLAN list",
@@ -60,6 +61,7 @@ CONTRACT = {
             "reasoning STRING list",
             "reply STRING list",
             "report STRING list",
+            "answer STRING list",
         ],
     ),
     "RePlanPlannerPrompt": (
@@ -117,16 +119,22 @@ CONTRACT = {
 # The values a saved workflow may hold. More may come, none of these may go.
 CHOICES = {
     ("RePlanPlanFromText", "coordinates"): "auto pixels seen_pixels relative_1000 relative_1 relative_1000_y_first",
-    ("RePlanPlannerPrompt", "template"): "edit edit_no_reasoning hypothetical context unified detection rephrase scene",
+    (
+        "RePlanPlannerPrompt",
+        "template",
+    ): "edit edit_no_reasoning hypothetical context result unified detection rephrase scene",
     ("RePlanPlannerPrompt", "coordinates"): "relative_1000 pixels seen_pixels relative_1 relative_1000_y_first",
     ("RePlanPlannerPrompt", "layout"): "inference system",
     ("RePlanPlanToText", "format"): "json tags",
     ("RePlanExpandRegions", "mode"): "ratio pixels",
     ("RePlanRegionEditor", "follow_upstream"): "until_edited always never",
-    ("RePlanLoadPlanner", "dtype"): "default bf16 fp16 fp32",
+    ("RePlanLoadPlanner", "dtype"): "default bf16 fp16 fp32 fp8",
     ("RePlanLoadPlanner", "device"): "default cpu spread",
     ("RePlanLoadPlanner", "reader"): "auto comfyui transformers",
-    ("RePlanPlanner", "template"): "edit edit_no_reasoning hypothetical context unified detection rephrase scene",
+    (
+        "RePlanPlanner",
+        "template",
+    ): "auto edit edit_no_reasoning hypothetical context result unified detection rephrase scene",
     ("RePlanPlanner", "layout"): "inference training system",
     ("RePlanPlanner", "coordinates"): "auto pixels seen_pixels relative_1000 relative_1 relative_1000_y_first",
     ("RePlanResize", "target"): "flux_kontext flux2 qwen_image_edit qwen_image_edit_plus multiple_of none",

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def models(server, learned_planner):
-    """Names of a planner that has learnt, an untrained one and a template, as the nodes offer them while the module runs."""
+    """Names of a planner that has learnt, an untrained one and a template, as the nodes offer them meanwhile."""
     name = f"test_{uuid.uuid4().hex[:8]}"
     language, templates = server.models / "LLM", server.models / "replan_templates"
     language.mkdir(exist_ok=True)
@@ -178,16 +178,24 @@ def test_the_example_with_another_nodes_text_reads_what_a_model_wrote(server, mo
     prompt[at["LoadImage"]]["inputs"]["image"] = blocks["right"]
     # The small model knows this question and counts pixels of the picture.
     prompt[at["RePlanPlannerPrompt"]]["inputs"] |= {
-        "instruction": "paint it blue", "template": models["ask"], "coordinates": "pixels", "image": [at["LoadImage"], 0],
-    }  # fmt: skip
+        "instruction": "paint it blue",
+        "template": models["ask"],
+        "coordinates": "pixels",
+        "image": [at["LoadImage"], 0],
+    }
     prompt[loader] = {"class_type": "RePlanLoadPlanner", "inputs": {"model_name": models["learned"], "dtype": "fp32"}}
     prompt[writer] = {
         "class_type": "RePlanPlanner",
         "inputs": {
-            "planner": [loader, 0], "image": asked["image"], "instruction": asked["prompt"], "template": models["ask"],
-            "seed": 1, "max_tokens": 120, "max_megapixels": 0.05,
+            "planner": [loader, 0],
+            "image": asked["image"],
+            "instruction": asked["prompt"],
+            "template": models["ask"],
+            "seed": 1,
+            "max_tokens": 120,
+            "max_megapixels": 0.05,
         },
-    }  # fmt: skip
+    }
     result = server.run(prompt)
     shown = [text for output in result.outputs.values() for text in output.get("text", [])]
     assert reply(RIGHT) in shown
@@ -203,22 +211,73 @@ def test_rubbish_is_refused_with_what_was_written(server, models, blocks):
     image = graph.add("LoadImage", image=blocks["left"])
     planned = planner_node(graph, models, image, "untrained", max_tokens=16)
     graph.add("PreviewAny", source=planned)
-    said = r"RePlan Planner: the reply of Qwen2.5-VL 'test_\w+_untrained' by transformers .* holds no plan: .* It stopped at max_tokens 16: raise it"
+    said = (
+        r"RePlan Planner: the reply of Qwen2.5-VL 'test_\w+_untrained' by transformers .* holds no plan: .* "
+        "It stopped at max_tokens 16: raise it"
+    )
     with pytest.raises(PromptError, match=said) as caught:
         server.run(graph)
     assert caught.value.node_type == "RePlanPlanner"
 
 
-def test_of_a_batch_the_image_without_a_plan_is_named(server, models, blocks):
+def test_of_a_batch_the_image_without_a_plan_passes_unedited_and_is_told(server, models, blocks):
     graph = Graph()
-    images = [
-        graph.add("LoadImage", image=blocks["left"]),
-        graph.add("EmptyImage", width=128, height=128, batch_size=1, color=0),
-    ]
-    batch = graph.add("ImageBatch", image1=images[0], image2=images[1])
-    graph.add("PreviewAny", source=planner_node(graph, models, batch, "untrained", max_tokens=16))
-    with pytest.raises(PromptError, match="RePlan Planner: image 1 of 2: the reply of"):
+    left = graph.add("LoadImage", image=blocks["left"])
+    grey = graph.add("EmptyImage", width=128, height=128, batch_size=1, color=0x808080)
+    planned = planner_node(graph, models, graph.add("ImageBatch", image1=left, image2=grey))
+    shown = [graph.add("PreviewAny", source=planned[output]) for output in (3, 4)]
+    ((replies, reports), _) = texts(server, graph, *shown)
+    assert replies == [reply(LEFT), "no"]
+    assert "1. r1 [16, 32, 56, 96] blue" in reports[0]
+    assert "0 regions" in reports[1] and "Warning: image 2 of 2: no plan was made" in reports[1]
+
+
+def test_when_no_image_of_a_batch_has_a_plan_the_first_error_is_told(server, models, blocks):
+    graph = Graph()
+    grey = graph.add("EmptyImage", width=128, height=128, batch_size=2, color=0x808080)
+    graph.add("PreviewAny", source=planner_node(graph, models, grey))
+    with pytest.raises(PromptError, match="RePlan Planner: no image got a plan; image 1 of 2: the reply of"):
         server.run(graph)
+
+
+def test_further_images_are_shown_to_the_model(server, models, blocks):
+    graph = Graph()
+    left, right = (graph.add("LoadImage", image=blocks[side]) for side in ("left", "right"))
+    planned = planner_node(graph, models, left, more_images=right)
+    ((replies,), _) = texts(server, graph, graph.add("PreviewAny", source=planned[3]))
+    assert replies == [reply(LEFT, "green")]
+
+
+def test_an_answer_comes_out_of_its_own_socket(server, models, blocks):
+    graph = Graph()
+    planned = planner_node(graph, models, graph.add("LoadImage", image=blocks["left"]), instruction="what is it")
+    shown = [graph.add("PreviewAny", source=planned[output]) for output in (4, 5)]
+    ((reports, answers), _) = texts(server, graph, *shown)
+    assert answers == ["a square"]
+    assert "Check: " not in reports[0]
+
+
+def test_the_published_planner_is_asked_with_its_own_template_once_that_is_there(server, models, blocks):
+    """It is known by its name; `models` holds no template of the name that its authors gave theirs."""
+    folder = server.models / "LLM" / "RePlan-Qwen2.5-VL-7B"
+    file = server.models / "replan_templates" / "replan.txt"
+    shutil.copytree(server.models / "LLM" / models["learned"], folder)
+    try:
+        graph = Graph()
+        image = graph.add("LoadImage", image=blocks["left"])
+        planned = planner_node(graph, {**models, "own": folder.name}, image, "own", template="auto")
+        report = graph.add("PreviewAny", source=planned[4])
+        missing = "was trained on the wording of replan.txt, which is neither in models/replan_templates nor beside the"
+        with pytest.raises(PromptError, match=missing):
+            server.run(graph)
+        for place in (file, folder / file.name):
+            place.write_text("{{instruction}}", encoding="utf-8")
+            (told,) = texts(server, graph, report)[0]
+            assert "with the template 'replan.txt'" in told[0] and "1. r1 [16, 32, 56, 96] blue" in told[0]
+            place.unlink()
+    finally:
+        shutil.rmtree(folder)
+        file.unlink(missing_ok=True)
 
 
 def test_a_file_that_cannot_plan_is_refused_at_its_loader(server, models):

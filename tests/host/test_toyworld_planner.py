@@ -36,7 +36,7 @@ def by_heart(tmp_path_factory):
 
     picture = torch.from_numpy(REQUEST.task.scene.pixels.copy())[None].float() / 255
     asked = planner_messages(load_template("ask", "{{instruction}}"), REQUEST.text)
-    return learn(tmp_path_factory.mktemp("by_heart") / "planner", [Lesson(asked, picture, REQUEST.reply)], steps=60)
+    return learn(tmp_path_factory.mktemp("by_heart") / "planner", [Lesson(asked, [picture], REQUEST.reply)], steps=60)
 
 
 def test_a_request_is_planned_and_the_plan_edits_its_scene(planning, by_heart):

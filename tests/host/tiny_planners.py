@@ -41,9 +41,17 @@ def make(kind: str, seed: int = 0, words: int | None = None, tied: bool = False)
     width, inner, heads, depth = SEEING[kind]
     queries, keys = HEADS[kind]
     text = {
-        **TEXT, "vocab_size": words or WORDS[kind], "num_attention_heads": queries, "num_key_value_heads": keys, "head_dim": 128,
-        "rms_norm_eps": 1e-6, "bos_token_id": 151643, "eos_token_id": 151645, "pad_token_id": None, "tie_word_embeddings": tied,
-    }  # fmt: skip
+        **TEXT,
+        "vocab_size": words or WORDS[kind],
+        "num_attention_heads": queries,
+        "num_key_value_heads": keys,
+        "head_dim": 128,
+        "rms_norm_eps": 1e-6,
+        "bos_token_id": 151643,
+        "eos_token_id": 151645,
+        "pad_token_id": None,
+        "tie_word_embeddings": tied,
+    }
     ids = {
         "image_token_id": IMAGE,
         "video_token_id": VIDEO,
@@ -144,7 +152,7 @@ def save(model, folder: Path, shards: int = 1) -> Path:
 
 
 def single_file(model, file: Path, without: str = "-") -> Path:
-    """All weights in one file under the names that such files have, but for those whose makers' names begin with `without`.
+    """All weights in one file under the names that such files have, but for those whose makers' names begin so.
 
     Files of a Qwen2.5-VL have the older names, which are also the host's; files of a Qwen3-VL the makers' own.
     """

@@ -102,7 +102,7 @@ def faults(file: str, source: str) -> list[str]:
                 fine = False
             if not fine:
                 wrong.append(f"{file}: {name}")
-        elif root == "comfy_api":
+        elif root in ("comfy_api", "comfy_execution"):
             if folder != "nodes":
                 wrong.append(f"{file}: {name}")
         elif top and root not in LIGHT and root not in sys.stdlib_module_names:

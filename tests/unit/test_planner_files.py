@@ -1,11 +1,11 @@
-"""Models on disk: which are offered, which weights belong to one, and what is known of families. No model is read."""
+"""Models on disk: which are offered, which weights belong to one, and what is known of each kind. No model is read."""
 
 import json
 import struct
 
 import pytest
 from replan.planner.models.files import models_below, read_config, stamp, weight_files
-from replan.planner.models.interface import FAMILIES, family_of, without_control_words
+from replan.planner.models.interface import SPECS, spec_of, without_control_words
 from replan.planner.plan import PlanError
 
 
@@ -114,13 +114,15 @@ def test_a_model_that_was_replaced_has_another_stamp(tmp_path):
     assert stamp(place) != before
 
 
-def test_what_is_known_of_families():
-    assert {name: FAMILIES[name].coordinates for name in ("qwen2_5_vl", "qwen3_vl", "qwen2_vl")} == {
-        "qwen2_5_vl": "seen_pixels", "qwen3_vl": "relative_1000", "qwen2_vl": "relative_1000",
-    }  # fmt: skip
-    assert family_of("qwen3_vl").seen_size((640, 427), 10**7) == (640, 416)
-    assert family_of("qwen2_5_vl").seen_size((640, 427), 10**7) == (644, 420)
-    other = family_of("somebody_vl")
+def test_what_is_known_of_kinds_of_models():
+    assert {name: SPECS[name].coordinates for name in ("qwen2_5_vl", "qwen3_vl", "qwen2_vl")} == {
+        "qwen2_5_vl": "seen_pixels",
+        "qwen3_vl": "relative_1000",
+        "qwen2_vl": "relative_1000",
+    }
+    assert spec_of("qwen3_vl").seen_size((640, 427), 10**7) == (640, 416)
+    assert spec_of("qwen2_5_vl").seen_size((640, 427), 10**7) == (644, 420)
+    other = spec_of("somebody_vl")
     assert (other.known, other.coordinates, other.name) == (False, "auto", "somebody_vl")
 
 

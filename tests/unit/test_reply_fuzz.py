@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan.planner.asking.follow_up import points
-from replan.planner.asking.second_look import cut_around, read_look
+from replan.planner.asking.second_look import cut_around, read_second_look
 from replan.planner.plan import PlanError, RegionPlan
 from replan.planner.plans.lint import lint
 from replan.planner.plans.plan_json import plan_from_json, plan_to_json
@@ -103,7 +103,7 @@ def test_texts_of_pieces_are_read_for_any_image(text, size):
     with contextlib.suppress(PlanError):
         plan, _ = read_plan(text, size)
         lint(plan)
-    read_look(text, cut_around((1, 2, 3, 4), (64, 48)))
+    read_second_look(text, cut_around((1, 2, 3, 4), (64, 48)))
 
 
 @pytest.mark.timed
@@ -126,7 +126,7 @@ def test_deep_nesting_is_refused_or_dropped(key, depth):
             f'{{"regions": {value}}}',
         ):
             read_and_check(text)
-        read_look(f'{{"meant": "yes", "{key}": {value}}}', cut_around((1, 2, 3, 4), (64, 48)))
+        read_second_look(f'{{"meant": "yes", "{key}": {value}}}', cut_around((1, 2, 3, 4), (64, 48)))
 
 
 @pytest.mark.timed

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from replan.planner.asking.templates import (
-    CHOICES,
     LAYOUTS,
+    TEMPLATES,
     Message,
     Part,
     Template,
@@ -18,15 +18,17 @@ from replan.planner.asking.templates import (
     second_look_messages,
 )
 from replan.planner.plan import KEEP_UNCHANGED, PlanError
-from replan.planner.plans.lint import ECHOED_HINTS, ECHOED_PROMPTS
+from replan.planner.plans.lint import ECHOED_HINTS, ECHOED_PROMPTS, lint
+from replan.planner.plans.report import describe_plan
 from replan.planner.replies import COORDINATES, ReplyError, read_plan
 
-PLANS = [name for name, (plans, _) in CHOICES.items() if plans]
+PLANS = [name for name, (plans, _) in TEMPLATES.items() if plans]
 TAGS = {
     "edit": ["think", "gen_image", "region"],
     "edit_no_reasoning": ["gen_image", "region"],
-    "hypothetical": ["think", "family", "outcome", "gen_image", "region"],
+    "hypothetical": ["think", "kind", "outcome", "gen_image", "region"],
     "context": ["scene", "think", "gen_image", "region"],
+    "result": ["think", "gen_image", "region", "scene_after"],
     "unified": [
         "think",
         "gen_image",
@@ -46,10 +48,11 @@ KEYS = {
     "edit_no_reasoning": "hint",
     "hypothetical": "hint",
     "context": "hint",
+    "result": "hint",
     "unified": "hint",
     "detection": "label",
 }
-WISH = "make the {hat} red {{hint}} %s \\1 <region>"
+INSTRUCTION = "make the {hat} red {{hint}} %s \\1 <region>"
 
 
 def text_of(messages):
@@ -83,8 +86,35 @@ def test_a_template_given_back_as_the_reply_is_seen_through(name):
     assert {notice.code for notice in caught.value.notices} & {"template_echo", "dropped_bad_box"}
 
 
+def test_a_reply_to_the_template_of_the_intended_result_keeps_what_should_be_seen_apart_from_what_is():
+    """`scene` and `description` say what is there before the edit (template `context`)."""
+    template = load_template("result").text
+    assert "description_after" in template and "<scene_after>" in template and "<scene>" not in template
+    reply = (
+        "<think>The cup.</think><gen_image>keep remaining part of image unchanged.</gen_image>"
+        '<region>[{"bbox_2d": [10, 20, 200, 300], "hint": "a blue cup", "description_after": "a blue cup on the table"}]'
+        "</region><scene_after>A table with a blue cup.</scene_after><ambiguous>the cup at the back</ambiguous>"
+    )
+    plan, _ = read_plan(reply, (644, 476))
+    assert plan.extra["scene_after"] == "A table with a blue cup."
+    assert plan.regions[0].extra["description_after"] == "a blue cup on the table"
+    assert lint(plan, "paint the cup blue") == ()
+    told = describe_plan(plan)
+    assert "   after: a blue cup on the table" in told and "Scene after the edit: A table" in told
+    assert "The instruction could also mean: the cup at the back" in told
+
+
+@pytest.mark.parametrize("name", ["edit", "edit_no_reasoning", "context", "result"])
+def test_a_template_lets_the_model_say_that_an_instruction_is_ambiguous_or_about_the_whole_image(name):
+    text = load_template(name).text
+    assert "<ambiguous>another meaning</ambiguous>" in text
+    for prompt in ("the whole scene at dusk", "a watercolour painting"):
+        plan, _ = read_plan(f"<gen_image>{prompt}</gen_image><region>[]</region>", (644, 476))
+        assert plan.notices == () and lint(plan, "make it evening") == ()
+
+
 def test_every_phrase_that_counts_as_copied_stands_in_a_template():
-    text = " ".join(load_template(name).text for name in CHOICES).casefold()
+    text = " ".join(load_template(name).text for name in TEMPLATES).casefold()
     published = {"global edit instruction", "detailed prompt for the image generator"}
     for phrase in (*ECHOED_HINTS, *ECHOED_PROMPTS):
         assert phrase in text or phrase in published, phrase
@@ -99,45 +129,45 @@ def test_hypothetical_instructions_are_labelled_with_the_four_kinds_of_reasoning
 
 
 def test_the_inference_layout_is_one_turn_of_picture_template_and_instruction():
-    (message,) = planner_messages(load_template("edit"), f" {WISH} ", coordinates_in_words("pixels", (640, 420)))
+    (message,) = planner_messages(load_template("edit"), f" {INSTRUCTION} ", coordinates_in_words("pixels", (640, 420)))
     picture, text = message.parts
-    assert (message.role, picture) == ("user", Part.PICTURE)
-    assert text.endswith(f"\n{WISH}")
+    assert (message.role, picture) == ("user", Part.IMAGE)
+    assert text.endswith(f"\n{INSTRUCTION}")
     assert "640 pixels wide and 420 pixels high" in text
     assert "{{coordinates}}" not in text
 
 
 def test_the_training_layout_has_the_picture_before_the_instruction():
-    (message,) = planner_messages(load_template("edit"), WISH, layout="training")
+    (message,) = planner_messages(load_template("edit"), INSTRUCTION, layout="training")
     before, picture, after = message.parts
-    assert picture is Part.PICTURE
-    assert after == f"\n{WISH}"
+    assert picture is Part.IMAGE
+    assert after == f"\n{INSTRUCTION}"
     assert before.endswith("The user's instruction:")
 
 
 def test_the_system_layout_has_the_template_as_the_system_message():
-    system, user = planner_messages(load_template("edit"), WISH, layout="system")
-    assert (system.role, user) == ("system", Message("user", (Part.PICTURE, WISH)))
-    assert as_two_texts((system, user)) == (system.text, WISH)
-    assert as_two_texts(planner_messages(load_template("edit"), WISH))[0] == ""
+    system, user = planner_messages(load_template("edit"), INSTRUCTION, layout="system")
+    assert (system.role, user) == ("system", Message("user", (Part.IMAGE, INSTRUCTION)))
+    assert as_two_texts((system, user)) == (system.text, INSTRUCTION)
+    assert as_two_texts(planner_messages(load_template("edit"), INSTRUCTION))[0] == ""
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rephrasing_is_asked_without_the_picture(layout):
-    messages = planner_messages(load_template("rephrase"), WISH, layout=layout)
-    assert not any(Part.PICTURE in message.parts for message in messages)
-    assert text_of(messages).count(WISH) == 1
+    messages = planner_messages(load_template("rephrase"), INSTRUCTION, layout=layout)
+    assert not any(Part.IMAGE in message.parts for message in messages)
+    assert text_of(messages).count(INSTRUCTION) == 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_every_template_says_the_instruction_in_every_layout(name, layout):
-    messages = planner_messages(load_template(name), WISH, "Count paces.", layout)
+    messages = planner_messages(load_template(name), INSTRUCTION, "Count paces.", layout)
     said = text_of(messages)
-    assert said.count(WISH) == 1 + (name == "scene" and layout == "system")
-    assert ("Count paces." in said) == CHOICES[name][0]
-    assert said.replace(WISH, "").count("{{") == 0
-    assert sum(part is Part.PICTURE for message in messages for part in message.parts) == CHOICES[name][1]
+    assert said.count(INSTRUCTION) == 1 + (name == "scene" and layout == "system")
+    assert ("Count paces." in said) == TEMPLATES[name][0]
+    assert said.replace(INSTRUCTION, "").count("{{") == 0
+    assert sum(part is Part.IMAGE for message in messages for part in message.parts) == TEMPLATES[name][1]
 
 
 def test_an_empty_instruction_and_an_unknown_layout_or_template_are_refused():
@@ -171,14 +201,14 @@ def test_a_users_template_without_a_mark_is_followed_by_the_instruction_as_publi
 
 @pytest.mark.parametrize("mark", ["{{instruction}}", "{{ instruction }}", "{{ content | trim }}", "{{content}}"])
 def test_a_users_template_puts_the_instruction_where_its_mark_is(mark):
-    template = load_template("mine.txt", f"Wish: {mark}. Now plan.")
-    assert planner_messages(template, WISH)[0].text == f"Wish: {WISH}. Now plan."
-    assert planner_messages(template, WISH, layout="training")[0].parts == (
-        "Wish:",
-        Part.PICTURE,
-        f"\n{WISH}. Now plan.",
+    template = load_template("mine.txt", f"Do: {mark}. Now plan.")
+    assert planner_messages(template, INSTRUCTION)[0].text == f"Do: {INSTRUCTION}. Now plan."
+    assert planner_messages(template, INSTRUCTION, layout="training")[0].parts == (
+        "Do:",
+        Part.IMAGE,
+        f"\n{INSTRUCTION}. Now plan.",
     )
-    assert planner_messages(template, WISH, layout="system")[0].text == f"Wish: {WISH}. Now plan."
+    assert planner_messages(template, INSTRUCTION, layout="system")[0].text == f"Do: {INSTRUCTION}. Now plan."
 
 
 def test_a_file_named_like_one_of_the_packs_is_that_kind_of_template():
@@ -232,10 +262,10 @@ def test_a_value_is_put_in_as_it_is_and_never_searched(instruction, coordinates)
 
 def test_a_second_look_shows_the_hint_the_instruction_and_the_picture():
     (message,) = second_look_messages(
-        load_template("second_look"), "a golden spoon", WISH, coordinates_in_words("seen_pixels")
+        load_template("second_look"), "a golden spoon", INSTRUCTION, coordinates_in_words("seen_pixels")
     )
-    assert message.parts[0] is Part.PICTURE
-    assert "a golden spoon" in message.text and WISH in message.text and "as you see it" in message.text
+    assert message.parts[0] is Part.IMAGE
+    assert "a golden spoon" in message.text and INSTRUCTION in message.text and "as you see it" in message.text
 
 
 def test_every_choice_of_coordinates_has_its_words():

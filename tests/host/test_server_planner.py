@@ -130,11 +130,14 @@ def test_the_plan_edits_an_image(server, models, blocks):
     assert ruled.shape == plain.shape and (ruled != plain).any()
 
 
-@pytest.mark.parametrize("name", ["planner_preview", "flux_kontext_planner"])
+@pytest.mark.parametrize(
+    "name", ["planner_preview", "flux_kontext_planner", "flux_kontext_hypothetical", "flux2_klein_9b_planner_editor"]
+)
 def test_an_example_runs_with_small_models_in_place_of_the_real_ones(name, server, models, blocks):
+    klein = "klein" in name
     small = {
-        "UNETLoader": ("unet_name", "tiny_flux1.safetensors"),
-        "VAELoader": ("vae_name", "tiny_vae_flux1.safetensors"),
+        "UNETLoader": ("unet_name", "tiny_flux2.safetensors" if klein else "tiny_flux1.safetensors"),
+        "VAELoader": ("vae_name", "taef2" if klein else "tiny_vae_flux1.safetensors"),
     }
     # A seed of its own: ComfyUI 0.27 does not show again what it took from its cache.
     changes = {
@@ -148,6 +151,7 @@ def test_an_example_runs_with_small_models_in_place_of_the_real_ones(name, serve
         "LoadImage": {"image": blocks["right"]},
         "RePlanResize": {"target": "none"},
         "KSampler": {"steps": 2},
+        "Flux2Scheduler": {"steps": 2},
         **{kind: {key: value} for kind, (key, value) in small.items()},
     }
     file = ROOT / "example_workflows" / f"{name}.json"

@@ -107,8 +107,9 @@ def workflow(file) -> dict:
 
 def test_the_examples_are_there_and_the_host_lists_them(server):
     assert [file.stem for file in FILES] == [
-        "flux2_klein_4b_plan", "flux_kontext_editor", "flux_kontext_plan", "flux_kontext_planner", "plan_with_text_node", "planner_preview",
-        "qwen_image_edit_2511_lora_plan",
+        "firered_image_edit_editor", "flux2_klein_4b_plan", "flux2_klein_9b_planner_editor", "flux_kontext_editor",
+        "flux_kontext_hypothetical", "flux_kontext_plan", "flux_kontext_planner", "plan_with_text_node",
+        "planner_preview", "qwen_image_edit_2511_lora_plan", "qwen_image_edit_negative_hints",
     ]  # fmt: skip
     assert sorted(server.get("/workflow_templates")["replan"]) == [file.stem for file in FILES]
 
@@ -193,24 +194,93 @@ def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
     if not edits(workflow):
         pytest.skip("it ends with the plan")
     prompt = to_prompt(workflow, nodes)
-    kinds = {key: node["class_type"] for key, node in prompt.items()}
-    (planned,) = [
-        key for key, kind in kinds.items() if kind in ("RePlanPlanFromText", "RePlanPlanner", "RePlanRegionEditor")
-    ]
-    (resized,) = [key for key, kind in kinds.items() if kind == "RePlanResize"]
-    (hints,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "RePlanRegionConditioning"]
+    planned = planned_by(prompt)
+    ((resized, resize),) = of_type(prompt, "RePlanResize").items()
     texts = [
         node["inputs"].get("text", node["inputs"].get("prompt"))
         for node in prompt.values()
         if "TextEncode" in node["class_type"]
     ]
     assert [planned, 1] in texts
-    assert prompt[resized]["inputs"]["plan"] == [planned, 0]
-    assert prompt[resized]["inputs"]["image"] == prompt[planned]["inputs"]["image"]
-    assert hints["plan"] == [resized, 1]
-    encoders = [node["inputs"] for node in prompt.values() if node["class_type"] == "TextEncodeQwenImageEditPlus"]
-    assert hints.get("image") == (encoders[0]["image1"] if encoders else None)
-    assert all(inputs["image1"] == [resized, 0] for inputs in encoders)
+    expanded = of_type(prompt, "RePlanExpandRegions")
+    assert [inputs["plan"] for inputs in expanded.values()] == [[planned, 0]] * len(expanded)
+    assert resize["plan"] == [next(iter(expanded), planned), 0]
+    assert resize["image"] == prompt[planned]["inputs"]["image"]
+    encoders = {**of_type(prompt, "TextEncodeQwenImageEdit"), **of_type(prompt, "TextEncodeQwenImageEditPlus")}
+    seen = [inputs.get("image1", inputs.get("image")) for inputs in encoders.values()]
+    assert seen == [[resized, 0]] * len(encoders)
+    for inputs in of_type(prompt, "RePlanRegionConditioning").values():
+        assert inputs["plan"] == [resized, 1]
+        assert inputs.get("image") == ([resized, 0] if encoders else None)
+
+
+def of_type(prompt: dict, kind: str) -> dict[str, dict]:
+    """The inputs of all nodes of a type, by node."""
+    return {key: node["inputs"] for key, node in prompt.items() if node["class_type"] == kind}
+
+
+def planned_by(prompt: dict) -> str:
+    """The node whose plan is the one that is edited by: the editor, where a planner's plan goes through it."""
+    for kind in ("RePlanRegionEditor", "RePlanPlanner", "RePlanPlanFromText"):
+        found = list(of_type(prompt, kind))
+        if found:
+            (planned,) = found
+            return planned
+    raise AssertionError("no node makes a plan")
+
+
+def test_an_encoded_negative_carries_the_negative_hints(workflow, nodes):
+    """A negative hint in the plan does nothing without a second RePlan Region Conditioning."""
+    prompt = to_prompt(workflow, nodes)
+    samplers = of_type(prompt, "KSampler")
+    negatives = [prompt[inputs["negative"][0]] for inputs in samplers.values()]
+    if not any(node["class_type"] != "ConditioningZeroOut" for node in negatives):
+        pytest.skip("its negative is the zeroed positive, or it has none")
+    (sampler,), (negative,) = samplers.values(), negatives
+    assert negative["class_type"] == "RePlanRegionConditioning" and negative["inputs"]["use"] == "negative_hint"
+    positive = prompt[sampler["positive"][0]]
+    assert positive["class_type"] == "RePlanRegionConditioning" and positive["inputs"]["use"] == "hint"
+    for name in ("clip", "plan", "image"):
+        assert negative["inputs"][name] == positive["inputs"][name]
+    assert negative["inputs"]["conditioning"] != positive["inputs"]["conditioning"]
+
+
+def test_some_example_shows_each_thing_that_a_published_run_or_a_user_needs(nodes):
+    prompts = {file.stem: to_prompt(json.loads(file.read_text(encoding="utf-8")), nodes) for file in FILES}
+
+    def having(kind: str, **wanted) -> set[str]:
+        return {
+            name
+            for name, prompt in prompts.items()
+            if any(wanted.items() <= inputs.items() for inputs in of_type(prompt, kind).values())
+        }
+
+    published = having("RePlanExpandRegions", value=0.15, mode="ratio")
+    assert published & having("KSampler", steps=28) & having("FluxGuidance", guidance=2.5)
+    assert published & having("UNETLoader", unet_name="flux-2-klein-9b-fp8.safetensors")
+    cfg = having("KSampler", steps=40, cfg=4.0) & having("CFGNorm", pre_cfg=True)
+    assert cfg & having("TextEncodeQwenImageEdit")
+    assert cfg & having("UNETLoader", unet_name="FireRed-Image-Edit-1.1-transformer.safetensors")
+    assert having("RePlanPlanner", template="hypothetical")
+    assert having("RePlanPlanner") & having("RePlanRegionEditor") & having("RePlanRegionConditioning")
+    for name in ("qwen_image_edit_negative_hints", "firered_image_edit_editor"):
+        assert "negative_hint" in json.dumps(prompts[name][planned_by(prompts[name])])
+
+
+def test_a_guaranteed_background_comes_from_the_loaded_image_outside_the_boxes(nodes):
+    found = 0
+    for file in FILES:
+        prompt = to_prompt(json.loads(file.read_text(encoding="utf-8")), nodes)
+        for restore in of_type(prompt, "RePlanRestore").values():
+            if "mask" not in restore:
+                continue
+            found += 1
+            ((masks, inputs),) = of_type(prompt, "RePlanRegionMasks").items()
+            ((_, resize),) = of_type(prompt, "RePlanResize").items()
+            assert restore["mask"] == [masks, 2] and inputs["plan"] == resize["plan"]
+            assert restore["original"] == resize["image"]
+            assert (inputs["width"], inputs["height"], inputs["feather"]) == (0, 0, 0)
+    assert found
 
 
 def test_a_plan_from_another_node_is_read_as_it_was_asked_for(nodes):

@@ -180,7 +180,7 @@ def to_regions(items: Sequence[Item], frame: Frame, told: Notices) -> tuple[Regi
         of = (id(item.keys), item.used)
         if of not in extras:
             extras[of] = _unknown_keys(item, told)
-        regions.append(_region(item, box, name, extras[of], told))
+        regions.append(_region(item, box, name, extras[of], told).on_image(frame.image_size))
     return tuple(regions)
 
 
@@ -194,7 +194,7 @@ def on_image(mapped: Sequence[float], image_size: Size) -> Box | None:
 
 
 def _inside(item: Item, frame: Frame, told: Notices) -> Box | None:
-    """The item's box on the image, or None with a warning that says why there is none."""
+    """The item's box in pixels, as it was written, or None with a notice that says why none of it is on the image."""
     width, height = frame.image_size
     mapped = frame.to_pixels(item.spelled)
 
@@ -226,7 +226,10 @@ def _inside(item: Item, frame: Frame, told: Notices) -> Box | None:
             f"item {item.number}: the box {_written(item)} reaches over the border of the image and was clamped to it"
         )
         told.add("clamped", over)
-    return inside
+    if inside is None:
+        return None
+    x1, y1, x2, y2 = mapped
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def _written(item: Item) -> list[float]:

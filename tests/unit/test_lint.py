@@ -10,8 +10,10 @@ from replan.planner.asking.follow_up import points
 from replan.planner.geometry import iou, share_inside
 from replan.planner.plan import KEEP_UNCHANGED, Region, RegionPlan
 from replan.planner.plans import lint as linter
+from replan.planner.plans import report
 from replan.planner.plans.lint import MOST_REGIONS, SERIOUS, lint
 from replan.planner.plans.report import describe_plan
+from replan.planner.replies.vocabulary import SAID
 
 SIZE = (640, 480)
 HAT, DOG, CUP = (10, 10, 110, 90), (300, 100, 500, 400), (200, 300, 280, 380)
@@ -193,6 +195,11 @@ def test_keys_that_only_describe_or_say_nothing_are_not_told():
     empty = {"strength": None, "lora": "", "reference": []}
     assert {one.code for one in lint(with_keys(empty, {"label": "thing"}, scene="a street", Reasoning=" x"))} == set()
     assert not [one for one in lint(with_keys(said)) if one.code == "not_honoured" and "object name" not in one.text]
+
+
+def test_what_the_reader_keeps_of_a_reply_is_no_unknown_key():
+    said = dict.fromkeys((*SAID, *report.SAID, *report.SAID_OF_REGION), "words")
+    assert not [one for one in lint(with_keys(said, **said)) if one.code == "not_honoured"]
 
 
 def test_serious_findings_come_first():

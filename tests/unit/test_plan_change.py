@@ -12,6 +12,7 @@ from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, Regio
 from replan.planner.plans.change import expand_regions, merge_plans
 from replan.planner.plans.plan_json import plan_from_json
 from replan.planner.plans.resize import stretch
+from replan.planner.replies.build import read_plan
 
 SIZE = (640, 480)
 
@@ -89,6 +90,15 @@ def test_a_box_over_the_border_expands_as_in_the_published_code_from_what_was_wr
         large = stretch((250, 250), (1024, 1024)).map_plan(expand_regions(read, 0.15, mode))
         rows, columns = np.nonzero(large.regions[0].cells((1024, 1024), 64, 64))
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (0, 0, 17, 19)
+
+
+def test_a_reply_s_box_over_the_border_expands_from_what_was_written():
+    text = '<gen_image>at dusk</gen_image><region>[{"bbox_2d": [50, 60, -40, -20], "hint": "red"}]</region>'
+    plan, _ = read_plan(text, (250, 250), "pixels")
+    assert plan.regions[0].box == (0, 0, 50, 60)
+    assert expand_regions(plan, 0.15, "published").regions[0].box == reference_expand(
+        (-40, -20, 50, 60), (250, 250), 0.15
+    )
 
 
 @given(

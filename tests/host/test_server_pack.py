@@ -24,7 +24,7 @@ CONTRACT = {
     ),
     "RePlanMergePlans": (
         ["plans COMFY_AUTOGROW_V3"],
-        ["plan REGION_PLAN"],
+        ["plan REGION_PLAN list"],
     ),
     "RePlanExpandRegions": (
         ["plan REGION_PLAN", "value? FLOAT", "mode? COMBO"],
@@ -70,7 +70,13 @@ CONTRACT = {
     ),
     "RePlanRegionEditor": (
         ["image IMAGE", "plan? REGION_PLAN", "follow_upstream? COMBO", "regions? STRING"],
-        ["plan REGION_PLAN", "global_prompt STRING", "preview IMAGE", "masks MASK", "boxes BOUNDING_BOX"],
+        [
+            "plan REGION_PLAN list",
+            "global_prompt STRING list",
+            "preview IMAGE list",
+            "masks MASK list",
+            "boxes BOUNDING_BOX list",
+        ],
     ),
     "RePlanResize": (
         ["image IMAGE", "target COMBO", "method COMBO", "plan? REGION_PLAN", "multiple? INT"],
@@ -78,7 +84,7 @@ CONTRACT = {
     ),
     "RePlanRestore": (
         ["image IMAGE", "transform REPLAN_TRANSFORM", "original? IMAGE", "mask? MASK", "feather? INT"],
-        ["image IMAGE"],
+        ["image IMAGE list"],
     ),
     "RePlanRegionMasks": (
         ["plan REGION_PLAN", "width INT", "height INT", "feather INT"],
@@ -112,7 +118,7 @@ CONTRACT = {
     ),
     "RePlanPlanPreview": (
         ["plan REGION_PLAN", "image? IMAGE", "patch? INT"],
-        ["preview IMAGE"],
+        ["preview IMAGE list"],
     ),
 }
 

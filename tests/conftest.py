@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch is loaded: threads that wait should sleep. On a busy machine they otherwise spin for each other's
 # turn, and a test takes ten times as long.
@@ -21,6 +22,10 @@ if "replan" not in sys.modules:
     sys.modules["replan"] = module
     spec.loader.exec_module(module)
 
+
+# A busy machine would miss hypothesis's deadline of 200 ms; what measures time is marked `timed`.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 SERVERS = {"server", "servers"}  # fixtures that start a ComfyUI server
 

@@ -186,6 +186,7 @@ def test_a_single_missing_letter_becomes_a_question_mark():
     assert labels.readable("r1: a cup \u628a of tea", 14, ())[0] == "r1: a cup ? of tea"
 
 
+@pytest.mark.timed
 def test_many_regions_are_drawn_in_seconds():
     many = tuple(
         Region(f"r{i}", (i % 50 * 10.0, i // 50 * 10.0, i % 50 * 10.0 + 9, i // 50 * 10.0 + 9), "hint " * 20)

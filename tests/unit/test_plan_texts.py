@@ -591,6 +591,7 @@ def test_any_text_gives_a_plan_or_a_plan_error(text):
         read_plan(text, (64, 48))[0]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "piece",
     [

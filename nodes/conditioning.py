@@ -1,12 +1,17 @@
 """The node that adds a plan's hints to any conditioning."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from comfy_api.latest import io
 
-from ..attention.hints import USES, attach_hints
+from ..attention.hints import ENCODERS, USES, attach_hints
 from ..attention.payload import HINT_PADDINGS
+from ..planner.plan import RegionPlan
+from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
-
-ENCODERS = ("auto", "edit", "plus")
 
 
 class RegionConditioning(io.ComfyNode):
@@ -14,15 +19,14 @@ class RegionConditioning(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        picture = "Qwen-Image-Edit only: {} picture that the text encoder of this conditioning was given. Hints are read with it in context."
+        image = "Qwen-Image-Edit only: the {} image that the text encoder of this conditioning was given. Hints are read with it in context."
         return io.Schema(
             node_id="RePlanRegionConditioning",
             display_name="RePlan Region Conditioning",
             category=f"{CATEGORY}/conditioning",
             description="Adds the hints of a plan to a conditioning: each hint is encoded on its own and rides beside the global "
             "prompt until RePlan Apply Region Rules shows it to its own region only. Guidance, reference latents, ControlNet and "
-            "masks in the conditioning stay. An empty plan changes nothing. Hints take the host's prompt syntax: (word:1.2) and "
-            "embedding:name do what they do in CLIP Text Encode.",
+            "masks in the conditioning stay. An empty plan changes nothing.",
             search_aliases=[
                 "regional prompt",
                 "region prompt",
@@ -32,6 +36,7 @@ class RegionConditioning(io.ComfyNode):
                 "hints",
                 "replan",
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             inputs=[
                 io.Conditioning.Input(
                     "conditioning",
@@ -40,29 +45,38 @@ class RegionConditioning(io.ComfyNode):
                 io.Clip.Input(
                     "clip", tooltip="The text encoder that made this conditioning, with the same LoRA and hooks."
                 ),
-                PlanSocket.Input("plan", tooltip="The regions whose hints are added."),
+                PlanSocket.Input(
+                    "plan",
+                    tooltip="The regions whose hints are added. A planner's hint is plain text. A hint that a person typed or changed "
+                    "takes the prompt syntax of CLIP Text Encode: embedding:name, on Flux.1 also (word:1.2); \\( and \\) are "
+                    "parentheses.",
+                ),
                 io.Combo.Input(
                     "encoder",
                     options=list(ENCODERS),
                     default="auto",
-                    tooltip="Qwen-Image-Edit only: the node that encoded the global prompt, TextEncodeQwenImageEdit (edit) or its Plus form (plus). auto finds out.",
+                    tooltip="Qwen-Image-Edit only: the node that encoded the global prompt, TextEncodeQwenImageEdit (edit) or its Plus "
+                    "form (plus). auto finds out, and refuses images that it does not find in the conditioning; edit and plus take "
+                    "your word for them, with a warning.",
                 ),
                 io.Combo.Input(
                     "use",
                     options=list(USES),
                     default="hint",
-                    tooltip="hint for the positive conditioning; negative_hint puts the regions' negative hints on the negative one (regions without are left out).",
+                    tooltip="hint for the positive conditioning. Negative hints need a second node like this one, on the negative conditioning "
+                    "and with negative_hint; regions without one are left out there.",
                 ),
                 io.Combo.Input(
                     "hint_padding",
                     options=list(HINT_PADDINGS),
                     default="host",
-                    tooltip="host: padded as this text encoder pads any prompt. trim: only the hint's own tokens, faster and further from what the model was "
-                    "trained on. reference: 512 T5 tokens a hint as in the published code (Flux.1; other encoders as host).",
+                    tooltip="host: padded as ComfyUI pads any prompt for this text encoder. trim: only the hint's own tokens, faster and "
+                    "further from what the model was trained on. reference: 512 T5 tokens a hint as in the published code (Flux.1; other "
+                    "encoders as host).",
                 ),
-                io.Image.Input("image", optional=True, tooltip=picture.format("the first")),
-                io.Image.Input("image2", optional=True, tooltip=picture.format("the second")),
-                io.Image.Input("image3", optional=True, tooltip=picture.format("the third")),
+                io.Image.Input("image", optional=True, tooltip=image.format("first")),
+                io.Image.Input("image2", optional=True, tooltip=image.format("second")),
+                io.Image.Input("image3", optional=True, tooltip=image.format("third")),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -75,11 +89,69 @@ class RegionConditioning(io.ComfyNode):
     def execute(
         cls, conditioning, clip, plan, encoder, use, hint_padding, image=None, image2=None, image3=None
     ) -> io.NodeOutput:
+        told = []
         with naming(cls):
             attached = attach_hints(
-                conditioning, clip, plan, use=use, padding=hint_padding, encoder=encoder, images=(image, image2, image3)
+                conditioning,
+                clip,
+                plan,
+                use=use,
+                padding=hint_padding,
+                encoder=encoder,
+                images=(image, image2, image3),
+                tell=told.append,
             )
+        if attached is not conditioning:
+            prompt, own_id = (cls.hidden.prompt or {}, cls.hidden.unique_id) if cls.hidden else ({}, None)
+            told += _lost_negative_hints(plan, use, prompt)
+            told += _lost_regions(prompt, own_id)
+        tell(cls, told)
         return io.NodeOutput(attached)
+
+
+def _lost_negative_hints(plan: RegionPlan, use: str, prompt: Mapping[str, Any]) -> Iterator[str]:
+    """A warning where regions have negative hints and no node of this run puts them on a conditioning."""
+    names = [region.id for region in plan.active.regions if region.negative_hint.strip()]
+    nodes = [node["inputs"] for node in prompt.values() if node.get("class_type") == "RePlanRegionConditioning"]
+    if use == "hint" and names and not any(inputs.get("use") != "hint" for inputs in nodes):
+        yield (
+            f"the negative hint of {', '.join(names)} does nothing here; add a second RePlan Region Conditioning with use "
+            "'negative_hint' to the negative conditioning, and set CFG above 1"
+        )
+
+
+def _lost_regions(prompt: Mapping[str, Any], own_id: str | None) -> Iterator[str]:
+    """A warning for each node of this run that drops what this node attached: it keeps only what its first input carries."""
+    if not prompt:
+        return
+    from nodes import NODE_CLASS_MAPPINGS
+
+    def is_conditioning(link: Any) -> bool:
+        """Whether an input's value is a link to a conditioning, not a widget's value."""
+        if not (isinstance(link, list) and len(link) == 2 and isinstance(link[0], str) and link[0] in prompt):
+            return False
+        types = getattr(NODE_CLASS_MAPPINGS.get(prompt[link[0]]["class_type"]), "RETURN_TYPES", ())
+        return link[0] == own_id or list(types[link[1] : link[1] + 1]) == ["CONDITIONING"]
+
+    links = [
+        (link[0], node_id, name)
+        for node_id, node in prompt.items()
+        for name, link in node["inputs"].items()
+        if is_conditioning(link)
+    ]
+    reached, fresh = set(), {own_id}
+    while fresh:
+        reached |= fresh
+        dropping = [node_id for origin, node_id, name in links if origin in fresh and name == "conditioning_from"]
+        for node in (prompt[node_id] for node_id in dropping):
+            title = node.get("_meta", {}).get("title") or node["class_type"]
+            yield (
+                f"'{title}' ({node['class_type']}) gets these regions at its second input, conditioning_from, and drops them; "
+                "connect this conditioning to conditioning_to, or put RePlan Region Conditioning behind that node"
+            )
+        fresh = {
+            node_id for origin, node_id, name in links if origin in fresh and name != "conditioning_from"
+        } - reached
 
 
 NODES = [RegionConditioning]

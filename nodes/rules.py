@@ -115,7 +115,7 @@ class RePlanRules(io.ComfyNode):
         tell(cls, warnings)
         if plan is None:
             return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)
-        # The page's rule matrix has rows for each region, named by its hint. The host joins the dicts of a batch by the
+        # The page's rule matrix has rows for each region, named by its hint. ComfyUI joins the dicts of a batch by the
         # first one's keys, so they are the same for every plan.
         regions = encode_json([{"id": region.id, "hint": region.hint} for region in plan.active.regions])
         return io.NodeOutput(rules, ui={"text": ["\n".join(warnings)] if warnings else [], "replan_regions": [regions]})

@@ -1,5 +1,6 @@
 """The pack's own socket types and how its nodes name themselves in an error."""
 
+import re
 from contextlib import contextmanager
 
 from comfy_api.latest import io
@@ -13,15 +14,16 @@ TransformSocket = io.Custom("REPLAN_TRANSFORM")
 PlannerSocket = io.Custom("REPLAN_PLANNER")
 
 CATEGORY = "RePlan"
+# A message that names a node already: this one, one that this one runs, or one in whose output the fault lies.
+_NAMED = re.compile(r"RePlan [A-Z][A-Za-z ]*: ")
 
 
 @contextmanager
 def naming(node: type[io.ComfyNode]):
-    """Put the node's display name in front of an error raised inside, so the message alone says where."""
+    """Put the node's display name in front of an error raised inside that names no node, so the message says where."""
     try:
         yield
     except (PlanError, RegionError) as error:
-        name = node.define_schema().display_name
-        if str(error).startswith(name):
-            raise
-        raise type(error)(f"{name}: {error}") from error
+        if not _NAMED.match(str(error)):
+            error.args = (f"{node.define_schema().display_name}: {error}",)
+        raise

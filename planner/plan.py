@@ -28,6 +28,8 @@ LARGEST_SIDE = 1_000_000
 # A mask is decoded to a byte a cell, and counted over with eight; more than this is a mistake.
 MOST_MASK_CELLS = 16384 * 16384
 
+# What ComfyUI's text encoders read as a weight, or as the name of a textual inversion.
+_PROMPT_SYNTAX = re.compile(r"[()]|embedding:")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
@@ -126,6 +128,8 @@ class Region(_KeepsExtra):
     mask: selects the patches it touches, inside the box.
     enabled: False keeps the region in the plan and out of everything that is done with it (see RegionPlan.active).
     raw_box: the box as it was written, where reading clamped it to the image; expanding starts from it. Not written.
+    plain_texts: those of its texts that a model wrote and ComfyUI would read as prompt syntax. A text that still equals
+        one of them is taken word by word; one that a person changed since is not.
     extra: unknown keys, kept as they are for whoever wrote them; nothing maps them to another image.
     """
 
@@ -138,6 +142,7 @@ class Region(_KeepsExtra):
     mask: RegionMask | None = None
     enabled: bool = True
     raw_box: Box | None = field(default=None, compare=False)
+    plain_texts: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -168,6 +173,9 @@ class Region(_KeepsExtra):
             )
         if not isinstance(self.enabled, bool):
             raise PlanError(f"region '{self.id}': enabled must be true or false, found {shown(self.enabled)}")
+        object.__setattr__(self, "plain_texts", tuple(self.plain_texts))
+        if not all(isinstance(text, str) for text in self.plain_texts):
+            raise PlanError(f"region '{self.id}': plain_texts must be texts, found {shown(self.plain_texts)}")
         self._freeze_extra()
 
     def on_image(self, image_size: Size) -> Region:
@@ -180,6 +188,11 @@ class Region(_KeepsExtra):
         if self.raw_box is not None and clamped(self.raw_box, image_size) == self.box:
             return self.raw_box
         return self.box
+
+    def with_plain_texts(self) -> Region:
+        """The same region, its texts marked as a model's (`plain_texts`) where that makes a difference."""
+        texts = {text: None for text in (self.hint, self.negative_hint) if _PROMPT_SYNTAX.search(text)}
+        return replace(self, plain_texts=tuple(texts)) if texts else self
 
     def cells(
         self, image_size: Size, rows: int, cols: int, height: float | None = None, width: float | None = None

@@ -5,5 +5,6 @@ its encoding; each kind of encoder that sees images beside the text has a file o
 """
 
 from .attach import USES, attach_hints
+from .qwen_edit import ENCODERS
 
-__all__ = ["USES", "attach_hints"]
+__all__ = ["ENCODERS", "USES", "attach_hints"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import comfy.model_management
@@ -18,7 +18,7 @@ import torch
 from ...planner.plan import Region, RegionPlan
 from ..payload import HINT_PADDINGS, PAYLOAD_KEY, HintCond, HintText, RegionError
 from . import qwen_edit
-from .recipes import Context, PlainRecipe, Recipe, Window, check_width, entry_window, for_window
+from .recipes import Context, PlainRecipe, Prompt, Recipe, Tell, Window, check_width, entry_window, for_window
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +47,13 @@ def attach_hints(
     padding: str = "host",
     encoder: str = "auto",
     images: Sequence[torch.Tensor | None] = (),
+    tell: Tell = logger.warning,
 ) -> list:
     """Encode the plan's hints and attach them to every entry of `conditioning`; the input is never changed.
 
-    conditioning: the host's list of [text (1, L, C), dict]. clip: the host's CLIP that encoded it. use: which
-    text of a region, one of USES. padding: one of HINT_PADDINGS. encoder, images: Qwen only, see `qwen_edit`.
-    With nothing to attach the very same list comes back. Raises RegionError.
+    conditioning: ComfyUI's list of [text (1, L, C), dict]. clip: ComfyUI's CLIP that encoded it. use: which text of a
+    region, one of USES. padding: one of HINT_PADDINGS. encoder, images: Qwen only, see `qwen_edit`. tell: takes each
+    warning. With nothing to attach the very same list comes back. Raises RegionError.
     """
     if use not in USES or padding not in HINT_PADDINGS:
         raise RegionError(
@@ -68,8 +69,9 @@ def attach_hints(
     _check_entries(conditioning)
 
     texts = [getattr(region, use) for region in regions]
-    with qwen_edit.pictures_seen_once(clip):
-        contexts = _contexts(conditioning, clip, padding, encoder, images, regions, texts)
+    prompts = [Prompt(text, text in region.plain_texts) for text, region in zip(texts, regions, strict=True)]
+    with qwen_edit.images_seen_once(clip):
+        contexts = _contexts(conditioning, clip, padding, encoder, images, prompts, tell)
         if len(regions) > MOST_REGIONS:
             raise RegionError(
                 f"the plan has {len(regions)} regions with a {use.replace('_', ' ')}; up to {MOST_REGIONS} run at once. Delete or merge "
@@ -77,7 +79,7 @@ def attach_hints(
             )
         encoded = {}
         for recipe in dict.fromkeys(context.recipe for context in contexts):
-            encoded[recipe] = encode_hints(clip, recipe, texts)
+            encoded[recipe] = encode_hints(clip, recipe, prompts)
     shown = plan.with_regions(regions)
     out = []
     for number, ((text, extras), context) in enumerate(zip(conditioning, contexts, strict=True), start=1):
@@ -90,22 +92,23 @@ def attach_hints(
     return out
 
 
-def encode_hints(clip: Any, recipe: Recipe, texts: Sequence[str]) -> list[Encoded]:
-    """Encode each text on its own, equal texts once; one result for each schedule window of the text encoder.
+def encode_hints(clip: Any, recipe: Recipe, prompts: Sequence[Prompt]) -> list[Encoded]:
+    """Encode each prompt on its own, equal ones once; one result for each schedule window of the text encoder.
 
-    Honours the host's interruption and shows its progress bar.
+    Honours ComfyUI's interruption and shows its progress bar.
     """
-    different = list(dict.fromkeys(texts))
+    different = list(dict.fromkeys(prompts))
     progress = comfy.utils.ProgressBar(len(different))
-    windows: dict[Window, dict[str, torch.Tensor]] = {}
-    for text in different:
+    windows: dict[Window, dict[Prompt, torch.Tensor]] = {}
+    for prompt in different:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        tokens = recipe.tokenize(text)
+        tokens = recipe.tokenize(prompt)
         for states, extras in clip.encode_from_tokens_scheduled(tokens, show_pbar=False):
             kept = recipe.cut(states, extras.get("attention_mask"), tokens)
-            windows.setdefault(entry_window(extras), {})[text] = kept
+            # A slice would keep the whole encoding alive, on Qwen with all tokens of the images.
+            windows.setdefault(entry_window(extras), {})[prompt] = kept.clone()
         progress.update(1)
-    return [Encoded(window, tuple(found[text] for text in texts)) for window, found in windows.items()]
+    return [Encoded(window, tuple(found[prompt] for prompt in prompts)) for window, found in windows.items()]
 
 
 def _regions_with(plan: RegionPlan, use: str) -> tuple[Region, ...]:
@@ -133,27 +136,25 @@ def _check_entries(conditioning: list) -> None:
             )
 
 
-def _check_budget(regions: Sequence[Region], texts: Sequence[str], count: Callable[[str], int]) -> None:
-    lengths = {text: count(text) for text in dict.fromkeys(texts)}
-    total = sum(lengths[text] for text in texts)
+def _check_budget(prompts: Sequence[Prompt], recipe: Recipe) -> None:
+    """Refuse more tokens than may arrive at the model, before anything is encoded."""
+    lengths = {prompt: recipe.count(recipe.tokenize(prompt)) for prompt in dict.fromkeys(prompts)}
+    total = sum(lengths[prompt] for prompt in prompts)
     if total > TOKEN_BUDGET:
         raise RegionError(
-            f"the hints of {len(regions):,} regions come to {total:,} tokens, more than the {TOKEN_BUDGET:,} that may "
+            f"the hints of {len(prompts):,} regions come to {total:,} tokens, more than the {TOKEN_BUDGET:,} that may "
             "stand beside one image; use fewer regions, shorter hints, or hint_padding 'trim'"
         )
 
 
-def _contexts(conditioning, clip, padding, encoder, images, regions, texts) -> list[Context]:
+def _contexts(conditioning, clip, padding, encoder, images, prompts, tell) -> list[Context]:
     """One context for each entry; entries that need the same encoding share one recipe."""
     if qwen_edit.is_qwen_edit(clip):
-        counting = qwen_edit.count_recipe(clip, padding)
-        _check_budget(regions, texts, lambda text: counting.count(counting.tokenize(text)))
-        matcher = qwen_edit.Matcher(clip, padding, encoder, images)
+        _check_budget(prompts, qwen_edit.count_recipe(clip, padding, tell))
+        matcher = qwen_edit.Matcher(clip, padding, encoder, images, tell)
         return [matcher.context(text, extras, number) for number, (text, extras) in enumerate(conditioning, start=1)]
-    recipe = PlainRecipe(clip, padding)
-    _check_budget(regions, texts, lambda text: recipe.count(recipe.tokenize(text)))
+    recipe = PlainRecipe(clip, padding, tell)
+    _check_budget(prompts, recipe)
     if any(image is not None for image in images):
-        logger.warning(
-            "RePlan Region Conditioning: this text encoder takes no pictures; the connected images are not used"
-        )
+        tell("this text encoder takes no images; the connected ones are not used")
     return [Context(recipe)] * len(conditioning)

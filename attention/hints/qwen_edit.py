@@ -1,15 +1,14 @@
-"""Hints for Qwen-Image-Edit: encoded with the picture in context, and where the main text shows its pictures.
+"""Hints for Qwen-Image-Edit: encoded with the image in context, and where the main text shows its images.
 
-The host's stock encoders (TextEncodeQwenImageEdit and its Plus form) put one to three pictures before the
-prompt. A hint is encoded in exactly that surrounding, then everything through the last picture is cut off
-(as RePlan's qwen_image.py does). A conditioning does not say which encoder made it or where its pictures lie; but the language model
-is causal, so its states up to the end of a picture do not depend on the prompt, and an empty prompt encoded
+ComfyUI's stock encoders (TextEncodeQwenImageEdit and its Plus form) put one to three images before the
+prompt. A hint is encoded in exactly that surrounding, then everything through the last image is cut off
+(as RePlan's qwen_image.py does). A conditioning does not say which encoder made it or where its images lie; but the language model
+is causal, so its states up to the end of a image do not depend on the prompt, and an empty prompt encoded
 the same way begins with the same states. Nothing here counts template tokens: all lengths are measured.
 """
 
 from __future__ import annotations
 
-import logging
 import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,15 +22,14 @@ from ..payload import RegionError
 from .recipes import (
     Context,
     PlainRecipe,
+    Prompt,
+    Tell,
     Tokens,
     Window,
     check_width,
     entry_window,
     for_window,
-    real_tokens,
 )
-
-logger = logging.getLogger(__name__)
 
 KEY = "qwen25_7b"
 ENCODERS = ("auto", "edit", "plus")
@@ -40,8 +38,8 @@ ENCODERS = ("auto", "edit", "plus")
 IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD = 151644, 151645, 151652, 151653, 151655
 
 # Largest mean over tokens of |found - expected| / |expected| at which two stretches of states are the same.
-# Measured with the host's classes at reduced size and random weights, on a photograph: 0 to 2e-7 encoded again,
-# 0.002 rounded to bf16, 0.004 with the picture's 8-bit rounding lost, 0.09 with 5 % noise in it, 0.6 shifted by
+# Measured with ComfyUI's classes at reduced size and random weights, on a photograph: 0 to 2e-7 encoded again,
+# 0.002 rounded to bf16, 0.004 with the image's 8-bit rounding lost, 0.09 with 5 % noise in it, 0.6 shifted by
 # 8 pixels, 1.1 another photograph. Real weights have not been measured.
 TOLERANCE = 0.05
 
@@ -50,7 +48,7 @@ class Template(NamedTuple):
     """What a stock encoder puts around a prompt, as that node itself hands it to the tokenizer.
 
     slots: which of image, image2, image3 it shows (0, 1, 2). prefix: what precedes the prompt. options:
-    keyword arguments of the tokenizer, the prepared pictures among them.
+    keyword arguments of the tokenizer, the prepared images among them.
     """
 
     encoder: str
@@ -63,32 +61,32 @@ class Template(NamedTuple):
 
 
 def is_qwen_edit(clip: Any) -> bool:
-    """Whether this is the text encoder of Qwen-Image, told by its tokens and its template for pictures."""
+    """Whether this is the text encoder of Qwen-Image, told by its tokens and its template for images."""
     return set(clip.tokenize("")) == {KEY} and hasattr(clip.tokenizer, "llama_template_images")
 
 
-def count_recipe(clip: Any, padding: str) -> QwenRecipe:
-    """A recipe that counts as any other here does, with a blank picture and before anything is encoded."""
-    return QwenRecipe(clip, padding, template_of("edit", [torch.zeros(1, 64, 64, 3), None, None]))
+def count_recipe(clip: Any, padding: str, tell: Tell) -> QwenRecipe:
+    """A recipe that counts as any other here does, with a blank image and before anything is encoded."""
+    return QwenRecipe(clip, padding, template_of("edit", [torch.zeros(1, 64, 64, 3), None, None]), tell)
 
 
 def template_of(encoder: str, images: Sequence[torch.Tensor | None]) -> Template:
     """Let the stock node prepare `images` (three, None where a slot is empty) and record what it asks for."""
     from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit, TextEncodeQwenImageEditPlus
 
-    pictures = [None if image is None else image[..., :3] for image in images]
-    slots = tuple(i for i, image in enumerate(pictures) if image is not None)
+    rgb = [None if image is None else image[..., :3] for image in images]
+    slots = tuple(i for i, image in enumerate(rgb) if image is not None)
     listener = _Listener()
     if encoder == "edit":
         slots = slots[:1]
-        TextEncodeQwenImageEdit.execute(listener, "", image=pictures[slots[0]] if slots else None)
+        TextEncodeQwenImageEdit.execute(listener, "", image=rgb[slots[0]] if slots else None)
     else:
-        TextEncodeQwenImageEditPlus.execute(listener, "", image1=pictures[0], image2=pictures[1], image3=pictures[2])
+        TextEncodeQwenImageEditPlus.execute(listener, "", image1=rgb[0], image2=rgb[1], image3=rgb[2])
     return Template(encoder, slots, listener.text, listener.options)
 
 
 class _Listener:
-    """Stands in for the CLIP while a stock node prepares its pictures."""
+    """Stands in for the CLIP while a stock node prepares its images."""
 
     def tokenize(self, text: str, **options) -> Tokens:
         self.text, self.options = text, options
@@ -99,29 +97,26 @@ class _Listener:
 
 
 class QwenRecipe(PlainRecipe):
-    """A hint in a template: of the states only those after the last picture are kept."""
+    """A hint in a template: of the states only those after the last image are kept."""
 
-    def __init__(self, clip: Any, padding: str, template: Template):
-        super().__init__(clip, padding)
+    def __init__(self, clip: Any, padding: str, template: Template, tell: Tell):
+        super().__init__(clip, padding, tell)
         self.template = template
         self._controls = _controls(template.tokenize(clip, ""))
 
-    def tokenize(self, text: str) -> Tokens:
-        tokens = self.template.tokenize(self.clip, text)
+    def tokenize(self, prompt: Prompt) -> Tokens:
+        reader, text = self._reading(prompt)
+        tokens = self.template.tokenize(reader, text)
         if _controls(tokens) != self._controls:
             raise RegionError(
-                f"the hint {text[:60]!r} holds a control word of the text encoder (such as <|im_start|> or "
+                f"the hint {prompt.text[:60]!r} holds a control word of the text encoder (such as <|im_start|> or "
                 "<|vision_end|>); remove it from the hint"
             )
         return tokens
 
-    def count(self, tokens: Tokens) -> int:
-        kept = self._kept(tokens)
-        return sum(kept) if self.padding == "trim" else len(kept)
-
     def cut(self, states: torch.Tensor, mask: torch.Tensor | None, tokens: Tokens) -> torch.Tensor:
-        # From the right end: the pictures and the host's cut of the template change what lies on the left.
-        kept = self._kept(tokens)[-states.shape[1] :]
+        # From the right end: the images and ComfyUI's cut of the template change what lies on the left.
+        kept = self._real(tokens)[-states.shape[1] :]
         states = states[:, -len(kept) :]
         if self.padding != "trim":
             return states
@@ -130,18 +125,17 @@ class QwenRecipe(PlainRecipe):
             keep &= mask[0, -len(kept) :].to(states.device).bool()
         return states[:, keep]
 
-    def _kept(self, tokens: Tokens) -> list[bool]:
-        """For each token after the last picture (all, without one), whether it is text and not padding."""
-        section = _flat(tokens)
-        last = max((i for i, (token, *_) in enumerate(section) if _is(token, VISION_END)), default=-1)
-        return real_tokens(section, getattr(self.clip.tokenizer, KEY, None))[last + 1 :]
+    def _real(self, tokens: Tokens) -> list[bool]:
+        """Only of the tokens after the last image (all, without one)."""
+        last = max((i for i, (token, *_) in enumerate(_flat(tokens)) if _is(token, VISION_END)), default=-1)
+        return super()._real(tokens)[last + 1 :]
 
 
 class Spans(NamedTuple):
-    """An empty prompt in one template: where its pictures lie and the states up to the end of the last one.
+    """An empty prompt in one template: where its images lie and the states up to the end of the last one.
 
     spans: half-open token ranges in the encoded text, vision_start through vision_end. states: by window of a
-    scheduled text encoder, (1, end of the last picture, C).
+    scheduled text encoder, (1, end of the last image, C).
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -156,16 +150,16 @@ class Probe:
         self.template = template
         self.tokens = template.tokenize(clip, "")
 
-    def encode(self, pictures: int) -> list[tuple[Window, torch.Tensor]]:
-        """The encoded text with the first `pictures` pictures in place and one plain token for each other."""
+    def encode(self, shown: int) -> list[tuple[Window, torch.Tensor]]:
+        """The encoded text with the first `shown` images in place and one plain token for each other."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        tokens = _showing(self.tokens, pictures)
+        tokens = _showing(self.tokens, shown)
         found = self.clip.encode_from_tokens_scheduled(tokens, show_pbar=False)
         return [(entry_window(extras), states) for states, extras in found]
 
     @cached_property
     def bare(self) -> Spans:
-        """The template without its pictures: the same states up to the first vision_start, at little cost."""
+        """The template without its images: the same states up to the first vision_start, at little cost."""
         encoded = self.encode(0)
         lengths = [1] * len(self.template.slots)
         spans = self._spans(encoded, lengths)
@@ -173,7 +167,7 @@ class Probe:
 
     @cached_property
     def full(self) -> Spans:
-        """With all pictures; one more picture at a time, so that each one's length shows."""
+        """With all images; one more image at a time, so that each one's length shows."""
         before, lengths = self.bare.states[0][1].shape[1], []
         for shown in range(1, len(self.template.slots) + 1):
             encoded = self.encode(shown)
@@ -185,7 +179,7 @@ class Probe:
 
     def _spans(self, bare: list[tuple[Window, torch.Tensor]], lengths: list[int]) -> tuple[tuple[int, int], ...]:
         section = _flat(self.tokens)
-        position = bare[0][1].shape[1] - len(section)  # negative: what the host cuts off the template
+        position = bare[0][1].shape[1] - len(section)  # negative: what ComfyUI cuts off the template
         remaining, spans, start = list(lengths), [], 0
         for token, *_ in section:
             if _is(token, VISION_START):
@@ -197,25 +191,30 @@ class Probe:
 
 
 class Matcher:
-    """Finds, for each conditioning entry, the stock encoder and the pictures its text was made with."""
+    """Finds, for each conditioning entry, the stock encoder and the images its text was made with.
 
-    def __init__(self, clip: Any, padding: str, encoder: str, images: Sequence[torch.Tensor | None]):
+    An encoder that a person chose is believed: where it cannot be found in the text, `tell` says so and the images are
+    taken to lie where that encoder puts them.
+    """
+
+    def __init__(self, clip: Any, padding: str, encoder: str, images: Sequence[torch.Tensor | None], tell: Tell):
         self.clip = clip
         self.padding = padding
         self.images = [*images, None, None, None][:3]
         self.blank = torch.zeros(1, 64, 64, 3)
         self.candidates = ("plus", "edit") if encoder == "auto" else (encoder,)
         self.chosen = encoder
+        self.tell = tell
         self._probes: dict[tuple, Probe] = {}
         self._recipes: dict[tuple, QwenRecipe] = {}
 
     def context(self, text: torch.Tensor, extras: dict, number: int) -> Context:
         """text (1, L, C), extras: entry `number` of the conditioning, counted from 1."""
         window = entry_window(extras)
-        if not text.any():  # ConditioningZeroOut before us: no picture is left in it to find
+        if not text.any():  # ConditioningZeroOut before us: no image is left in it to find
             return Context(self._text_only())
         if not any(image is not None for image in self.images):
-            self._refuse_unseen_pictures(text, window, number)
+            self._refuse_unseen_images(text, window, number)
             return Context(self._text_only())
         notes = []
         for encoder in self.candidates:
@@ -225,37 +224,62 @@ class Matcher:
             if shown:
                 return self._matched(probe, shown, text, window, number)
             notes.append(note)
+        if self.chosen != "auto":
+            return self._as_chosen(probe, text, number, notes[0])
         raise RegionError(
-            f"the connected pictures are not those in entry {number} of the conditioning ({'; '.join(notes)}; up to {TOLERANCE:g} "
-            "would count as equal); connect the same image or images that the text encoder had, in the same order and size, and "
-            "leave encoder at 'auto' or choose the one used"
+            f"the connected images are not those in entry {number} of the conditioning ({'; '.join(notes)}; up to {TOLERANCE:g} "
+            "would count as equal); connect the same image or images that the text encoder had, in the same order and size. If "
+            "they are the same, choose the encoder that was used instead of 'auto'"
         )
 
+    def _as_chosen(self, probe: Probe, text: torch.Tensor, number: int, found: str) -> Context:
+        """All connected images, where the chosen encoder puts them, whatever the text looks like."""
+        encoder, spans = probe.template.encoder, probe.full.spans
+        if text.shape[1] < spans[-1][1]:
+            raise RegionError(
+                f"entry {number} of the conditioning has {text.shape[1]} tokens, and the connected image{'s' * (len(spans) > 1)} "
+                f"would end at token {spans[-1][1]} under the encoder '{encoder}'; connect only what the text encoder had, or "
+                "set encoder to the node that made the conditioning"
+            )
+        self.tell(
+            f"entry {number} of the conditioning does not look as if '{encoder}' had made it with the connected images ({found}; "
+            f"up to {TOLERANCE:g} would count as equal). It is believed because encoder is set to '{encoder}'; if the hints do "
+            "not work, set it to 'auto' and connect the images that the text encoder had"
+        )
+        images = [image if i in probe.template.slots else None for i, image in enumerate(self.images)]
+        return Context(self._recipe(encoder, images), spans)
+
     def _text_only(self) -> QwenRecipe:
-        # Without pictures TextEncodeQwenImageEdit encodes as CLIPTextEncode does; the Plus form keeps its template.
+        # Without images TextEncodeQwenImageEdit encodes as CLIPTextEncode does; the Plus form keeps its template.
         encoder = "plus" if self.chosen == "plus" else "edit"
         return self._recipe(encoder, [None, None, None])
 
     def _matched(self, probe: Probe, shown: int, text: torch.Tensor, window: Window, number: int) -> Context:
         encoder, slots = probe.template.encoder, probe.template.slots[:shown]
         images = [image if i in slots else None for i, image in enumerate(self.images)]
-        if encoder == "plus":
-            self._refuse_further_pictures(images, text, window, probe.full.spans[shown - 1][1], number)
-        unused = [i for i, image in enumerate(self.images) if image is not None and i not in slots]
-        if unused:
-            names = ", ".join(_socket(i) for i in unused)
-            logger.warning(
-                "RePlan Region Conditioning: %s not in the conditioning's text, so hints are read without", names
+        end = probe.full.spans[shown - 1][1]
+        further = self._further_image(images, text, window, end) if encoder == "plus" else None
+        if further is not None:
+            connected = self.images[further] is not None
+            if connected and self.chosen != "auto":
+                return self._as_chosen(probe, text, number, f"the image at {_socket(further)} differs")
+            raise RegionError(
+                f"entry {number} of the conditioning was encoded with an image in {_socket(further)}, but "
+                f"{'another one is' if connected else 'none is'} connected here; connect the same images that the text encoder "
+                "had, in the same order and size"
             )
+        unused = [_socket(i) for i, image in enumerate(self.images) if image is not None and i not in slots]
+        if unused:
+            self.tell(f"{', '.join(unused)} not in the conditioning's text, so hints are read without")
         return Context(self._recipe(encoder, images), probe.full.spans[:shown])
 
     def _matching(self, probe: Probe, text: torch.Tensor, window: Window) -> tuple[int, str]:
-        """How many of the probe's pictures `text` begins with, and a note for the error when there are none."""
+        """How many of the probe's images `text` begins with, and a note for the error when there are none."""
         encoder = probe.template.encoder
         start = probe.bare.spans[0][0] + 1
         apart = distance(text, for_window(probe.bare.states, window), 0, start)
         if apart > TOLERANCE:
-            return 0, f"the words before the picture are not those of '{encoder}'"
+            return 0, f"the words before the image are not those of '{encoder}'"
         states, begin, shown, first = for_window(probe.full.states, window), 0, 0, None
         for _, end in probe.full.spans:
             apart = distance(text, states, begin, end)
@@ -264,33 +288,30 @@ class Matcher:
                 break
             begin, shown = end, shown + 1
         if first == float("inf"):
-            return 0, f"the text is shorter than with the first picture under '{encoder}'"
-        return shown, f"the words fit '{encoder}', but the first picture differs by {first:.2g}"
+            return 0, f"the text is shorter than with the first image under '{encoder}'"
+        return shown, f"the words fit '{encoder}', but the first image differs by {first:.2g}"
 
-    def _refuse_unseen_pictures(self, text: torch.Tensor, window: Window, number: int) -> None:
-        """No picture is connected; words that only stand before a picture say that the main text has one."""
+    def _refuse_unseen_images(self, text: torch.Tensor, window: Window, number: int) -> None:
+        """No image is connected; words that only stand before a image say that the main text has one."""
         cases = [("edit", 0)] + [("plus", slot) for slot in range(3)]
         for encoder, slot in cases:
             probe = self._probe(encoder, [self.blank if i == slot else None for i in range(3)])
             if distance(text, for_window(probe.bare.states, window), 0, probe.bare.spans[0][0] + 1) <= TOLERANCE:
                 raise RegionError(
-                    f"entry {number} of the conditioning was encoded with a picture ('{encoder}'), but none is connected here; "
+                    f"entry {number} of the conditioning was encoded with an image ('{encoder}'), but none is connected here; "
                     f"connect the image: the same one to {_socket(slot)}"
                 )
 
-    def _refuse_further_pictures(self, images: list, text: torch.Tensor, window: Window, end: int, number: int) -> None:
-        """The main text may go on with a picture that is not connected here, or with another than the one connected."""
+    def _further_image(self, images: list, text: torch.Tensor, window: Window, end: int) -> int | None:
+        """The slot of an image that the text goes on with behind `images`, which end at token `end`, if there is one."""
         last = max(i for i, image in enumerate(images) if image is not None)
         shown = sum(image is not None for image in images)
         for slot in range(last + 1, 3):
             probe = self._probe("plus", [self.blank if i == slot else image for i, image in enumerate(images)])
             start = end + probe.bare.spans[shown][0] - probe.bare.spans[shown - 1][1] + 1
             if distance(text, for_window(probe.encode(shown), window), end, start) <= TOLERANCE:
-                what = "another one is" if self.images[slot] is not None else "none is"
-                raise RegionError(
-                    f"entry {number} of the conditioning was encoded with a picture in {_socket(slot)}, but {what} connected here; "
-                    "connect the same images that the text encoder had, in the same order and size"
-                )
+                return slot
+        return None
 
     def _probe(self, encoder: str, images: list) -> Probe:
         key = (encoder, *map(id, images))
@@ -301,7 +322,7 @@ class Matcher:
     def _recipe(self, encoder: str, images: list) -> QwenRecipe:
         key = (encoder, *map(id, images))
         if key not in self._recipes:
-            self._recipes[key] = QwenRecipe(self.clip, self.padding, template_of(encoder, images))
+            self._recipes[key] = QwenRecipe(self.clip, self.padding, template_of(encoder, images), self.tell)
         return self._recipes[key]
 
 
@@ -315,10 +336,10 @@ def distance(found: torch.Tensor, expected: torch.Tensor, start: int, end: int) 
 
 
 @contextmanager
-def pictures_seen_once(clip: Any) -> Iterator[None]:
-    """While hints are encoded, let the vision tower look at each picture once, not once for each hint.
+def images_seen_once(clip: Any) -> Iterator[None]:
+    """While hints are encoded, let the vision tower look at each image once, not once for each hint.
 
-    The host calls `preprocess_embed` of its text model for every picture in every prompt. This puts a
+    ComfyUI calls `preprocess_embed` of its text model for every image in every prompt. This puts a
     remembering one in front of it, on that one object, and takes it away again. Not done while hooks change the
     weights from window to window.
     """
@@ -332,11 +353,11 @@ def pictures_seen_once(clip: Any) -> Iterator[None]:
     def preprocess_embed(embed, device):
         if embed.get("type") != "image":
             return original(embed, device=device)
-        picture = embed["data"]
+        image = embed["data"]
         for known, result in seen:
-            if known is picture or torch.equal(known, picture):
+            if known is image or torch.equal(known, image):
                 return result
-        seen.append((picture, original(embed, device=device)))
+        seen.append((image, original(embed, device=device)))
         return seen[-1][1]
 
     model.preprocess_embed = preprocess_embed
@@ -346,19 +367,19 @@ def pictures_seen_once(clip: Any) -> Iterator[None]:
         del model.preprocess_embed
 
 
-def _showing(tokens: Tokens, pictures: int) -> Tokens:
-    """The tokens with only the first `pictures` pictures; each later one becomes a plain token again."""
+def _showing(tokens: Tokens, shown: int) -> Tokens:
+    """The tokens with only the first `shown` images; each later one becomes a plain token again."""
     section, seen = [], 0
     for token, *rest in _flat(tokens):
         if isinstance(token, dict):
             seen += 1
-            token = token if seen <= pictures else IMAGE_PAD
+            token = token if seen <= shown else IMAGE_PAD
         section.append((token, *rest))
     return {**tokens, KEY: [section]}
 
 
 def _controls(tokens: Tokens) -> list[int]:
-    """The chat and picture marks among the tokens, in order; pictures count as their plain token."""
+    """The chat and image marks among the tokens, in order; images count as their plain token."""
     marks = (IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD)
     plain = [IMAGE_PAD if isinstance(token, dict) else token for token, *_ in _flat(tokens)]
     return [int(token) for token in plain if isinstance(token, numbers.Integral) and token in marks]

@@ -1,71 +1,94 @@
 """How one hint becomes tokens, and what is kept of the states they are encoded to.
 
-Owns the paddings and the schedule windows of the host's text encoders; `qwen_edit` adds what pictures need.
+Owns the paddings, the prompt syntax and the schedule windows of ComfyUI's text encoders; `qwen_edit` adds what images
+need.
 """
 
 from __future__ import annotations
 
-import logging
+import copy
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
+from comfy.sd1_clip import SDTokenizer
 
+from ..families import family_of_encoder
 from ..payload import RegionError
 
-logger = logging.getLogger(__name__)
-
-# The published pipelines give every Flux prompt this many T5 tokens (RePlan's flux_kontext.py, max_sequence_length).
-REFERENCE_TOKENS = 512
-
-# The host's token lists: one list of (token, weight) pairs for each section of each text encoder.
+# ComfyUI's token lists: one list of (token, weight) pairs for each section of each text encoder.
 Section = list[tuple[Any, float]]
 Tokens = dict[str, list[Section]]
 # A schedule window of the text encoder (clip_start_percent, clip_end_percent); None where there is no schedule.
 Window = tuple[float, float] | None
 Value = TypeVar("Value")
+# Takes a warning for the person whose hints these are.
+Tell = Callable[[str], None]
+
+# No text holds it (half a character), so nothing in a text begins with it.
+_NO_WORD = "\ud800"
+
+
+class Prompt(NamedTuple):
+    """A hint's text; plain: it is taken word by word, not as ComfyUI's prompt syntax ((word:1.2), embedding:name)."""
+
+    text: str
+    plain: bool = False
 
 
 class Recipe(Protocol):
     """How one kind of text encoder turns a hint into tokens, and its states into what is kept of them."""
 
-    def tokenize(self, text: str) -> Tokens:
+    def tokenize(self, prompt: Prompt) -> Tokens:
         """The tokens to encode."""
 
     def count(self, tokens: Tokens) -> int:
-        """How many tokens `cut` will keep."""
+        """How many tokens of them arrive at the model."""
 
     def cut(self, states: torch.Tensor, mask: torch.Tensor | None, tokens: Tokens) -> torch.Tensor:
         """(1, L, C) as encoded -> (1, L_i, C) as it goes to the model. mask: (1, L) or None, 1 = real token."""
 
 
 class Context(NamedTuple):
-    """What one conditioning entry asks of its hints: how to encode them, and where its text shows pictures."""
+    """What one conditioning entry asks of its hints: how to encode them, and where its text shows images."""
 
     recipe: Recipe
     image_spans: tuple[tuple[int, int], ...] = ()
 
 
 class PlainRecipe:
-    """A text encoder that sees the hint alone (Flux, Flux.2, or Qwen without a picture)."""
+    """A text encoder that sees the hint alone (Flux, Flux.2, or Qwen without an image)."""
 
-    def __init__(self, clip: Any, padding: str):
+    def __init__(self, clip: Any, padding: str, tell: Tell):
         self.clip = clip
         self.padding = padding
+        self.tell = tell
 
-    def tokenize(self, text: str) -> Tokens:
-        tokens = self.clip.tokenize(text)
-        if self.padding == "reference" and "t5xxl" in tokens:
-            # Merged by the host over the options set on the CLIP (T5TokenizerOptions).
-            fixed = {"t5xxl_min_length": REFERENCE_TOKENS, "t5xxl_min_padding": 0}
-            tokens = self.clip.tokenize(text, tokenizer_options=fixed)
-            tokens["t5xxl"] = [_cut_to_reference(section, text) for section in tokens["t5xxl"]]
+    def tokenize(self, prompt: Prompt) -> Tokens:
+        reader, text = self._reading(prompt)
+        tokens = reader.tokenize(text)
+        key = text_key(tokens)
+        family = family_of_encoder(key)
+        if self.padding == "reference" and family and family.published_text:
+            # Merged by ComfyUI over the options set on the CLIP (T5TokenizerOptions).
+            length = family.published_text
+            tokens = reader.tokenize(text, tokenizer_options={f"{key}_min_length": length, f"{key}_min_padding": 0})
+            longest = max(map(len, tokens[key]))
+            if longest > length:
+                self.tell(
+                    f"a hint of {longest} tokens is cut to {length} (hint_padding 'reference'): {prompt.text:.60}"
+                )
+                # As the published pipelines' tokenizer cuts: the end token stays last.
+                tokens[key] = [[*section[: length - 1], section[-1]] for section in tokens[key]]
         return tokens
 
     def count(self, tokens: Tokens) -> int:
         real = self._real(tokens)
-        return sum(real) if self.padding == "trim" else len(real)
+        count = sum(real) if self.padding == "trim" else len(real)
+        family = family_of_encoder(text_key(tokens))
+        return family.hint_tokens(count, self.padding) if family else count
 
     def cut(self, states: torch.Tensor, mask: torch.Tensor | None, tokens: Tokens) -> torch.Tensor:
         if self.padding != "trim":
@@ -81,19 +104,38 @@ class PlainRecipe:
             keep &= mask[0].to(states.device).bool()
         return states[:, keep]
 
+    def _reading(self, prompt: Prompt) -> tuple[Any, str]:
+        """The CLIP whose tokenizer takes `prompt` as it is meant, and the text to give it."""
+        if not prompt.plain:
+            return self.clip, prompt.text
+        return self._word_by_word, prompt.text.replace("(", "\\(").replace(")", "\\)")
+
+    @cached_property
+    def _word_by_word(self) -> Any:
+        """The CLIP with a tokenizer to which `embedding:` is a word (comfy/sd1_clip.py, tokenize_with_weights)."""
+        tokenizer = copy.copy(self.clip.tokenizer)
+        for name, part in vars(self.clip.tokenizer).items():
+            if isinstance(part, SDTokenizer):
+                setattr(tokenizer, name, copy.copy(part))
+                getattr(tokenizer, name).embedding_identifier = _NO_WORD
+        reader = copy.copy(self.clip)
+        reader.tokenizer = tokenizer
+        return reader
+
     def _real(self, tokens: Tokens) -> list[bool]:
+        """For each token that may be kept, whether it is text and not padding."""
         key = text_key(tokens)
         tokenizer = _tokenizer_of(self.clip, key)
         return [real for section in tokens[key] for real in real_tokens(section, tokenizer)]
 
 
 def text_key(tokens: Tokens) -> str:
-    """Which of the host's token lists becomes the cross-attention text (Flux also tokenises for CLIP's pooled vector)."""
-    return "t5xxl" if "t5xxl" in tokens else next(iter(tokens))
+    """Which of ComfyUI's token lists becomes the model's text (Flux also tokenises for CLIP's pooled vector)."""
+    return next((key for key in tokens if family_of_encoder(key)), next(iter(tokens)))
 
 
 def real_tokens(section: Section, tokenizer: Any) -> list[bool]:
-    """For each token of a section, whether it is text (True) or padding of the host's tokenizer (False).
+    """For each token of a section, whether it is text (True) or padding of ComfyUI's tokenizer (False).
 
     CLIP pads with its end token on the right, whose first one is text; T5 and Qwen3 with a token of their own
     on the right; Mistral on the left (comfy/sd1_clip.py, SDTokenizer).
@@ -114,22 +156,12 @@ def real_tokens(section: Section, tokenizer: Any) -> list[bool]:
 
 
 def _tokenizer_of(clip: Any, key: str) -> Any:
-    """The host's SDTokenizer behind one list of tokens."""
+    """ComfyUI's SDTokenizer behind one list of tokens."""
     holder = clip.tokenizer
     for name in (key, f"clip_{key}", getattr(holder, "clip", None)):
         if name and hasattr(holder, name):
             return getattr(holder, name)
     return None
-
-
-def _cut_to_reference(section: Section, text: str) -> Section:
-    if len(section) <= REFERENCE_TOKENS:
-        return section
-    logger.warning(
-        "a hint of %d tokens is cut to %d (hint_padding 'reference'): %.60s", len(section), REFERENCE_TOKENS, text
-    )
-    # As the published pipelines' tokenizer cuts: the end token stays last.
-    return [*section[: REFERENCE_TOKENS - 1], section[-1]]
 
 
 def check_width(text: torch.Tensor, width: int, number: int) -> None:

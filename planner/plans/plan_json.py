@@ -3,7 +3,7 @@
     {"version": 1, "image_size": [w, h], "global_prompt": "", "reasoning": "",
      "regions": [{"id": "r1", "bbox_2d": [x1, y1, x2, y2], "hint": "", "negative_hint": "",
                   "start": 0.0, "end": 1.0, "mask": null | {"size": [h, w], "rle": [zeros, ones, ...]},
-                  "enabled": true}]}
+                  "enabled": true, "plain_texts": []}]}
 
 Boxes are pixels of the image of `image_size`. Reading is strict: a value that is wrong is an error that names
 the region and the value. Only a box that reaches over the border is clamped, with a notice. A key that is
@@ -23,7 +23,7 @@ from ..plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, Region
 VERSION = 1
 
 _PLAN_KEYS = ("version", "image_size", "global_prompt", "reasoning", "regions")
-REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask", "enabled")
+REGION_KEYS = ("id", "bbox_2d", "hint", "negative_hint", "start", "end", "mask", "enabled", "plain_texts")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
@@ -143,6 +143,7 @@ def _region_to_dict(region: Region) -> dict[str, Any]:
         "end": region.end,
         "mask": None if region.mask is None else mask_to_dict(region.mask),
         **({} if region.enabled else {"enabled": False}),
+        **({"plain_texts": list(region.plain_texts)} if region.plain_texts else {}),
     }
 
 
@@ -170,6 +171,7 @@ def _region_from_dict(item: Any, number: int, taken: set[str]) -> Region:
         end=item.get("end", 1.0),
         mask=None if mask is None else mask_from_dict(mask, name),
         enabled=item.get("enabled", True),
+        plain_texts=_texts(item.get("plain_texts", []), f"{name}: plain_texts"),
         extra={key: value for key, value in item.items() if key not in REGION_KEYS},
     )
 
@@ -186,6 +188,12 @@ def _whole_pair(value: Any, what: str) -> tuple[int, int]:
     ):
         raise PlanError(f"{what}, found {shown(value)}")
     return value[0], value[1]
+
+
+def _texts(value: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise PlanError(f"{what} must be a list of texts, found {shown(value)}")
+    return tuple(_text(text, what) for text in value)
 
 
 def _text(value: Any, what: str) -> str:

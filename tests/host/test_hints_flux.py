@@ -269,4 +269,82 @@ def test_the_node_has_its_inputs_in_the_order_saved_workflows_rely_on():
 def test_pictures_on_an_encoder_that_takes_none_are_warned_about_and_harmless(clip, conditioning, caplog):
     out = attach_hints(conditioning, clip, plan_of("hat"), images=(torch.zeros(1, 8, 8, 3), None, None))
     assert torch.equal(payload(out[0]).hints[0], encode(clip, "hat"))
-    assert len([r for r in caplog.records if "takes no pictures" in r.getMessage()]) == 1
+    assert len([r for r in caplog.records if "takes no images" in r.getMessage()]) == 1
+
+
+# ---- the node -----------------------------------------------------------------------------------------------
+
+
+def executed(conditioning, clip, plan, use="hint", prompt=None):
+    """The node as ComfyUI executes it in a run of `prompt`, in which it is node 5."""
+    from comfy_api.latest import io
+    from replan.nodes.conditioning import RegionConditioning
+
+    hidden = {io.Hidden.prompt: prompt, io.Hidden.unique_id: "5"}
+    node = RegionConditioning if prompt is None else RegionConditioning.PREPARE_CLASS_CLONE({"hidden_inputs": hidden})
+    return node.execute(conditioning, clip, plan, "auto", use, "host").result[0]
+
+
+def node(class_type, **inputs):
+    return {"class_type": class_type, "inputs": inputs}
+
+
+HERE = {"5": node("RePlanRegionConditioning", conditioning=["4", 0], use="hint")}
+OTHER_SIDE = {"6": node("RePlanRegionConditioning", conditioning=["4", 0], use="negative_hint")}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "warned"),
+    [(None, True), (HERE, True), (HERE | OTHER_SIDE, False), (HERE | {"6": node("X", use="negative_hint")}, True)],
+)
+def test_negative_hints_that_no_node_puts_anywhere_are_told(prompt, warned, clip, conditioning, caplog):
+    regions = (Region("r1", (0, 0, 5, 5), "hat", "cap"), Region("r2", (0, 0, 5, 5), "dog"))
+    executed(conditioning, clip, RegionPlan((9, 9), "", regions), prompt=prompt)
+    assert ("the negative hint of r1 does nothing here; add a second" in caplog.text) == warned
+    caplog.clear()
+    executed(conditioning, clip, RegionPlan((9, 9), "", regions), use="negative_hint", prompt=prompt)
+    executed(conditioning, clip, plan_of("hat"), prompt=prompt)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["ConditioningConcat", "ConditioningAverage"])
+def test_regions_at_an_input_that_drops_them_are_told(kind, clip, conditioning, caplog):
+    import nodes
+
+    behind = {"7": node("ConditioningZeroOut", conditioning=["5", 0])}
+    second = {
+        "8": node(kind, conditioning_to=["4", 0], conditioning_from=["7", 0]) | {"_meta": {"title": "Both prompts"}}
+    }
+    executed(conditioning, clip, plan_of("hat"), prompt=HERE | behind | second)
+    assert (
+        f"'Both prompts' ({kind}) gets these regions at its second input, conditioning_from, and drops" in caplog.text
+    )
+    stock = nodes.NODE_CLASS_MAPPINGS[kind]()
+    out = getattr(stock, stock.FUNCTION)(
+        conditioning,
+        attach_hints(conditioning, clip, plan_of("hat")),
+        *([0.5] if kind == "ConditioningAverage" else []),
+    )
+    assert PAYLOAD_KEY not in out[0][0][1].get("model_conds", {}), "it does drop them"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"7": node("ConditioningConcat", conditioning_to=["5", 0], conditioning_from=["4", 0])},
+        {"7": node("KSampler", positive=["5", 0]), "8": node("ConditioningConcat", conditioning_from=["7", 0])},
+        {"7": node("ConditioningConcat", conditioning_from=["9", 0])},
+    ],
+)
+def test_regions_that_go_on_are_not_told(more, clip, conditioning, caplog):
+    executed(conditioning, clip, plan_of("hat"), prompt=HERE | more)
+    assert not caplog.records
+
+
+def test_a_region_that_is_switched_off_is_neither_encoded_nor_counted(clip, conditioning):
+    plan = plan_of("hat", "", "dog")
+    off = plan.with_regions(replace(region, enabled=bool(region.hint)) for region in plan.regions)
+    text = payload(attach_hints(conditioning, clip, off)[0])
+    assert text.plan.ids == ("r1", "r3") and len(text.hints) == 2
+    none = plan.with_regions(replace(region, enabled=False) for region in plan.regions)
+    assert attach_hints(conditioning, clip, none) is conditioning

@@ -3,11 +3,14 @@
 import pytest
 import torch
 from comfy.sd1_clip import SDTokenizer
-from replan.attention.hints import attach_hints
-from replan.attention.hints.recipes import real_tokens
-from replan.attention.payload import PAYLOAD_KEY, RegionError
+from replan.attention.families import FAMILIES
+from replan.attention.hints import attach_hints, qwen_edit
+from replan.attention.hints.attach import TOKEN_BUDGET
+from replan.attention.hints.recipes import PlainRecipe, Prompt, real_tokens
+from replan.attention.payload import HINT_PADDINGS, PAYLOAD_KEY, RegionError
 from replan.planner.plan import Region, RegionPlan
 from replan.tests.host import reduced_encoders
+from safetensors.torch import save_file
 
 HINT = "a red hat with a feather"
 
@@ -26,8 +29,8 @@ def encode(clip, text, **options):
     return clip.encode_from_tokens_scheduled(clip.tokenize(text, **options))
 
 
-def hint_of(clip, text, padding):
-    plan = RegionPlan((8, 8), "", (Region("r1", (0, 0, 4, 4), text),))
+def hint_of(clip, text, padding, **region):
+    plan = RegionPlan((8, 8), "", (Region("r1", (0, 0, 4, 4), text, **region),))
     out = attach_hints(encode(clip, "a street"), clip, plan, padding=padding)
     return out[0][1]["model_conds"][PAYLOAD_KEY].text.hints[0]
 
@@ -126,6 +129,95 @@ class TestLeftPadding:
         assert len(real) == 64
         kept = [token for (token, _), keep in zip(section, real, strict=True) if keep]
         assert 11 in words and kept[0] != 11 and kept[-len(words) :] == words and len(kept) <= len(words) + 1
+
+
+@pytest.fixture(scope="module")
+def encoders(flux, klein):
+    return {
+        "flux": flux,
+        "flux2": klein,
+        "flux2 dev": reduced_encoders.flux2_clip(),
+        "qwen": reduced_encoders.qwen_clip(),
+    }
+
+
+@pytest.mark.parametrize("padding", HINT_PADDINGS)
+@pytest.mark.parametrize("name", ["flux", "flux2", "flux2 dev", "qwen"])
+def test_what_is_counted_is_what_arrives_at_the_model_and_nothing_else_is_kept(encoders, name, padding):
+    clip, family = encoders[name], FAMILIES[name.split()[0]]
+    plan = RegionPlan((8, 8), "", (Region("r1", (0, 0, 4, 4), HINT),))
+    text = attach_hints(encode(clip, "a street"), clip, plan, padding=padding)[0][1]["model_conds"][PAYLOAD_KEY].text
+    make = qwen_edit.count_recipe if name == "qwen" else PlainRecipe
+    recipe = make(clip, padding, pytest.fail)
+    arrives = family.prepare(text.hints[0], text).shape[1]
+    assert recipe.count(recipe.tokenize(Prompt(HINT))) == arrives == family.hint_tokens(text.hints[0].shape[1], padding)
+    assert text.hints[0].untyped_storage().nbytes() == text.hints[0].nbytes, "no view of a longer encoding"
+    least = {"flux": 256, "flux2": 512, "qwen": 1}[family.name] if padding == "host" else 1
+    assert arrives >= least
+
+
+def test_the_budget_counts_flux2_hints_as_the_model_pads_them(encoders, monkeypatch):
+    """129 hints of some twenty tokens each are 129 x 512 at the model."""
+    clip = encoders["flux2 dev"]
+    conditioning = encode(clip, "a street")
+    regions = tuple(Region(f"r{i}", (0, 0, 4, 4), "hat") for i in range(TOKEN_BUDGET // 512 + 1))
+    with pytest.raises(RegionError, match="129 regions come to 66,048 tokens"):
+        attach_hints(conditioning, clip, RegionPlan((8, 8), "", regions))
+    assert attach_hints(conditioning, clip, RegionPlan((8, 8), "", regions[1:])) is not conditioning
+    assert attach_hints(conditioning, clip, RegionPlan((8, 8), "", regions), padding="trim") is not conditioning
+
+
+# A planner's words that ComfyUI would read as weights, as an escape, and as a textual inversion.
+SYNTAX = "the cup (left) of \\(two\\), (red:1.5) embedding:style and\nembedding:none here"
+
+
+class TestPromptSyntax:
+    """A hint that a model wrote is plain text; one that a person wrote or changed takes ComfyUI's prompt syntax."""
+
+    @pytest.fixture
+    def styled(self, encoders, tmp_path, monkeypatch):
+        """The encoders with a folder that holds a textual inversion called style."""
+        save_file({"emb": torch.ones(1, 64)}, tmp_path / "style.safetensors")
+        for clip in encoders.values():
+            for part in vars(clip.tokenizer).values():
+                if isinstance(part, SDTokenizer):
+                    monkeypatch.setattr(part, "embedding_directory", str(tmp_path))
+        return encoders
+
+    @pytest.mark.parametrize("name", ["flux", "flux2", "flux2 dev", "qwen"])
+    def test_a_plain_text_is_tokenised_word_by_word(self, styled, name):
+        clip = styled[name]
+        tokens = PlainRecipe(clip, "trim", pytest.fail).tokenize(Prompt(SYNTAX, plain=True))
+        for key, sections in tokens.items():
+            part = getattr(clip.tokenizer, key, None) or getattr(clip.tokenizer, f"clip_{key}")
+            template = getattr(clip.tokenizer, "llama_template", "{}")
+            expected = part.tokenizer(template.format(SYNTAX))["input_ids"]
+            found = [pair[0] for section in sections for pair in section if pair[0] != part.pad_token]
+            assert all(pair[1] == 1.0 for section in sections for pair in section), key
+            assert [t for t in found if t != part.start_token] == [
+                t for t in expected if t not in (part.pad_token, part.start_token)
+            ], key
+
+    def test_a_typed_text_has_weights_and_inversions_on_flux(self, styled):
+        tokens = PlainRecipe(styled["flux"], "trim", pytest.fail).tokenize(Prompt(SYNTAX))["t5xxl"][0]
+        assert {weight for _, weight in tokens} >= {1.0, 1.1, 1.5}
+        assert any(torch.is_tensor(token) for token, _ in tokens)
+
+    @pytest.mark.parametrize("name", ["flux", "flux2", "flux2 dev", "qwen"])
+    def test_a_hint_of_a_model_is_encoded_as_the_escaped_text(self, encoders, name):
+        clip = encoders[name]
+        text = "a hat (left) of the cup (red:1.5)"
+        planned = Region("r1", (0, 0, 4, 4), text).with_plain_texts()
+        escaped = text.replace("(", "\\(").replace(")", "\\)")
+        found = hint_of(clip, planned.hint, "host", plain_texts=planned.plain_texts)
+        same(found, encode(clip, escaped)[0][0][:, -found.shape[1] :])
+        typed = hint_of(clip, text, "host")
+        assert torch.equal(typed, found) == (name != "flux"), "only Flux.1's encoders have weights"
+
+    def test_a_hint_that_a_person_changed_since_takes_the_syntax(self, flux):
+        planned = Region("r1", (0, 0, 4, 4), "a hat (left)").with_plain_texts()
+        changed = hint_of(flux, "a (red:1.4) hat (left)", "host", plain_texts=planned.plain_texts)
+        same(changed, encode(flux, "a (red:1.4) hat (left)")[0][0])
 
 
 def test_trim_refuses_an_encoder_whose_states_are_not_its_tokens(flux, monkeypatch):

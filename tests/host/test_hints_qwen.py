@@ -100,7 +100,7 @@ def test_a_picture_in_the_second_slot_alone_is_picture_2(clip, pictures):
     hint = payload(attach(conditioning, clip, None, pictures[0])).hints[0]
     expected = TextEncodeQwenImageEditPlus.execute(clip, HINT, image2=pictures[0])[0][0][0]
     torch.testing.assert_close(hint, expected[:, -hint.shape[1] :], rtol=0, atol=1e-5)
-    with pytest.raises(RegionError, match="the words before the picture are not those of 'plus'"):
+    with pytest.raises(RegionError, match="the words before the image are not those of 'plus'"):
         attach(conditioning, clip, pictures[0])
 
 
@@ -126,12 +126,12 @@ class TestOtherPictures:
     @pytest.mark.parametrize("connected, says", [(1, "none is connected"), (2, "another one is connected")])
     def test_a_second_picture_missing_or_other_is_named(self, connected, says, clip, pictures):
         images = [pictures[0], pictures[2]][:connected]
-        with pytest.raises(RegionError, match=f"a picture in image2, but {says}"):
+        with pytest.raises(RegionError, match=f"an image in image2, but {says}"):
             attach(plus(clip, "x", *pictures[:2]), clip, *images)
 
     def test_a_third_picture_missing_is_named_though_the_second_is_not_there(self, clip, pictures):
         conditioning = TextEncodeQwenImageEditPlus.execute(clip, "x", image1=pictures[0], image3=pictures[1])[0]
-        with pytest.raises(RegionError, match="a picture in image3, but none"):
+        with pytest.raises(RegionError, match="an image in image3, but none"):
             attach(conditioning, clip, pictures[0])
 
     def test_a_picture_too_many_is_left_out_with_a_warning(self, clip, pictures, caplog):
@@ -143,14 +143,68 @@ class TestOtherPictures:
             and "image2 not in the conditioning's text" in caplog.text
         )
 
-    @pytest.mark.parametrize("node, wrong", [(edit, "plus"), (plus, "edit")])
-    def test_the_wrong_encoder_chosen_is_refused(self, node, wrong, clip, pictures):
-        with pytest.raises(RegionError, match=f"not those of '{wrong}'"):
-            attach(node(clip, "x", pictures[0]), clip, pictures[0], encoder=wrong)
-
     def test_a_text_without_picture_is_refused_when_one_is_connected(self, clip, pictures):
-        with pytest.raises(RegionError, match="the connected pictures are not those in entry 1"):
+        with pytest.raises(RegionError, match="the connected images are not those in entry 1"):
             attach(edit(clip, "make it winter"), clip, pictures[0])
+
+
+class TestAChosenEncoderIsBelieved:
+    """Re-encoded states of real weights may differ by more than the tolerance: then the person's word counts."""
+
+    @pytest.fixture
+    def told(self):
+        return []
+
+    @pytest.mark.parametrize("node, name, count", ENCODERS)
+    def test_images_that_differ_are_taken_to_be_where_it_puts_them(self, node, name, count, clip, pictures, told):
+        images = pictures[:count]
+        others = [(image + 0.2 * torch.rand(image.shape)).clamp(0, 1) for image in images]
+        conditioning = node(clip, "make it winter", *others)
+        text = payload(attach(conditioning, clip, *images, encoder=name, tell=told.append))
+        plain = payload(attach(node(clip, "make it winter", *images), clip, *images, encoder=name, tell=pytest.fail))
+        assert text.image_spans == plain.image_spans and len(text.image_spans) == count
+        torch.testing.assert_close(text.hints[0], plain.hints[0], rtol=0, atol=1e-5)
+        assert len(told) == 1 and f"believed because encoder is set to '{name}'" in told[0]
+        with pytest.raises(RegionError, match="choose the encoder that was used instead of 'auto'"):
+            attach(conditioning, clip, *images)
+
+    def test_words_that_are_not_its_own_are_told(self, clip, pictures, told):
+        text = payload(attach(edit(clip, "x", pictures[0]), clip, pictures[0], encoder="plus", tell=told.append))
+        assert len(text.image_spans) == 1 and "the words before the image are not those of 'plus'" in told[0]
+
+    def test_a_second_image_that_differs_is_taken_too(self, clip, pictures, told):
+        conditioning = plus(clip, "x", *pictures[:2])
+        text = payload(attach(conditioning, clip, pictures[0], pictures[2], encoder="plus", tell=told.append))
+        assert len(text.image_spans) == 2 and "the image at image2 differs" in told[0]
+
+    def test_a_text_too_short_for_its_images_is_refused(self, clip, pictures):
+        with pytest.raises(
+            RegionError, match=r"has \d+ tokens, and the connected image would end at token 1\d{3} under"
+        ):
+            attach(plus(clip, "x", pictures[0]), clip, pictures[0], encoder="edit")
+
+    def test_an_image_that_is_missing_here_is_still_refused(self, clip, pictures):
+        with pytest.raises(RegionError, match="an image in image2, but none is connected"):
+            attach(plus(clip, "x", *pictures[:2]), clip, pictures[0], encoder="plus")
+
+
+@pytest.mark.parametrize("padding", ["host", "trim"])
+@pytest.mark.parametrize("node, count", [(edit, 0), (edit, 1), (plus, 1), (plus, 3)])
+def test_a_hint_keeps_nothing_but_its_own_tokens_in_memory(node, count, padding, clip, pictures):
+    images = pictures[:count]
+    hint = payload(attach(node(clip, "x", *images), clip, *images, padding=padding)).hints[0]
+    assert hint.untyped_storage().nbytes() == hint.nbytes
+
+
+@pytest.mark.parametrize("node, count", [(edit, 1), (plus, 2)])
+def test_a_hint_of_a_model_is_plain_text(node, count, clip, pictures):
+    """Qwen's tokenizer has no weights, but escapes and textual inversions."""
+    images, words_of_a_model = pictures[:count], "the \\(left\\) hat (red:1.3)"
+    region = Region("r1", (0, 0, 4, 4), words_of_a_model).with_plain_texts()
+    out = attach_hints(node(clip, "x", *images), clip, RegionPlan((8, 8), "", (region,)), images=images)
+    assert payload(out).hints[0].shape[1] == words(clip, words_of_a_model + CLOSING)
+    typed = attach(node(clip, "x", *images), clip, *images, hints=(words_of_a_model,))
+    assert payload(typed).hints[0].shape[1] == words(clip, "the (left) hat (red:1.3)" + CLOSING)
 
 
 class TestNoPictureConnected:

@@ -6,6 +6,8 @@ from dense import COLS, ROWS
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, sample, seeded, with_hints
 from replan.attention.payload import RegionError
 from replan.nodes.rules import RePlanApplyRegionRules, RePlanRules
+from replan.nodes.sockets import naming
+from replan.planner.plan import PlanError
 
 PUBLISHED = {"flux": "replan", "flux2": "replan", "qwen": "local_first"}
 
@@ -60,3 +62,17 @@ def test_a_model_of_no_supported_family_is_refused_once_named():
 
     with pytest.raises(RegionError, match="^RePlan Apply Region Rules: the model is a Chroma"):
         RePlanApplyRegionRules.execute(type("Patcher", (), {"model": Chroma()})())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["RePlan Rules: no", "RePlan Rules Preview: no", "RePlan Planner from CLIP: no", "RePlan Apply Region Rules: no"],
+)
+@pytest.mark.parametrize("kind", [RegionError, PlanError])
+def test_an_error_that_names_a_node_gets_no_second_name(text, kind):
+    with pytest.raises(kind) as caught, naming(RePlanRules), naming(RePlanApplyRegionRules):
+        raise kind(text)
+    assert str(caught.value) == text
+    with pytest.raises(kind) as caught, naming(RePlanRules), naming(RePlanApplyRegionRules):
+        raise kind("RePlan Resize moves the plan along with the image")
+    assert str(caught.value) == "RePlan Apply Region Rules: RePlan Resize moves the plan along with the image"

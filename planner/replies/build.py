@@ -46,6 +46,8 @@ def read_plan(
     coordinates, seen_size: see `pixels.choose_frame`; without effect on a text that names its own size.
     by_model: nobody can put the text right, so a plan's JSON with a wrong value in it is read as tolerantly as the rest.
 
+    A reply's texts, and with by_model those of a plan's JSON, are a model's words (`Region.plain_texts`).
+
     Raises ReplyError for a text without a plan and one whose every item had to be dropped, PlanError for a wrong value in
     the plan's JSON and an image of another shape.
     """
@@ -59,6 +61,8 @@ def read_plan(
     _tell_repairs(answer.found.repairs, told)
     own = _own_plan(answer, by_model, told)
     if own is not None:
+        if by_model:
+            own = own.with_regions(region.with_plain_texts() for region in own.regions)
         plan = own if image_size is None else fit_plan(own, image_size)
         clean_said(own.extra, True, told)
         if answer.reasoning and not plan.reasoning:
@@ -77,7 +81,7 @@ def read_plan(
         [item.spelled for item in items], answer.size or image_size, "pixels" if sized else coordinates, seen_size
     )
     _tell_doubts(frame, items, coordinates, told)
-    regions = to_regions(items, frame, told)
+    regions = tuple(region.with_plain_texts() for region in to_regions(items, frame, told))
     if not regions and prompt == KEEP_UNCHANGED and not answer.found.global_only:
         _tell_nothing(said, told)
     plan = RegionPlan(frame.image_size, prompt, regions, reasoning, tuple(dict.fromkeys(told)), said)

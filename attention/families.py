@@ -30,7 +30,7 @@ class Family:
 
     name: as in rules, widgets and docs; base: class name of ComfyUI's model (comfy.model_base).
     encoders: ComfyUI's names of the text encoders whose states are this family's text.
-    preset, switch: the published default rules: a preset, and the share of the steps under its before-rules.
+    preset, switch: the published default rules: a preset, and until when (percent of sampling) its before-rules hold.
     typical: for previews; with image spans, its text may hold images (the component image_prompt).
     least_text: the model pads each prompt to so many tokens, with zeros on the left.
     published_text: tokens of every prompt in the published code (hint_padding 'reference'), or 0.

@@ -88,26 +88,32 @@ def device_answers() -> bool:
 
 
 def set_up(comfyui: Path, part: Part) -> list[str]:
-    """Make ComfyUI, as this part needs it, and the pack importable; the names of packages that are placeholders."""
+    """Make ComfyUI, as this part needs it, and the pack importable; the names of packages that are placeholders.
+
+    In the order of ComfyUI's main.py, which loads its memory library and chooses CUDA's allocator before torch.
+    """
     from gpu import absent
 
     if part.needs and importlib.util.find_spec(part.needs) is None:
         raise LeftOut(f"{part.needs} is not installed")
-
     # This order: the checkout has a folder `nodes`, and so has ComfyUI a file.
     sys.path[:0] = [str(comfyui), *(str(ROOT / name) for name in ("tools", "tests", "tests/host"))]
     missing = absent.fill_in()
-    import torch
+    if part.dynamic:
+        import comfy_aimdo.control
 
-    if part.dynamic and not torch.cuda.is_available():
-        raise LeftOut("ComfyUI uses dynamic VRAM on NVIDIA cards only")
+        comfy_aimdo.control.init()
     import comfy.cli_args
+    import cuda_malloc  # noqa: F401
+    import torch
 
     args = comfy.cli_args.args
     args.cpu = not torch.cuda.is_available()
     for choice in part.host:
         setattr(args, choice, True)
     if part.dynamic:
+        if args.cpu:
+            raise LeftOut("ComfyUI uses dynamic VRAM on NVIDIA cards only")
         switch_on_dynamic_vram()
     from bench import import_pack
 
@@ -117,13 +123,11 @@ def set_up(comfyui: Path, part: Part) -> list[str]:
 
 
 def switch_on_dynamic_vram() -> None:
-    """What ComfyUI's main.py does on an NVIDIA card, in the same order; RuntimeError where it does not work."""
-    import comfy_aimdo.control
-
-    comfy_aimdo.control.init()
+    """What main.py does on an NVIDIA card once torch is there; RuntimeError where it does not work."""
     import comfy.memory_management
     import comfy.model_management
     import comfy.model_patcher
+    import comfy_aimdo.control
 
     devices = [(device.index, 0) for device in comfy.model_management.get_all_torch_devices()]
     if not comfy_aimdo.control.init_devices(devices):
@@ -182,16 +186,16 @@ def main(args: argparse.Namespace) -> int:
         events.flush()
 
     parts = [part_named(name) for name in args.parts]
-    check = Check(write, args.small, args.deadline, args.work)
     try:
         missing = set_up(args.comfyui, parts[0])
     except LeftOut as reason:
         for part in parts:
-            check.begin(part.name, 0)
-            check.row({"left_out": str(reason)})
-            check.end(None)
+            write({"event": "begin", "part": part.name, "seconds": 0.0})
+            write({"event": "row", "part": part.name, "row": {"left_out": str(reason)}})
+            write({"event": "end", "part": part.name, "error": None})
         return 0
     write({"event": "machine", "facts": machine(args.comfyui, missing)})
+    check = Check(write, args.small, args.deadline, args.work)
     for part in parts:
         check.begin(part.name, part.seconds * args.stretch)
         if not run_part(check, part.function):

@@ -18,7 +18,7 @@ from ..pictures.images import image_size, resize_pixels
 from ..plan import Notice, PlanError, Region, RegionPlan, shown
 from ..plans.lint import lint
 from ..plans.report import describe_plan
-from ..replies import ReplyError, read_plan
+from ..replies import ReplyError, read_plan, read_words
 from .follow_up import ask_again, points
 from .second_look import apply_second_look, cut_around, read_second_look
 from .templates import Template, coordinates_in_words, load_template, planner_messages, second_look_messages
@@ -253,7 +253,10 @@ class Conversation:
         """The reply to a template that asks for words: they are the global prompt of a plan without regions."""
         request, name = self.request, self.request.template.name
         answer = self._ask("asking", messages, images, request.sampling)
-        if not answer.text:
+        words, reasoning = read_words(answer.text)
+        if not words and reasoning:
+            raise PlanError(f"{self.model.label} wrote nothing but reasoning; raise max_tokens, or try another model")
+        if not words:
             raise PlanError(
                 f"{self.model.label} gave an empty reply; try another seed with a temperature above 0, or another model"
             )
@@ -263,7 +266,7 @@ class Conversation:
             self._tell("settings_unused", f"the template '{name}' asks for a text, not for regions; not used: {unused}")
         if not answer.finished:
             self._tell_cut_off()
-        plan = RegionPlan(self.size, answer.text, notices=tuple(self.notices))
+        plan = RegionPlan(self.size, words, reasoning=reasoning, notices=tuple(self.notices))
         note = f"The template '{name}' asks for a text, which is the global prompt here; the plan has no regions"
         return Planned(plan, answer.text, self._report(plan, self._planned_by(), note))
 

@@ -24,7 +24,7 @@ SENTENCES = {
     # The reply as a whole (replies.notices).
     "no_plan": _NO_PLAN,
     "empty": _NO_PLAN,
-    "all_dropped": _NO_PLAN,
+    "all_dropped": "Nothing of your reply can be used.",
     "bad_json": "The plan's JSON has a wrong value. Write it in the tags that were asked for.",
     "cut_off": "Your reply broke off before its end. Write it shorter: less reasoning, and no more regions than "
     "needed.",

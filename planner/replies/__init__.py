@@ -3,5 +3,6 @@
 from .build import read_box, read_plan
 from .notices import CODES, ERROR_CODES, ReplyError
 from .pixels import COORDINATES
+from .segments import read_words
 
-__all__ = ["CODES", "COORDINATES", "ERROR_CODES", "ReplyError", "read_box", "read_plan"]
+__all__ = ["CODES", "COORDINATES", "ERROR_CODES", "ReplyError", "read_box", "read_plan", "read_words"]

@@ -59,6 +59,18 @@ def split(text: str, told: Notices) -> list[Segment]:
     return _Splitter(text, told).segments()
 
 
+def read_words(text: str) -> tuple[str, str]:
+    """The words of a reply that was asked for a text alone, as they stand there, and the reasoning before them."""
+    marks = [tag for tag in _tags(text) if tag.part == "think"]
+    if not marks:
+        return text.strip(), ""
+    first, last = marks[0], marks[-1]
+    begun = 0 if first.closes else first.end
+    if last.closes:
+        return text[last.end :].strip(), text[begun : last.start].strip()
+    return text[: first.start].strip(), text[begun:].strip()
+
+
 def _tags(text: str) -> list[_Tag]:
     """Every tag that the vocabulary knows, in order."""
     found, plainly, sized = [], False, False

@@ -239,6 +239,8 @@ def test_a_template_that_asks_for_words_gives_a_global_prompt(planner):
     plan, text, report, _ = make_plan(planner, GREY, request(template=ASK._replace(name="scene", plans=False)))
     assert (plan.global_prompt, plan.regions, text) == ("no", (), "no")
     assert "The template 'scene' asks for a text" in report and "saw the image at 128x128" in report
+    plan = make_plan(planner, square(LEFT), request(template=ASK._replace(name="scene", plans=False))).plan
+    assert plan.reasoning == "a red square" and "a red square" not in plan.global_prompt
     blind = ASK._replace(name="rephrase", plans=False, with_image=False)
     assert "saw the image" not in make_plan(planner, square(LEFT), request(template=blind)).report
 

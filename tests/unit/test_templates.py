@@ -20,7 +20,7 @@ from replan.planner.asking.templates import (
 from replan.planner.plan import KEEP_UNCHANGED, PlanError
 from replan.planner.plans.lint import ECHOED_HINTS, ECHOED_PROMPTS, lint
 from replan.planner.plans.report import describe_plan
-from replan.planner.replies import COORDINATES, ReplyError, read_plan
+from replan.planner.replies import COORDINATES, ReplyError, read_plan, read_words
 
 PLANS = [name for name, (plans, _) in TEMPLATES.items() if plans]
 TAGS = {
@@ -123,6 +123,21 @@ def test_every_phrase_that_counts_as_copied_stands_in_a_template():
 def test_hypothetical_instructions_are_labelled_with_the_four_kinds_of_reasoning():
     text = load_template("hypothetical").text
     assert re.findall(r"^ +(\w+):", text, re.MULTILINE) == ["physical", "temporal", "causal", "story"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "reasoning"),
+    [
+        ('A red cup.\nA <b>dog</b>, [1] "x" [.', 'A red cup.\nA <b>dog</b>, [1] "x" [.', ""),
+        ("<think>Look.</think>\nA red cup.", "A red cup.", "Look."),
+        ("Look.</think>\n\nA red cup.", "A red cup.", "Look."),
+        ("\u25c1think\u25b7Look.\u25c1/think\u25b7A red cup.", "A red cup.", "Look."),
+        ("[THINK]Look.[/THINK]A red cup.", "A red cup.", "Look."),
+        ("<think>Look", "", "Look"),
+    ],
+)
+def test_reasoning_is_no_part_of_a_text_that_was_asked_for(text, words, reasoning):
+    assert read_words(text) == (words, reasoning)
 
 
 # ---- layouts ------------------------------------------------------------------------------------------------

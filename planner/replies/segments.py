@@ -86,7 +86,7 @@ def _tags(text: str) -> list[_Tag]:
     # Beside tags in their own brackets, others are words; so is all but them in a text that the pack wrote itself.
     tags = [tag for odd, tag in found if not odd or not plainly or tag.part == "think" and not sized]
     channels = [_Tag("think", match.group(), closes, *match.span(), "") for look, closes in _CHANNELS for match in look.finditer(text)]  # fmt: skip
-    return sorted((*tags, *channels), key=lambda tag: tag.start) if channels else tags
+    return sorted((*tags, *channels), key=lambda tag: tag.start) if channels and not sized else tags
 
 
 class _Splitter:

@@ -142,9 +142,9 @@ class RePlanPlanFromBoxes(io.ComfyNode):
             inputs=[
                 io.MultiType.Input(
                     "boxes",
-                    [io.BoundingBox, io.Array, io.String],
-                    tooltip="Bounding boxes (x, y, width, height in pixels), the elements of Create Bounding Boxes, or a "
-                    "JSON text of either or of [[x1, y1, x2, y2], ...] in pixels.",
+                    [io.BoundingBox, io.Array, io.String, io.Custom("BBOX"), io.Custom("JSON")],
+                    tooltip="Bounding boxes (x, y, width, height in pixels), the elements of Create Bounding Boxes, BBOX or JSON "
+                    "of a detector ([x1, y1, x2, y2] in pixels, perhaps with labels), or a JSON text of any of them.",
                 ),
                 io.Image.Input("image", tooltip="The image that the boxes are on; only its size is used."),
                 io.String.Input(
@@ -152,7 +152,7 @@ class RePlanPlanFromBoxes(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="One hint a line, in the order of the boxes. Empty: elements keep their own descriptions.",
+                    tooltip="One hint a line, in the order of the boxes. Empty: descriptions and labels are the hints.",
                 ),
                 _global_prompt_input(),
             ],

@@ -18,6 +18,12 @@ from .plan_json import decode_json
 # ---- from boxes ---------------------------------------------------------------------------------------------
 
 
+# Keys of a detector's answer for a whole image, and of one of its boxes; of an element that ComfyUI draws.
+_BOX_LISTS, _LABEL_LISTS = ("bboxes", "boxes"), ("labels", "class_names", "classes", "names")
+_LABELS = {"label", "class_name", "class", "name", "score", "confidence"}
+_ELEMENT = {"type", "desc"}
+
+
 class _Drawn(NamedTuple):
     """A box in pixels as it came, and what its source says about it."""
 
@@ -30,11 +36,12 @@ def plans_from_boxes(
 ) -> list[RegionPlan]:
     """One plan for each frame of boxes (a list of boxes without frames is one frame).
 
-    boxes: the host's BOUNDING_BOX (x, y, width, height in pixels: one, a list, or a list for each image), its
-        `elements` ([ymin, xmin, ymax, xmax] in 0..1000 with a description), lists [x1, y1, x2, y2] in pixels, or
-        a JSON text of any of these.
+    boxes: ComfyUI's BOUNDING_BOX (x, y, width, height in pixels: one, a list, or a list for each image), its
+        `elements` ([ymin, xmin, ymax, xmax] in 0..1000 with a description), BBOX of detector packs (lists or tuples
+        [x1, y1, x2, y2] in pixels), their JSON ({"bboxes": [...], "labels": [...]}, or an object for each box with
+        "bbox" in pixels and its "label"), or a JSON text of any of these.
     image_size: (width, height) in pixels; images: how many images there are. Several frames must be as many.
-    hints: one a line, line i for box i of every frame. Without any line, an element's description is its hint.
+    hints: one a line, line i for box i of every frame. Without any line, a description or label is the hint.
 
     A box that is not four finite numbers, has no area or lies outside the image, and a box without a hint, are
     PlanErrors that name it. A box over the border is clamped, with a warning.
@@ -85,6 +92,7 @@ def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
         if not boxes.strip():
             raise PlanError("the boxes are an empty text; give a JSON list of boxes [[x1, y1, x2, y2], ...]")
         boxes = decode_json(boxes, "the boxes' text, which must be a JSON list of boxes [[x1, y1, x2, y2], ...],")
+    boxes = _without_columns(_without_arrays(boxes))
     if isinstance(boxes, Mapping) or _is_numbers(boxes):
         boxes = [boxes]
     if not isinstance(boxes, (list, tuple)):
@@ -93,6 +101,34 @@ def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
     if boxes and all(isinstance(frame, (list, tuple)) and not _is_numbers(frame) for frame in boxes):
         return [[_drawn(box, number, image_size) for number, box in enumerate(frame, 1)] for frame in boxes]
     return [[_drawn(box, number, image_size) for number, box in enumerate(boxes, 1)]]
+
+
+def _without_arrays(value: Any) -> Any:
+    """Arrays and tensors, whole or inside of lists, as lists."""
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(entry) for entry in value]
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, np.generic) else value
+
+
+def _without_columns(value: Any) -> Any:
+    """Objects that hold a list of boxes and perhaps one of their labels, one for each image, as lists of objects."""
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) and _columns(entry) for entry in value):
+        return [_without_columns(entry) for entry in value]
+    columns = _columns(value) if isinstance(value, Mapping) else None
+    if columns is None:
+        return value
+    boxes, labels = columns
+    if labels and len(labels) != len(boxes):
+        raise PlanError(f"there are {len(boxes)} boxes and {len(labels)} labels in one object; they must be as many")
+    rows = zip(boxes, labels or [""] * len(boxes), strict=True)
+    return [{"bbox": _without_arrays(box), "label": label} for box, label in rows]
+
+
+def _columns(value: Mapping[str, Any]) -> tuple[list[Any], list[Any]] | None:
+    """The boxes and the labels of an object that holds lists of them."""
+    boxes, labels = (next((value[key] for key in keys if key in value), None) for keys in (_BOX_LISTS, _LABEL_LISTS))
+    boxes, labels = _without_arrays(boxes), _without_arrays(labels)
+    return (boxes, labels or []) if isinstance(boxes, list) and isinstance(labels, (list, type(None))) else None
 
 
 def _is_numbers(value: Any) -> bool:
@@ -111,6 +147,11 @@ def _drawn(box: Any, number: int, image_size: Size) -> _Drawn:
         return _Drawn(box, "")
     if not isinstance(box, Mapping):
         raise PlanError(f"{name}: a box is [x1, y1, x2, y2] or an object with x, y, width, height, found {shown(box)}")
+    if "bbox" in box and _LABELS.intersection(box) and not _ELEMENT.intersection(box):
+        label = next(
+            (box[key] for key in ("label", "class_name", "class", "name") if isinstance(box.get(key), str)), ""
+        )
+        return _Drawn(_without_arrays(box["bbox"]), label.strip())
     if "bbox" in box:
         if not isinstance(box["bbox"], (list, tuple)) or len(box["bbox"]) != 4:
             raise PlanError(

@@ -85,8 +85,8 @@ class _Draft:
     @property
     def rank(self) -> tuple[bool, bool, bool]:
         """Which of two drafts counts; of equal ones it is the last."""
-        prompt, found = self.prompt or self.found.prompt, self.found
-        return found.is_list and bool(prompt), found.is_list and CUT_OFF not in found.repairs, found.says_something
+        prompt, found = bool(self.prompt or self.found.prompt), self.found
+        return found.is_whole and prompt, found.is_whole and CUT_OFF not in found.repairs, found.says_something
 
     def says(self) -> Any:
         return self.prompt, _says(self.found)
@@ -163,7 +163,8 @@ def _region(segment: Segment) -> Found:
         fields[-1][match[1].lower()] = match[2].strip()
     attributes = dict(_ATTRIBUTE.findall(segment.attributes))
     fields = fields or ([{**attributes, "hint": segment.text}] if attributes else [])
-    for other, form in ((find(fields, in_list=True), "XML"), (boxes_in_text(segment.text, as_hints=True), "lines")):
+    lines = segment.text if "{" not in segment.text else ""
+    for other, form in ((find(fields, in_list=True), "XML"), (boxes_in_text(lines, as_hints=True), "lines")):
         if other.items:
             other.repairs = (f"{form} in the place of JSON",)
             return other
@@ -180,7 +181,8 @@ def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
         block for block in draft.blocks if block.segment.part == "region" and (block.segment.text or block.found.items)
     ]
     beside = [block for block in draft.blocks if block.segment.part == "json"]
-    usable = [block for block in regions if block.found.is_list or block.found.prompt]
+    usable = [block for block in regions if block.found.is_whole or block.found.prompt]
+    usable = usable or [block for block in regions if block.found.is_list]
     chosen: list[_Block] = []
     for block in usable or [block for block in beside if block.found.says_something]:
         same = block.found.is_list and chosen and _says(block.found) == _says(chosen[-1].found)
@@ -205,6 +207,8 @@ def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
             told.add("several_blocks", f"the text has {len(chosen)} lists of regions; they were joined")
     for block in chosen or (*regions[:1], *beside):
         draft.found.join(block.found)
+    if len(chosen) > 1:
+        draft.found.plan = draft.found.size = None  # of one of them only
     if not chosen:
         draft.found.listed = (
             draft.found.listed
@@ -240,9 +244,11 @@ def _elsewhere(answer: Answer, segments: Sequence[Segment], depth: int) -> Answe
     if found.items or broken:
         answer.found = found
         return answer
-    reasoning = "" if said or answer.plans else answer.reasoning
+    reasoning = "" if answer.plans else answer.reasoning
     for text, drafts_only in [*((text, False) for text in texts), *([(reasoning, True)] if reasoning else [])]:
         inner = read_answer(text, depth + 1, drafts_only) if depth < _MOST_WRAPPED else answer
+        if said and drafts_only and not inner.tagged:
+            continue  # a draft, where the answer is an answer
         if inner is not answer and (inner.found.items or inner.plans and not answer.plans):
             inner.reasoning = inner.reasoning or answer.reasoning
             inner.said = {**{part: value for part, value in answer.said.items() if value != text}, **inner.said}

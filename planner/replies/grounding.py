@@ -6,7 +6,7 @@ import re
 from functools import partial
 
 from ..plan import shown
-from .boxes import NUMBER, Numbers, Spelled, numbers_in
+from .boxes import NUMBER, Spelled, numbers_in
 from .items import Found
 from .vocabulary import AS_CHOSEN, COORDINATE_TOKENS, KOSMOS_CELLS, MARKS, POINT_TAG, SPECIAL_TOKENS, X_FIRST, plain
 
@@ -119,22 +119,15 @@ class _Reader:
 
     def _put(self, text: str, marked: bool) -> None:
         """Read the boxes of a mark, or of brackets that follow one another."""
-        groups = [numbers_in(group) for group in re.findall(_GROUP, text)] or [numbers_in(text)]
-        outside = re.sub(_GROUP, "", text) if marked and re.search(_GROUP, text) else ""
-        # Corners stand in brackets of their own: (x1, y1), (x2, y2).
-        flat = [number for group in groups for number in group] if all(len(group) == 2 for group in groups) else []
-        groups = [flat[at : at + 4] for at in range(0, len(flat), 4)] if flat else groups
-        whole: list[Numbers] = [
-            tuple(group[at : at + 4]) for group in groups if len(group) % 4 == 0 for at in range(0, len(group), 4)
-        ]
-        if len(flat) == 2 and not any(sign.isdigit() for sign in outside):
-            whole = [tuple(flat)]
-        if marked and (
-            not whole
-            or len(flat) % 4 == 2 != len(flat)
-            or any(len(group) % 4 for group in groups if len(group) != 2)
-            or any(map(str.isdigit, outside))
-        ):
+        brackets = re.findall(_GROUP, text)
+        groups = [numbers_in(group) for group in brackets or [text]]
+        broken = bool(brackets) and any(map(str.isdigit, re.sub(_GROUP, "", text)))
+        if all(len(group) == 2 for group in groups):  # corners in brackets of their own: (x1, y1), (x2, y2)
+            groups = [[number for group in groups for number in group]]
+        point = len(groups) == 1 and len(groups[0]) == 2 and not broken and (marked or "%" in text)
+        good = [group for group in groups if group and (len(group) % 4 == 0 or point)]
+        whole = [tuple(group[at : at + 4]) for group in good for at in range(0, len(group), 4)]
+        if marked and (broken or len(good) < len(groups)):
             self.found.drop("dropped_mark", f"its mark holds no whole box: {shown(self.name or text)}")
             self.named = True
         order, share = (X_FIRST, True) if "%" in text else (AS_CHOSEN, False)

@@ -71,6 +71,11 @@ class Found:
         return self.count > 0 or self.listed
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the list has usable items, or is empty because it says so."""
+        return bool(self.items) or self.listed and not self.count
+
+    @property
     def says_something(self) -> bool:
         return bool(self.is_list or self.prompt or self.unread or self.global_only or self.plan)
 
@@ -271,12 +276,14 @@ def words_of(value: Any) -> str:
 def _item(fields: Fields, found: Found, name: str) -> bool:
     """Take the items of an object, one for each of its boxes, or tell what is wrong with it; False if it has no box."""
     boxes, problem = boxes_of(fields)
+    hint, key = _words_under(fields, known.HINTS)
+    label, _ = _words_under(fields, known.LABELS)
+    if not boxes and not problem and (hint or label):
+        boxes = _only_box(fields, found)
     if not boxes:
         if problem:
             found.drop("dropped_bad_box", problem)
         return bool(problem)
-    hint, key = _words_under(fields, known.HINTS)
-    label, _ = _words_under(fields, known.LABELS)
     if not hint and not label and not _NO_NAMES & {known.plain(name.rstrip("0123456789_ -")), known.plain(name)}:
         label = name.strip()
     if not hint and not label:
@@ -291,6 +298,16 @@ def _item(fields: Fields, found: Found, name: str) -> bool:
     return True
 
 
+def _only_box(fields: Fields, found: Found) -> list[Spelled]:
+    """The one list of four numbers of an object that has words, under whatever key it stands."""
+    keys = [key for key, value in fields.item.items() if isinstance(value, list) and _is_box(value)]
+    boxes = boxes_of(Fields({"bbox_2d": fields.item[keys[0]]}))[0] if len(keys) == 1 else []
+    if boxes:
+        taken = f"has no box under a known key; {shown(fields.item[keys[0]])} was taken from {shown(keys[0])}"
+        found.told.append(("other_words", found.count + 1, taken))
+    return [box._replace(used=(keys[0],)) for box in boxes]
+
+
 def _words_under(fields: Fields, line: Mapping[str, int]) -> tuple[str, str]:
     """The first words under one of a line of the vocabulary, and their key."""
     for word in sorted(fields.keys.keys() & line.keys(), key=line.__getitem__):
@@ -302,7 +319,11 @@ def _words_under(fields: Fields, line: Mapping[str, int]) -> tuple[str, str]:
 
 def _only_words(fields: Fields, used: Sequence[str]) -> tuple[str, str]:
     """The one text of an object that can only be its words, and its key."""
-    keys = [key for word, key in fields.keys.items() if key not in used and word not in known.NO_LABELS]
+    keys = [
+        key
+        for word, key in fields.keys.items()
+        if key not in used and word not in known.NO_LABELS and word not in _PARTS
+    ]
     texts = [(words_of(fields.item[key]), key) for key in keys if isinstance(fields.item[key], str)]
     texts = [(text, key) for text, key in texts if text and not _NO_WORDS.match(text)]
     return texts[0] if len(texts) == 1 else ("", "")
@@ -319,14 +340,16 @@ def _table(fields: Fields, found: Found) -> bool:
     if len({len(lists[word]) for word in columns}) != 1:
         return False
     count, words = len(lists[columns[0]]), lists[texts[0]] if texts else []
+    names = {
+        word: key if word in known.HINTS or word in known.LABELS or word not in texts[:1] else "hint"
+        for word, key in fields.keys.items()
+    }
     if texts and len(words) != count:
         told = f"there are {count} boxes and {len(words)} texts under {shown(fields.keys[texts[0]])}; each was taken with the other of its place"
         found.told.append(("lengths_differ", 0, told))
     shared = {key: fields.item[key] for word, key in fields.keys.items() if word not in known.GLOBAL_PROMPT and not isinstance(fields.item[key], (list, dict))}  # fmt: skip
     for row in range(count):
-        cells = {
-            fields.keys[word]: value[row] for word, value in lists.items() if row < len(value) in (count, len(words))
-        }
+        cells = {names[word]: value[row] for word, value in lists.items() if row < len(value) in (count, len(words))}
         if not _item(Fields({**shared, **cells}), found, ""):
             found.drop("dropped_no_box", f"it has no bbox_2d: {shown(cells)}")
     for text in words[count:]:

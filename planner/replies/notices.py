@@ -35,7 +35,7 @@ CODES = {
     "dropped_too_many": "more items than are read",
     # One item that gives a region, but not as written.
     "labels_as_hints": "no item has a hint, so labels stand for hints",
-    "other_words": "an item's hint was taken from a key that is not known",
+    "other_words": "an item's hint or box was taken from a key that is not known",
     "lengths_differ": "lists of boxes and of hints have different lengths",
     "only_point": "an item has only a point; a box around it was taken",
     "inverted": "a box had its corners exchanged",

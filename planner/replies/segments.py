@@ -12,6 +12,7 @@ import re
 from typing import Any, NamedTuple
 
 from .json_repair import Loose, Reader
+from .json_texts import CUT_OFF
 from .notices import Notices
 from .vocabulary import REASONING_ENDS, REASONING_OPENS, TAGS, plain
 
@@ -195,19 +196,24 @@ class _Splitter:
             self.told.add("not_closed", f"<{tag.name}> is not closed; it was read up to {reach}")
 
     def _json(self, start: int) -> Loose:
-        """The JSON at `start`. A tag in one of its quoted texts is a word; any other tag ends it."""
+        """The JSON at `start`. A tag in one of its quoted texts is a word, and so is a single one outside if the JSON is whole."""
         index, before = self._next_tag(start)
         if _ESCAPED.match(self.text, start):
             return self._unescaped(start, before)
         if index < len(self.tags) and self.trusted == 0:
             return self._up_to(start, before)
         loose = self.reader.read(start)
+        whole = CUT_OFF not in loose.repairs and "{" in self.text[start : loose.end]
         while index < len(self.tags) and self.starts[index] < loose.end:
-            place = bisect.bisect_right(loose.quoted, (self.starts[index], len(self.text))) - 1
-            if place < 0 or loose.quoted[place][1] <= self.starts[index]:
+            tag = self.tags[index]
+            place = bisect.bisect_right(loose.quoted, (tag.start, len(self.text))) - 1
+            if place >= 0 and loose.quoted[place][1] > tag.start:
+                index = bisect.bisect_left(self.starts, loose.quoted[place][1])
+            elif whole and not (tag.closes and tag.part == "region"):
+                index, whole = index + 1, False
+            else:
                 self.trusted -= 1
-                return self._up_to(start, self.starts[index])
-            index = bisect.bisect_left(self.starts, loose.quoted[place][1])
+                return self._up_to(start, tag.start)
         return loose
 
     def _up_to(self, start: int, end: int) -> Loose:

@@ -27,6 +27,20 @@ def test_boxes_as_text_and_tags_merge_into_one_plan(server):
     assert [region["bbox_2d"] for region in plan["regions"]] == [[56, 40, 328, 248], [312, 232, 640, 480]]
 
 
+@pytest.mark.parametrize(("output", "hints"), [(0, "one\ntwo"), (1, "one\ntwo"), (2, ""), (2, "one\ntwo")])
+def test_sockets_of_detector_packs_fit_plan_from_boxes(server, output, hints):
+    graph = Graph()
+    image = graph.add("EmptyImage", width=640, height=480, batch_size=2, color=0)
+    found = graph.add("TestDetector", image=image)
+    made = graph.add("RePlanPlanFromBoxes", boxes=found[output], image=image, hints=hints)
+    seen = graph.add("PreviewAny", source=graph.add("RePlanPlanToText", plan=made))
+    plans = server.run(graph).outputs[seen.id]["text"]
+    assert len(plans) == (1 if output == 0 else 2)
+    for plan in map(json.loads, plans):
+        assert [region["bbox_2d"] for region in plan["regions"]] == [[35, 60, 182, 100], [2, 4, 100, 90]]
+        assert [region["hint"] for region in plan["regions"]] == (hints.split("\n") if hints else ["a dog", "a cat"])
+
+
 def test_a_text_that_is_no_plan_fails_at_its_node_with_its_name(server):
     graph = Graph()
     plan = graph.add("RePlanPlanFromText", text="make the hat red")

@@ -30,6 +30,12 @@ CORNERS = [64, 48, 320, 240]
         [[CORNERS]],
         [tuple(CORNERS)],
         [{**BOUNDING, "score": 0.9, "label": "hat"}],
+        tuple(CORNERS),
+        [[tuple(CORNERS)]],
+        {"bboxes": [CORNERS], "labels": ["hat"]},
+        [{"bboxes": [CORNERS], "labels": ["hat"]}],
+        {"boxes": [CORNERS]},
+        [{"bbox": CORNERS, "label": "hat", "score": 0.9}],
     ],
     ids=str,
 )
@@ -37,6 +43,29 @@ def test_every_form_of_a_box_is_the_same_region(boxes, as_text):
     plan = plans_from_boxes(json.dumps(boxes) if as_text else boxes, SIZE, "make it red")[0]
     assert [(r.id, r.box, r.hint) for r in plan.regions] == [("r1", (64, 48, 320, 240), "make it red")]
     assert (plan.image_size, plan.global_prompt, plan.warnings) == (SIZE, KEEP_UNCHANGED, ())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_arrays_and_tensors_of_a_detector_are_boxes(dtype):
+    import torch
+
+    array = np.array([CORNERS, CORNERS], dtype)
+    for boxes in (array, torch.tensor(array), list(array), [tuple(array[0]), tuple(array[1])]):
+        plan = plans_from_boxes(boxes, SIZE, "a\nb")[0]
+        assert [region.box for region in plan.regions] == [(64, 48, 320, 240)] * 2
+    assert len(plans_from_boxes([array[:1], array[1:]], SIZE, "a", images=2)) == 2
+
+
+def test_labels_of_a_detector_are_hints_where_no_line_is_given():
+    data = [{"bboxes": [[35.0, 60.0, 182.0, 100.0], [2, 4, 100, 90]], "labels": ["a dog", "a cat"]}]
+    assert [(r.box, r.hint) for r in plans_from_boxes(data, SIZE)[0].regions] == [
+        ((35, 60, 182, 100), "a dog"),
+        ((2, 4, 100, 90), "a cat"),
+    ]
+    plans = plans_from_boxes(data * 2, SIZE, "one\ntwo", images=2)
+    assert [[r.hint for r in plan.regions] for plan in plans] == [["one", "two"]] * 2
+    with pytest.raises(PlanError, match="2 boxes and 1 labels"):
+        plans_from_boxes({"bboxes": [CORNERS, CORNERS], "labels": ["a"]}, SIZE)
 
 
 def test_lines_are_hints_in_order_and_win_over_descriptions():

@@ -1,7 +1,9 @@
 """Make the checkout importable as the package `replan`, wherever it lies and whatever its folder's name."""
 
+import functools
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +30,7 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 SERVERS = {"server", "servers"}  # fixtures that start a ComfyUI server
+TAKES_SERVER = re.compile(r"def \w+\([^)]*\bservers?\b")
 
 
 def pytest_configure(config):
@@ -35,20 +38,39 @@ def pytest_configure(config):
         "full: slow; runs with `python tools/test.py --full`",
         "timed: measures time; `python tools/test.py` runs it when nothing else runs",
         "server: needs a ComfyUI server; `python tools/test.py --fast` leaves it out (set by tests/conftest.py)",
-        "xdist_group(name): what runs in one process (set by tests/conftest.py)",
     ):
         config.addinivalue_line("markers", marker)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what needs a server. In two processes one takes that, the other begins with the rest, file by file.
+    """Mark what needs a server, and put it first: of two processes one begins with it.
 
     The page's tests come last: Playwright keeps an event loop running in its thread, which asyncio.run() refuses.
     """
     for item in items:
-        needs_server = bool(SERVERS & set(getattr(item, "fixturenames", ())))
-        if needs_server:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
-        item.add_marker(pytest.mark.xdist_group("server" if needs_server else item.path.name))
     items.sort(key=lambda item: ("browser" in item.path.parts, item.get_closest_marker("server") is None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Two processes share the tests file by file; all files that use a server stay in one, so that one server starts.
+
+    Known by their text: the process that schedules collects nothing.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return "server" if uses_server(file) else file
+
+    return ByFile(config, log)
+
+
+@functools.cache
+def uses_server(file: str) -> bool:
+    """Whether a test file, named as pytest names it, has a test or a fixture that takes a server."""
+    return "browser" in file.split("/") or bool(TAKES_SERVER.search((ROOT / file).read_text(encoding="utf-8")))

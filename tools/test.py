@@ -20,8 +20,8 @@ from browser_setup import ensure_browser
 from host_setup import HOME, ROOT, Host, add_arguments, host_from
 from node_setup import ensure_checker
 
-# Tests that share a server stay in one process (tests/conftest.py groups them and puts them first).
-TWO_PROCESSES = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+# Tests that share a server stay in one process, which begins with them (tests/conftest.py).
+TWO_PROCESSES = ("-n", "2", "--no-loadscope-reorder")
 
 
 def main() -> int:

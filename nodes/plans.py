@@ -55,17 +55,18 @@ class RePlanPlanFromText(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="The image to edit; only its size is used. Not needed for a text that names its image size.",
+                    tooltip="The image to edit; only its size is used. Not needed for a text that names its image "
+                    "size.",
                 ),
                 io.Combo.Input(
                     "coordinates",
                     options=list(COORDINATES),
                     default="auto",
                     optional=True,
-                    tooltip="What the numbers of the boxes count. auto: 0..1, percent or 0..1000 where most boxes show it, else "
-                    "pixels of the image as Qwen2.5-VL sees it. pixels: of the connected image (what the published code does). "
-                    "relative_1000: Qwen3-VL, GLM-4V; with y_first Gemini, Gemma. relative_100: percent. A text that names its "
-                    "image size is in its pixels.",
+                    tooltip="What the numbers of the boxes count. auto: 0..1, percent or 0..1000 where most boxes "
+                    "show it, else pixels of the image as Qwen2.5-VL sees it. pixels: of the connected image (what "
+                    "the published code does). relative_1000: Qwen3-VL, GLM-4V; with y_first Gemini, Gemma. "
+                    "relative_100: percent. A text that names its image size is in its pixels.",
                 ),
                 io.Int.Input(
                     "seen_width",
@@ -73,7 +74,8 @@ class RePlanPlanFromText(io.ComfyNode):
                     min=0,
                     max=_MAX_SIDE,
                     optional=True,
-                    tooltip="Width of the image that the model saw, in pixels; 0: as Qwen2.5-VL resizes the connected image.",
+                    tooltip="Width of the image that the model saw, in pixels; 0: as Qwen2.5-VL resizes the "
+                    "connected image.",
                 ),
                 io.Int.Input(
                     "seen_height",
@@ -81,7 +83,8 @@ class RePlanPlanFromText(io.ComfyNode):
                     min=0,
                     max=_MAX_SIDE,
                     optional=True,
-                    tooltip="Height of the image that the model saw, in pixels; 0: as Qwen2.5-VL resizes the connected image.",
+                    tooltip="Height of the image that the model saw, in pixels; 0: as Qwen2.5-VL resizes the "
+                    "connected image.",
                 ),
             ],
             outputs=_plan_outputs(),
@@ -114,8 +117,8 @@ class RePlanPlanToText(io.ComfyNode):
                     options=["json", "tags"],
                     default="json",
                     optional=True,
-                    tooltip="json: keeps all of the plan. tags: what the published RePlan reads and writes, with boxes as "
-                    "whole pixels of the plan's image.",
+                    tooltip="json: keeps all of the plan. tags: what the published RePlan reads and writes, with "
+                    "boxes as whole pixels of the plan's image.",
                 ),
             ],
             outputs=[io.String.Output("text", tooltip="The plan; RePlan Plan from Text reads both forms.")],
@@ -143,8 +146,9 @@ class RePlanPlanFromBoxes(io.ComfyNode):
                 io.MultiType.Input(
                     "boxes",
                     [io.BoundingBox, io.Array, io.String, io.Custom("BBOX"), io.Custom("JSON")],
-                    tooltip="Bounding boxes (x, y, width, height in pixels), the elements of Create Bounding Boxes, BBOX or JSON "
-                    "of a detector ([x1, y1, x2, y2] in pixels, perhaps with labels), or a JSON text of any of them.",
+                    tooltip="Bounding boxes (x, y, width, height in pixels), the elements of Create Bounding Boxes, "
+                    "BBOX or JSON of a detector ([x1, y1, x2, y2] in pixels, perhaps with labels), or a JSON text of "
+                    "any of them.",
                 ),
                 io.Image.Input("image", tooltip="The image that the boxes are on; only its size is used."),
                 io.String.Input(

@@ -1,7 +1,7 @@
 """Dense attention under region rules, written independently of the pack, one token at a time.
 
-Nothing here imports the pack. The rules are those of the published code and paper (docs/rules.md names both) as plain `if`s
-over names, boxes become patches by a loop over patches, and attention is a float64 softmax over a full mask.
+Nothing here imports the pack. The rules are those of the published code and paper (docs/rules.md names both) as plain
+`if`s over names, boxes become patches by a loop over patches, and attention is a float64 softmax over a full mask.
 """
 
 import math

@@ -11,11 +11,16 @@ LONGEST = 12_000  # characters; a reply of 2,048 tokens has about 8,000
 PIECES = (
     *"[]{}()<>/\\\"'`,:;=.-_#*|&%\n\t 0189eEx",
     *"\u201c\u201d\u2018\u2019\uff0c\uff1a\u3001\u3010\u3011\uff5b\uff5d\uff08\uff09\u300c\u300d\uff1c\uff1e\u300a\u300b\u3000\u200b\ufeff\x00\ud83d\udc00\U0001f600",
-    "<think>", "</think>", "<gen_image>", "</gen_image>", "<global>", "<region>", "</region>", "<answer>", "</answer>", "<image_size>",
-    "<scene>", "&lt;region&gt;", "&quot;", "```json\n", "```", "~~~", "<|im_end|>", "<|box_start|>", "<ref>", "</ref><box>[[", "//", "/*", "*/",
-    '"bbox_2d": ', '"hint": ', "'hint': ", '"label": ', '"point_2d": ', '"box_2d": ', '"bbox": ', '"id": ', '"mask": ', '"regions": [',
-    "[1, 2, 30, 40]", "[500, 250, 750, 1000]", "[0.1, 0.2, 0.3, 0.4]", "{\"x1\": 1, ", '{"size": [2, 2], "rle": [4]}', "null", "None", "NaN", "Infinity", "-1e999", "9" * 400, "true",
-    '{"version": 1, "image_size": [64, 48], ', '\\"', "\\u003c", "\\ud83d", "},{", "}]", "[[", "]]", "{{", "}}", '""', "keep ", "unchanged",
+    "<think>", "</think>", "<gen_image>", "</gen_image>", "<global>", "<region>", "</region>", "<answer>", "</answer>",
+    "<image_size>",
+    "<scene>", "&lt;region&gt;", "&quot;", "```json\n", "```", "~~~", "<|im_end|>", "<|box_start|>", "<ref>",
+    "</ref><box>[[", "//", "/*", "*/",
+    '"bbox_2d": ', '"hint": ', "'hint': ", '"label": ', '"point_2d": ', '"box_2d": ', '"bbox": ', '"id": ', '"mask": ',
+    '"regions": [',
+    "[1, 2, 30, 40]", "[500, 250, 750, 1000]", "[0.1, 0.2, 0.3, 0.4]", "{\"x1\": 1, ", '{"size": [2, 2], "rle": [4]}',
+    "null", "None", "NaN", "Infinity", "-1e999", "9" * 400, "true",
+    '{"version": 1, "image_size": [64, 48], ', '\\"', "\\u003c", "\\ud83d", "},{", "}]", "[[", "]]", "{{", "}}", '""',
+    "keep ", "unchanged",
 )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
     python tools/compare_json_repair.py      (needs `pip install json-repair`)
 
-Both stand behind the same finding of tags and the same reading of items, so what differs is the repair of JSON alone. The
-last column leaves what is told aside, for json-repair tells nothing in a person's words. Figures: docs/replies.md.
+Both stand behind the same finding of tags and the same reading of items, so what differs is the repair of JSON alone.
+The last column leaves what is told aside, for json-repair tells nothing in a person's words. Figures: docs/replies.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def main() -> None:
     reply.find_values = reply.read_values = repaired
     other, other_time = wrong(cases)
     print(
-        f"{len(cases)} replies; wrong: own reader {len(own)} ({own_time:.2f} s), json-repair {len(other)} ({other_time:.2f} s)"
+        f"{len(cases)} replies; wrong: own reader {len(own)} ({own_time:.2f} s), json-repair {len(other)} "
+        f"({other_time:.2f} s)"
     )
     for kind, number in sorted(Counter(name.split(":")[0] for name in other).items()):
         print(f"  {kind}: {number} of {sum(case.kind == kind for case in cases)}")

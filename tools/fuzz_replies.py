@@ -80,7 +80,8 @@ def ordinary() -> None:
         "The user speaks of the things on the table. The spoon lies on the right, the cups stand on the left. " * 6
     )
     for count in (1, 3, 6, 12):
-        items = [f'{{"bbox_2d": [{20 * n}, {30 * n}, {20 * n + 90}, {30 * n + 110}], "point_2d": [{20 * n + 45}, {30 * n + 55}], '
+        items = [f'{{"bbox_2d": [{20 * n}, {30 * n}, {20 * n + 90}, {30 * n + 110}], '
+                 f'"point_2d": [{20 * n + 45}, {30 * n + 55}], '
                  f'"hint": "the cup number {n} is painted blue with a white rim"}}' for n in range(count)]  # fmt: skip
         good = f"<think>{thought}</think><gen_image>warm light</gen_image><region>[{', '.join(items)}]</region>"
         for kind, reply in (

@@ -83,7 +83,10 @@ def _page(file: Path, info: dict) -> str:
 
 
 def _line(name: str, kind: str, text: str, choices: Iterable[str] = ()) -> str:
-    """One item. A tooltip is plain text, so what Markdown would take for a sign is escaped; a choice it explains is code."""
+    """One item.
+
+    A tooltip is plain text, so what Markdown would take for a sign is escaped; a choice it explains is code.
+    """
     choices = "|".join(map(re.escape, choices)) or "$^"
     parts = re.split(rf"(?<![\w'])({choices})(?=:)", text.replace("\n", " "))
     parts[1::2] = [f"`{choice}`" for choice in parts[1::2]]

@@ -1,4 +1,4 @@
-"""Contact sheets of the pages as a person sees them, for each renderer: `python tools/page_sheets.py [classic] [nodes2] [--newest]`.
+"""Contact sheets of the pages as a person sees them: `python tools/page_sheets.py [classic] [nodes2] [--newest]`.
 
 Starts a ComfyUI server and a Chromium, brings the region editor and the rule matrix into the states that the
 documentation talks about, and writes docs/images/region_editor_*.jpg, region_editor_sizes_*.jpg and rule_matrix_*.jpg.
@@ -29,8 +29,10 @@ def plan(*extra: dict) -> dict:
     regions = [
         {"id": f"r{i}", "bbox_2d": box, "hint": hint} for i, (box, hint) in enumerate(zip(BOXES, HINTS, strict=True), 1)
     ]
-    return {"version": 1, "image_size": [600, 400], "global_prompt": "A cup of coffee on a wooden table. Keep everything else as it is.",
-            "reasoning": "The spoon lies on the saucer, to the right of the cup.", "regions": [*regions, *extra]}  # fmt: skip
+    return {"version": 1, "image_size": [600, 400],
+    "global_prompt": "A cup of coffee on a wooden table. Keep everything else as it is.",
+            "reasoning": "The spoon lies on the saucer, to the right of the cup.", "regions": [*regions,
+            *extra]}  # fmt: skip
 
 
 class Shots:
@@ -50,7 +52,8 @@ class Shots:
         self.page.shown()
         self.page.js("() => new Promise((done) => setTimeout(done, 250))")
         rect = self.page.js(
-            "() => { const r = document.querySelector('.replan-editor').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }"
+            "() => { const r = document.querySelector('.replan-editor').getBoundingClientRect(); return [r.left, "
+            "r.top, r.width, r.height]; }"
         )
         self.take(name, rect[0] - 14, rect[1] - 14, rect[2] + 28, rect[3] + 28)
 
@@ -59,7 +62,8 @@ class Shots:
         self.page.tab.mouse.move(1400, 900)
         self.page.js("() => new Promise((done) => setTimeout(done, 400))")
         x, y, width, height = self.page.js(
-            "(id) => { const n = app.graph.getNodeById(id), [x, y] = app.canvas.ds.offset; return [n.pos[0] + x, n.pos[1] + y - 30, n.size[0], n.size[1] + 30]; }",
+            "(id) => { const n = app.graph.getNodeById(id), [x, y] = app.canvas.ds.offset; return [n.pos[0] + x, "
+            "n.pos[1] + y - 30, n.size[0], n.size[1] + 30]; }",
             node,
         )
         self.take(name, x - 8, y - 6, width + 16, height + 14)
@@ -82,7 +86,8 @@ def editor_states(page) -> list[tuple[str, Path]]:
     other = plan()
     other["regions"][0]["bbox_2d"] = [190, 90, 380, 210]
     page.js(
-        "(text) => { app.graph.nodes.find((n) => n.type === 'RePlanPlanFromText').widgets.find((w) => w.name === 'text').value = text; }",
+        "(text) => { app.graph.nodes.find((n) => n.type === 'RePlanPlanFromText').widgets.find((w) => w.name === "
+        "'text').value = text; }",
         json.dumps(other),
     )
     page.run_branch()
@@ -110,7 +115,8 @@ def editor_states(page) -> list[tuple[str, Path]]:
         }
     ]
     page.js(
-        "(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value = value; }",
+        "(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === "
+        "'regions').value = value; }",
         json.dumps(plan(*odd)),
     )
     page.wait_regions(4)
@@ -125,13 +131,15 @@ def editor_states(page) -> list[tuple[str, Path]]:
         for i in range(197)
     ]
     page.js(
-        "(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value = value; }",
+        "(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === "
+        "'regions').value = value; }",
         json.dumps(plan(*many)),
     )
     page.wait_regions(200)
     take("200 regions")
     page.js(
-        "(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value = value; }",
+        "(value) => { app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === "
+        "'regions').value = value; }",
         '{"version": 2, "regions": [',
     )
     take("A stored value that cannot be read")

@@ -74,8 +74,8 @@ def attach_hints(
         contexts = _contexts(conditioning, clip, padding, encoder, images, prompts, tell)
         if len(regions) > MOST_REGIONS:
             raise RegionError(
-                f"the plan has {len(regions)} regions with a {use.replace('_', ' ')}; up to {MOST_REGIONS} run at once. Delete or merge "
-                "regions, or edit the image in several runs"
+                f"the plan has {len(regions)} regions with a {use.replace('_', ' ')}; up to {MOST_REGIONS} run at "
+                "once. Delete or merge regions, or edit the image in several runs"
             )
         encoded = {}
         for recipe in dict.fromkeys(context.recipe for context in contexts):

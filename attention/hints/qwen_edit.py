@@ -1,10 +1,10 @@
 """Hints for Qwen-Image-Edit: encoded with the image in context, and where the main text shows its images.
 
-ComfyUI's stock encoders (TextEncodeQwenImageEdit and its Plus form) put one to three images before the
-prompt. A hint is encoded in exactly that surrounding, then everything through the last image is cut off
-(as RePlan's qwen_image.py does). A conditioning does not say which encoder made it or where its images lie; but the language model
-is causal, so its states up to the end of a image do not depend on the prompt, and an empty prompt encoded
-the same way begins with the same states. Nothing here counts template tokens: all lengths are measured.
+ComfyUI's stock encoders (TextEncodeQwenImageEdit and its Plus form) put one to three images before the prompt. A hint
+is encoded in exactly that surrounding, then everything through the last image is cut off (as RePlan's qwen_image.py
+does). A conditioning does not say which encoder made it or where its images lie; but the language model is causal, so
+its states up to the end of a image do not depend on the prompt, and an empty prompt encoded the same way begins with
+the same states. Nothing here counts template tokens: all lengths are measured.
 """
 
 from __future__ import annotations
@@ -227,9 +227,9 @@ class Matcher:
         if self.chosen != "auto":
             return self._as_chosen(probe, text, number, notes[0])
         raise RegionError(
-            f"the connected images are not those in entry {number} of the conditioning ({'; '.join(notes)}; up to {TOLERANCE:g} "
-            "would count as equal); connect the same image or images that the text encoder had, in the same order and size. If "
-            "they are the same, choose the encoder that was used instead of 'auto'"
+            f"the connected images are not those in entry {number} of the conditioning ({'; '.join(notes)}; up to "
+            f"{TOLERANCE:g} would count as equal); connect the same image or images that the text encoder had, in the "
+            "same order and size. If they are the same, choose the encoder that was used instead of 'auto'"
         )
 
     def _as_chosen(self, probe: Probe, text: torch.Tensor, number: int, found: str) -> Context:
@@ -237,14 +237,14 @@ class Matcher:
         encoder, spans = probe.template.encoder, probe.full.spans
         if text.shape[1] < spans[-1][1]:
             raise RegionError(
-                f"entry {number} of the conditioning has {text.shape[1]} tokens, and the connected image{'s' * (len(spans) > 1)} "
-                f"would end at token {spans[-1][1]} under the encoder '{encoder}'; connect only what the text encoder had, or "
-                "set encoder to the node that made the conditioning"
+                f"entry {number} of the conditioning has {text.shape[1]} tokens, and the connected "
+                f"image{'s' * (len(spans) > 1)} would end at token {spans[-1][1]} under the encoder '{encoder}'; "
+                "connect only what the text encoder had, or set encoder to the node that made the conditioning"
             )
         self.tell(
-            f"entry {number} of the conditioning does not look as if '{encoder}' had made it with the connected images ({found}; "
-            f"up to {TOLERANCE:g} would count as equal). It is believed because encoder is set to '{encoder}'; if the hints do "
-            "not work, set it to 'auto' and connect the images that the text encoder had"
+            f"entry {number} of the conditioning does not look as if '{encoder}' had made it with the connected "
+            f"images ({found}; up to {TOLERANCE:g} would count as equal). It is believed because encoder is set to "
+            f"'{encoder}'; if the hints do not work, set it to 'auto' and connect the images that the text encoder had"
         )
         images = [image if i in probe.template.slots else None for i, image in enumerate(self.images)]
         return Context(self._recipe(encoder, images), spans)
@@ -265,8 +265,8 @@ class Matcher:
                 return self._as_chosen(probe, text, number, f"the image at {_socket(further)} differs")
             raise RegionError(
                 f"entry {number} of the conditioning was encoded with an image in {_socket(further)}, but "
-                f"{'another one is' if connected else 'none is'} connected here; connect the same images that the text encoder "
-                "had, in the same order and size"
+                f"{'another one is' if connected else 'none is'} connected here; connect the same images that the "
+                "text encoder had, in the same order and size"
             )
         unused = [_socket(i) for i, image in enumerate(self.images) if image is not None and i not in slots]
         if unused:
@@ -298,12 +298,12 @@ class Matcher:
             probe = self._probe(encoder, [self.blank if i == slot else None for i in range(3)])
             if distance(text, for_window(probe.bare.states, window), 0, probe.bare.spans[0][0] + 1) <= TOLERANCE:
                 raise RegionError(
-                    f"entry {number} of the conditioning was encoded with an image ('{encoder}'), but none is connected here; "
-                    f"connect the image: the same one to {_socket(slot)}"
+                    f"entry {number} of the conditioning was encoded with an image ('{encoder}'), but none is "
+                    f"connected here; connect the image: the same one to {_socket(slot)}"
                 )
 
     def _further_image(self, images: list, text: torch.Tensor, window: Window, end: int) -> int | None:
-        """The slot of an image that the text goes on with behind `images`, which end at token `end`, if there is one."""
+        """The slot of an image that the text goes on with behind `images`, which end at token `end`, if any."""
         last = max(i for i, image in enumerate(images) if image is not None)
         shown = sum(image is not None for image in images)
         for slot in range(last + 1, 3):

@@ -96,8 +96,8 @@ class PlainRecipe:
         real = self._real(tokens)
         if len(real) != states.shape[1]:
             raise RegionError(
-                f"hint_padding 'trim' cannot tell padding from text here: the encoder gave {states.shape[1]} states for "
-                f"{len(real)} tokens; use hint_padding 'host' with this text encoder"
+                f"hint_padding 'trim' cannot tell padding from text here: the encoder gave {states.shape[1]} states "
+                f"for {len(real)} tokens; use hint_padding 'host' with this text encoder"
             )
         keep = torch.tensor(real, device=states.device)
         if mask is not None and mask.shape[1] == states.shape[1]:

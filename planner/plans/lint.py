@@ -5,8 +5,9 @@ The rules are the failures that were seen in the field: a third party's 2,624 pl
 for what they add, replacing done as adding), and the published template's own rules (a hint is short and never repeated
 in the global prompt). They look at the plan and the instruction, not at the image: a finding is a doubt, never a proof.
 
-To add a rule, yield one more Notice with a code of its own below (of the whole plan, of each region, of pairs, of things
-to add), and put the code into SERIOUS if it likely spoils the edit. `asking.follow_up` says whether a model is asked again.
+To add a rule, yield one more Notice with a code of its own below (of the whole plan, of each region, of pairs, of
+things to add), and put the code into SERIOUS if it likely spoils the edit. `asking.follow_up` says whether a model is
+asked again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ SERIOUS = {
 DESCRIBING_KEYS = {
     # what is there
     "label", "labels", "name", "names", "object", "objects", "class", "classname", "category", "type", "desc",
-    "description", "descriptionafter", "caption", "title", "subject", "target", "entity", "text", "content", "point", "point2d", "points",
+    "description", "descriptionafter", "caption", "title", "subject", "target", "entity", "text", "content", "point",
+    "point2d", "points",
     "center", "centre", "scene", "sceneafter",
     # what the model thought or answered
     "answer", "reasoning", "reason", "reasons", "rationale", "explanation", "why", "thought", "thoughts", "thinking",

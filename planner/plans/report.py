@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from ..plan import RegionPlan
 
-# What else a reply may say, each kept in a plan's `extra` under that name, and how the report calls it. kind: of reasoning
-# that a hypothetical instruction needs. scene: the image before the edit, scene_after: as it should be afterwards.
-# ambiguous: what else the instruction could mean, one meaning a line.
+# What else a reply may say, each kept in a plan's `extra` under that name, and how the report calls it. kind: of the
+# reasoning that a hypothetical instruction needs. scene: the image before the edit, scene_after: as it should be
+# afterwards. ambiguous: what else the instruction could mean, one meaning a line.
 SAID = {
     "answer": "Answer",
     "ambiguous": "The instruction could also mean",
@@ -22,8 +22,10 @@ SAID_OF_REGION = {"description": "now", "description_after": "after"}
 
 
 def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()) -> str:
-    """Image size, `notes`, global prompt, the regions numbered with id, box, hint and what a reply said is there before and
-    after the edit, what else a reply said, the warnings and the findings."""
+    """A plan in words: image size, `notes`, global prompt, regions, what else a reply said, warnings and findings.
+
+    The regions are numbered, with id, box, hint and what a reply said is there before and after the edit.
+    """
     width, height = plan.image_size
     regions = plan.active.regions
     count = len(regions)
@@ -43,7 +45,8 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
             lines.append(f"   active from {region.start:g} to {region.end:g} of sampling")
         if region.mask is not None:
             lines.append(
-                f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them inside"
+                f"   mask of {region.mask.size[1]}x{region.mask.size[0]} cells, {sum(region.mask.rle[1::2])} of them "
+                "inside"
             )
     off = [f"{region.id} ({region.hint or 'no hint'})" for region in plan.regions if not region.enabled]
     if off:

@@ -18,7 +18,7 @@ from typing import Any
 from ..plan import KEEP_UNCHANGED, Region, RegionMask, RegionPlan
 from .plan_json import REGION_KEYS, encode_json, mask_to_dict
 
-# What could begin a tag or another mark of a model: in a text it is hidden from every reader, whatever words that knows.
+# What could begin a tag or another mark of a model: in a text it is hidden from every reader, whatever words it knows.
 _MARK = r"(?=\s{0,8}(?:[/|]\s{0,8}){0,2}[^\W\d])"
 _BEGINS = re.compile(f"<{_MARK}")
 _HIDDEN = re.compile(f"&(?P<amps>(?:amp;)*)lt;{_MARK}")

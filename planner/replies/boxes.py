@@ -18,9 +18,9 @@ _NAMED_NUMBER = re.compile(r"\b[A-Za-z]\w{0,20}\s{0,4}[:=]")
 class Spelled(NamedTuple):
     """A box as it was written.
 
-    numbers: four of them, or two for a point. order: AS_CHOSEN, X_FIRST, Y_FIRST or BOX_2D of the vocabulary. share: the
-    numbers are shares of the image, 0..1, whatever else the coordinates are. thousandths: it stands in marks of a model
-    that counts in 0..1000; for `auto`. used: the keys of the item that it was taken from.
+    numbers: four of them, or two for a point. order: AS_CHOSEN, X_FIRST, Y_FIRST or BOX_2D of the vocabulary. share:
+    the numbers are shares of the image, 0..1, whatever else the coordinates are. thousandths: it stands in marks of a
+    model that counts in 0..1000; for `auto`. used: the keys of the item that it was taken from.
     """
 
     numbers: Numbers
@@ -48,7 +48,7 @@ class Fields:
 
 
 def boxes_of(fields: Fields) -> tuple[list[Spelled], str]:
-    """The boxes of an item (several for one hint are several), or none and what is wrong ("" if nothing means to be one)."""
+    """The boxes of an item (several for one hint are several), or none and what is wrong ("" if there is no box)."""
     problem, point = "", []
     for word, key in fields.keys.items():
         value = fields.item[key]
@@ -170,8 +170,10 @@ def _four(one: Mapping[str, float]) -> Numbers | None:
 
 
 def _read(value: Any) -> list[Any] | None:
-    """The numbers of a list, of a text, or of an object that says where something is; nested as they are written. None if
-    there is something else among them."""
+    """The numbers of a list, of a text, or of an object that says where something is; nested as they are written.
+
+    None if there is something else among them.
+    """
     if isinstance(value, Mapping):
         edges = _from_edges(fields := Fields(value))
         if edges:

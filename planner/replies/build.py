@@ -1,8 +1,8 @@
 """A model's text to a plan: the order of the walk.
 
-text -> segments (tags, JSON, words) -> answers (the one that counts) of items (boxes in the text's own numbers, hints) ->
-pixels -> plan. Each file imports only those before it: vocabulary, notices, json_texts, json_repair, segments, boxes, items,
-grounding, answers, texts, pixels. `notices.CODES` lists everything that is told.
+text -> segments (tags, JSON, words) -> answers (the one that counts) of items (boxes in the text's own numbers, hints)
+-> pixels -> plan. Each file imports only those before it: vocabulary, notices, json_texts, json_repair, segments,
+boxes, items, grounding, answers, texts, pixels. `notices.CODES` lists everything that is told.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def read_plan(
 ) -> tuple[RegionPlan, str]:
     """The plan in `text`, and in words which coordinates its boxes were read in.
 
-    text: the plan's JSON (its slips are repaired, its values checked strictly), RePlan's tag text, a region list, or what
-        models make of these; what was repaired or dropped is in the plan's notices.
+    text: the plan's JSON (its slips are repaired, its values checked strictly), RePlan's tag text, a region list, or
+        what models make of these; what was repaired or dropped is in the plan's notices.
     image_size: (width, height) of the image to edit. A text that names its own size is mapped to it; None keeps
         that size, or takes `seen_size` with coordinates `pixels`.
     coordinates, seen_size: see `pixels.choose_frame`; without effect on a text that names its own size.
-    by_model: nobody can put the text right, so a plan's JSON with a wrong value in it is read as tolerantly as the rest.
+    by_model: nobody can put the text right, so a plan's JSON with a wrong value is read as tolerantly as the rest.
 
     A reply's texts, and with by_model those of a plan's JSON, are a model's words (`Region.plain_texts`).
 
-    Raises ReplyError for a text without a plan and one whose every item had to be dropped, PlanError for a wrong value in
-    the plan's JSON and an image of another shape.
+    Raises ReplyError for a text without a plan and one whose every item had to be dropped, PlanError for a wrong value
+    in the plan's JSON and an image of another shape.
     """
     text = text.strip().lstrip("\ufeff").strip()
     if not text:
@@ -113,7 +113,7 @@ def read_box(
 
 
 def _own_plan(answer: Answer, by_model: bool, told: Notices) -> RegionPlan | None:
-    """The plan of a plan's own JSON; its PlanError for a wrong value in it, or None where the rest reads it tolerantly."""
+    """The plan of a plan's own JSON; its PlanError for a wrong value, or None where the rest reads it tolerantly."""
     data = answer.found.plan
     if data is None or answer.tagged:
         return None
@@ -172,12 +172,17 @@ def _tell_doubts(frame: Frame, items: Sequence[Item], coordinates: str, told: No
         return
     if frame.box_2d_y_first:
         told.add(
-            "box_2d_order", "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in 0..1000",
-            "if yours are not, choose the coordinates 'relative_1000' (left edge first), 'pixels' or 'seen_pixels', or ask for boxes called bbox_2d",
+            "box_2d_order",
+            "the boxes are called box_2d and were read as Gemini and Gemma write them, [top, left, bottom, right] in "
+            "0..1000",
+            "if yours are not, choose the coordinates 'relative_1000' (left edge first), 'pixels' or 'seen_pixels', "
+            "or ask for boxes called bbox_2d",
         )  # fmt: skip
     else:
         told.add(
-            "box_2d_order", "some boxes are called box_2d and were read left edge first, because the others or their numbers are no boxes of Gemini",
+            "box_2d_order",
+            "some boxes are called box_2d and were read left edge first, because the others or their numbers are no "
+            "boxes of Gemini",
             "choose the coordinates 'relative_1000_y_first' if they are",
         )  # fmt: skip
 
@@ -187,8 +192,10 @@ def _tell_nothing(said: Mapping[str, Any], told: Notices) -> None:
     lost = [notice for notice in told if notice.code.startswith(_LOST)]
     if lost:
         raise ReplyError(
-            f"nothing of the reply can be used, and it has no edit of the whole image: {'; '.join(str(notice) for notice in lost[:4])}"
-            f"{f'; and {len(lost) - 4} more' if len(lost) > 4 else ''}. Write each region as {_EXAMPLE}, or <region>[]</region> if none is meant",
+            "nothing of the reply can be used, and it has no edit of the whole image: "
+            f"{'; '.join(str(notice) for notice in lost[:4])}"
+            f"{f'; and {len(lost) - 4} more' if len(lost) > 4 else ''}. Write each region as {_EXAMPLE}, or "
+            "<region>[]</region> if none is meant",
             "all_dropped",
             told,
         )
@@ -209,8 +216,8 @@ def _refuse(text: str, answer: Answer, told: Notices) -> NoReturn:
             told,
         )
     raise ReplyError(
-        f"the text is neither a plan's JSON, nor RePlan's tags (<gen_image>, <region>), nor a list of regions [{_EXAMPLE}]; "
-        f"it begins with {shown(text[:60])}. For boxes without hints use RePlan Plan from Boxes",
+        "the text is neither a plan's JSON, nor RePlan's tags (<gen_image>, <region>), nor a list of regions "
+        f"[{_EXAMPLE}]; it begins with {shown(text[:60])}. For boxes without hints use RePlan Plan from Boxes",
         notices=told,
     )
 

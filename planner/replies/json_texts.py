@@ -1,7 +1,7 @@
-"""The signs, texts, keys and words of JSON as language models write it: where each ends, whatever quotes it has or lacks.
+"""The signs, texts, keys and words of JSON as language models write it: where each ends, whatever its quotes.
 
-The part of `json_repair` that looks at characters; objects and lists are there. No pattern here looks at more than a few
-dozen characters, so whoever steps through a text with them stays linear in its length.
+The part of `json_repair` that looks at characters; objects and lists are there. No pattern here looks at more than a
+few dozen characters, so whoever steps through a text with them stays linear in its length.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _SIGNS = str.maketrans(
 )  # fmt: skip
 # What may end a text that begins with that quote.
 _QUOTES = {
-    '"': '"', "'": "'", "`": "`'", "\u201c": '\u201d\u201c"', "\u201d": '\u201d\u201c"', "\u2018": "\u2019\u2018'", "\u2019": "\u2019\u2018'",
+    '"': '"', "'": "'", "`": "`'", "\u201c": '\u201d\u201c"', "\u201d": '\u201d\u201c"', "\u2018": "\u2019\u2018'",
+    "\u2019": "\u2019\u2018'",
     "\u300c": "\u300d", "\u300e": "\u300f", "\u00ab": "\u00bb", "\uff02": "\uff02",
 }  # fmt: skip
 # Where a text that begins with that quote may end, or must be looked at.

@@ -25,8 +25,8 @@ _FENCE_LINE = re.compile(r"^\s{0,8}(?:```|~~~)\w{0,16}[ \t]{0,8}$|(?:```|~~~)\Z"
 _EXAMPLE_BOXES = ((10.0, 150.0, 150.0, 210.0), (150.0, 50.0, 200.0, 150.0))
 _EXAMPLE_WORD = "apple"
 _ASK_FOR_HINTS = (
-    "a label names what is there, a hint says what should be seen afterwards: write the hints, or ask for a plan instead "
-    "of a detection"
+    "a label names what is there, a hint says what should be seen afterwards: write the hints, or ask for a plan "
+    "instead of a detection"
 )
 _NO = ("", "no", "none", "false", "not", "n/a")
 
@@ -67,7 +67,8 @@ def clean_prompt(block: str, own: bool, told: Notices, where: str) -> str:
     if said.startswith(ECHOED_PROMPTS):
         told.add(
             "template_echo",
-            f"the global prompt {shown(text)} is copied from the planner's instructions; it is {KEEP_UNCHANGED!r} instead",
+            f"the global prompt {shown(text)} is copied from the planner's instructions; it is {KEEP_UNCHANGED!r} "
+            "instead",
         )
         return KEEP_UNCHANGED
     quoted = len(text) > 2 and (text[0], text[-1]) in _PAIRS_OF_QUOTES
@@ -94,7 +95,7 @@ def clean_said(said: Mapping[str, Any], own: bool, told: Notices) -> dict[str, A
 
 
 def _candidates(value: Any) -> list[str]:
-    """What an instruction can mean, from a list, its JSON, or lines; none for a text that says that it means one thing."""
+    """What an instruction can mean, from a list, its JSON, or lines; none for a text that says it means one thing."""
     if isinstance(value, str):
         listed = Reader(value).read(opening.start()).values if (opening := OPENING.search(value)) else []
         value = (

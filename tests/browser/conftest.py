@@ -128,7 +128,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The times that tests measured: told, and never a reason to fail, since they depend on what else the machine does."""
+    """The times that tests measured: shown, and never a reason to fail: they depend on what else the machine does."""
     for report in terminalreporter.getreports("passed"):
         for name, text in getattr(report, "user_properties", ()):
             if name == "times" and report.when == "call":

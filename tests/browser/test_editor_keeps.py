@@ -44,7 +44,8 @@ def test_the_graphs_own_undo_takes_a_change_back_and_the_editor_goes_on(comfy):
 def test_a_copied_node_has_a_plan_of_its_own(comfy):
     node = with_plan(comfy)
     comfy.js(
-        "(id) => { app.canvas.select(app.graph.getNodeById(id)); app.canvas.copyToClipboard(); app.canvas.pasteFromClipboard(); }",
+        "(id) => { app.canvas.select(app.graph.getNodeById(id)); app.canvas.copyToClipboard(); "
+        "app.canvas.pasteFromClipboard(); }",
         node,
     )
     comfy.until("() => app.graph.nodes.length === 2 && document.querySelectorAll('.replan-editor').length === 2")
@@ -61,14 +62,18 @@ def test_it_works_inside_a_subgraph(comfy):
     node = with_plan(comfy)
     comfy.js(
         """async (id) => { const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
-          for (let i = 0; i < 5; i += 1) await new Promise((done) => requestAnimationFrame(done)); // as a person would, not in the same instant
+          // As a person would, not in the same instant.
+          for (let i = 0; i < 5; i += 1) await new Promise((done) => requestAnimationFrame(done));
           app.canvas.setGraph(made.subgraph); }""",
         node,
     )
     comfy.look()
     comfy.shown()
     comfy.until("() => document.querySelectorAll('.replan-item').length === 3")
-    inside = "() => JSON.parse([...app.rootGraph.subgraphs.values()][0].nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value)"
+    inside = (
+        "() => JSON.parse([...app.rootGraph.subgraphs.values()][0].nodes.find((n) => n.type === "
+        "'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value)"
+    )
     comfy.tab.locator(".replan-canvas").click(position={"x": 4, "y": 4})
     comfy.key("n")
     comfy.until(f"() => ({inside})().regions.length === 4")
@@ -153,14 +158,16 @@ def test_no_text_does_anything_and_each_comes_back(comfy, request):
     comfy.button("Changes").click()
     comfy.key("Escape")
     found = comfy.js(
-        "(id) => JSON.parse(app.graph.getNodeById(id).widgets.find((w) => w.name === 'regions').value).regions.map((r) => r.hint)",
+        "(id) => JSON.parse(app.graph.getNodeById(id).widgets.find((w) => w.name === "
+        "'regions').value).regions.map((r) => r.hint)",
         node,
     )
     assert found == texts
     assert comfy.js("() => window.hacked") is None
     assert (
         comfy.js(
-            "() => document.querySelectorAll('.replan-editor :is(script, img, iframe, svg, video, audio, object, embed, link, style, form)').length"
+            "() => document.querySelectorAll('.replan-editor :is(script, img, iframe, svg, video, audio, object, "
+            "embed, link, style, form)').length"
         )
         == 0
     )

@@ -125,7 +125,8 @@ def closer(box) -> tuple[torch.Tensor, object]:
 
 def teach(path: Path) -> Path:
     """Write a folder with a model that finds the red block, left or right, alone or beside another image; that answers
-    "no" where there is none, and a plan when it is asked again; that plans for the whole image, and answers a question."""
+    "no" where there is none, and a plan when it is asked again; that plans for the whole image, and answers a
+    question."""
     asked, globally, question = (
         planner_messages(ASK, instruction, PIXELS) for instruction in ("paint it blue", "make it night", "what is it")
     )

@@ -70,7 +70,8 @@ class _Flux2Tokenizer(comfy.text_encoders.flux.Flux2Tokenizer):
             path = Path(comfy.text_encoders.flux.__file__).parent / "qwen25_tokenizer"
             return SDTokenizer(
                 str(path), pad_with_end=False, embedding_directory=embedding_directory, embedding_size=32,
-                embedding_key="mistral3_24b", tokenizer_class=Qwen2Tokenizer, has_end_token=False, pad_to_max_length=False,
+                embedding_key="mistral3_24b", tokenizer_class=Qwen2Tokenizer, has_end_token=False,
+                pad_to_max_length=False,
                 pad_token=11, start_token=1, max_length=99999999, min_length=1, pad_left=True, disable_weights=True,
             )  # fmt: skip
 

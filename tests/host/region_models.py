@@ -19,7 +19,8 @@ SIZES = {
         patch_size=2, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
     ),
     "flux2": dict(
-        image_model="flux2", in_channels=128, out_channels=128, vec_in_dim=None, context_in_dim=TEXT, hidden_size=HIDDEN,
+        image_model="flux2", in_channels=128, out_channels=128, vec_in_dim=None, context_in_dim=TEXT,
+        hidden_size=HIDDEN,
         mlp_ratio=3.0, num_heads=HIDDEN // 128, depth=2, depth_single_blocks=2, axes_dim=[32, 32, 32, 32], theta=2000,
         patch_size=1, qkv_bias=False, guidance_embed=False, txt_ids_dims=[3], global_modulation=True, mlp_silu_act=True,
         ops_bias=False, default_ref_method="index", ref_index_scale=10.0,
@@ -96,6 +97,7 @@ def sample(model, positive, negative, shape, *, steps=2, cfg=1.0, sampler="euler
     latent = torch.zeros(shape)
     noise = seeded(*shape, seed=seed)
     return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, "simple", positive, negative or conditioning(seed=2), latent, denoise=denoise, disable_pbar=True,
+        model, noise, steps, cfg, sampler, "simple", positive, negative or conditioning(seed=2), latent,
+        denoise=denoise, disable_pbar=True,
         seed=seed, **kwargs,
     )  # fmt: skip

@@ -121,7 +121,8 @@ def host_steps(family: Family, inputs: Inputs, preset: str | None) -> list[tuple
 
     comfy.sample.sample_custom(
         model, inputs.x, 1.0, comfy.samplers.sampler_object("euler"), torch.tensor(sigmas), [[inputs.text, extras]],
-        [[torch.zeros_like(inputs.text), extras]], torch.zeros_like(inputs.x), callback=record, disable_pbar=True, seed=0,
+        [[torch.zeros_like(inputs.text), extras]], torch.zeros_like(inputs.x), callback=record, disable_pbar=True,
+        seed=0,
     )  # fmt: skip
     return steps
 

@@ -190,7 +190,7 @@ def test_sockets_and_links_fit_the_nodes(workflow, nodes):
 
 
 def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
-    """The global prompt is the encoder's text, the plan moves with its image, and Qwen's hints see the encoder's image."""
+    """The global prompt is the encoder's text, the plan moves with its image, Qwen's hints see the encoder's image."""
     if not edits(workflow):
         pytest.skip("it ends with the plan")
     prompt = to_prompt(workflow, nodes)

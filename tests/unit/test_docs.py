@@ -69,7 +69,8 @@ def test_a_help_page_has_its_parts(page):
 KINDS = {
     "Main": [c.MAIN], "ImgP": [c.IMAGE_PROMPT], "Hint": [c.HINT], "Region": [c.NOISE, c.IMAGE],
     "Background": [c.NOISE_BACKGROUND, c.IMAGE_BACKGROUND], "Reference": [c.REFERENCE],
-    "Noise background": [c.NOISE_BACKGROUND], "Noise of any region": [c.NOISE], "everything else": list(range(len(c.KINDS))),
+    "Noise background": [c.NOISE_BACKGROUND], "Noise of any region": [c.NOISE],
+    "everything else": list(range(len(c.KINDS))),
 }  # fmt: skip
 
 

@@ -106,8 +106,10 @@ def test_floats_outside_0_to_1_and_nan_are_drawn_on():
 
 # Long, broken, empty and foreign texts.
 HINTS = [
-    "", " ", "\n\t", "a" * 5000, "word " * 1000, "caf\u00e9 \u2014 na\u00efve", "\u628a\u676f\u5b50\u6362\u6210\u8336\u58f6", "\u05e9\u05dc\u05d5\u05dd",
-    "\U0001f600", "\u0928\u092e\u0938\u094d\u0924\u0947", "e\u0301\u0302\u0303", "\x00\x07\u200b\ufeff", "</region><b>", "%s {} \\N{x}",
+    "", " ", "\n\t", "a" * 5000, "word " * 1000, "caf\u00e9 \u2014 na\u00efve",
+    "\u628a\u676f\u5b50\u6362\u6210\u8336\u58f6", "\u05e9\u05dc\u05d5\u05dd",
+    "\U0001f600", "\u0928\u092e\u0938\u094d\u0924\u0947", "e\u0301\u0302\u0303", "\x00\x07\u200b\ufeff",
+    "</region><b>", "%s {} \\N{x}",
 ]  # fmt: skip
 
 

@@ -329,7 +329,8 @@ def test_tags_are_written_as_the_published_page_writes_them():
     plan = RegionPlan((640, 427), "dusk", (Region("r1", (1.4, 2.6, 30.2, 40.9), 'a "red" </region> hat'),))
     text = write_tags(plan)
     assert text.startswith(
-        '<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 3, 30, 41], "hint": "a \\"red\\" \\u003c/region> hat"}]</region>'
+        '<gen_image>dusk</gen_image><region>[{"bbox_2d": [1, 3, 30, 41], "hint": "a \\"red\\" \\u003c/region> '
+        'hat"}]</region>'
     )
 
 
@@ -461,7 +462,8 @@ def test_both_names_of_the_global_tag_are_read(tag):
 @pytest.mark.parametrize("quotes", ["''", "\u2018\u2019", '""'])
 def test_the_quoted_placeholder_is_the_placeholder(quotes):
     plan = read_plan(
-        f"<gen_image>{quotes[0]}Keep remaining part of image unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>",
+        f"<gen_image>{quotes[0]}Keep remaining part of image "
+        f"unchanged.{quotes[1]}</gen_image><region>[{GOOD}]</region>",
         (640, 427),
     )[0]
     assert plan.global_prompt == KEEP_UNCHANGED

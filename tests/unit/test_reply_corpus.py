@@ -13,7 +13,8 @@ from reply_corpus import IMAGE, Case, load_corpus
 CORPUS = load_corpus()
 # What is read otherwise than a person would, and why that is borne.
 EXCEPTIONS = {
-    "commas: commas in the place of colons": "a comma after a text ends a member of a list far more often than a key; the item is dropped and told",
+    "commas: commas in the place of colons": "a comma after a text ends a member of a list far more often than a "
+    "key; the item is dropped and told",
     "items: YAML": "no reader of YAML for a form that no template asks for; refused and told",
 }
 
@@ -65,7 +66,10 @@ def test_the_corpus_is_large_has_every_class_and_few_exceptions():
 
 
 def test_what_a_reply_says_besides_is_kept_in_the_plan_and_told():
-    reply = "<kind>causal</kind><outcome>It is wet.</outcome><scene>A street.</scene><gen_image>rain</gen_image><region>[]</region><answer>Done.</answer>"
+    reply = (
+        "<kind>causal</kind><outcome>It is wet.</outcome><scene>A "
+        "street.</scene><gen_image>rain</gen_image><region>[]</region><answer>Done.</answer>"
+    )
     plan, _ = read_plan(reply, IMAGE)
     assert dict(plan.extra) == {
         "kind": "causal",

@@ -1,7 +1,7 @@
 """No reply, however broken, makes the reader fail in any other way than by the pack's own error, or keeps it busy.
 
-REPLAN_FUZZ=200000 sets how many mutated replies are read (2,000 without it); its limit counts CPU time, so a busy machine
-changes nothing. `tools/fuzz_replies.py` looks for new ones by coverage.
+REPLAN_FUZZ=200000 sets how many mutated replies are read (2,000 without it); its limit counts CPU time, so a busy
+machine changes nothing. `tools/fuzz_replies.py` looks for new ones by coverage.
 """
 
 import contextlib

@@ -92,7 +92,8 @@ def test_a_reply_to_the_template_of_the_intended_result_keeps_what_should_be_see
     assert "description_after" in template and "<scene_after>" in template and "<scene>" not in template
     reply = (
         "<think>The cup.</think><gen_image>keep remaining part of image unchanged.</gen_image>"
-        '<region>[{"bbox_2d": [10, 20, 200, 300], "hint": "a blue cup", "description_after": "a blue cup on the table"}]'
+        '<region>[{"bbox_2d": [10, 20, 200, 300], "hint": "a blue cup", "description_after": "a blue cup on the '
+        'table"}]'
         "</region><scene_after>A table with a blue cup.</scene_after><ambiguous>the cup at the back</ambiguous>"
     )
     plan, _ = read_plan(reply, (644, 476))

@@ -15,7 +15,7 @@ import numpy as np
 # everywhere.
 KINDS = (
     "main",  # the global prompt's text
-    "image_prompt",  # the pictures inside Qwen's text
+    "image_prompt",  # the images inside Qwen's text
     "hint",  # one region's hint
     "noise",  # noise patches of one region
     "image",  # the edited reference's patches of one region
@@ -41,7 +41,7 @@ def components(
 ) -> tuple[Component, ...]:
     """All components of a call, in the order shown to people: text, then regions, then the rest.
 
-    image_prompt: the text holds pictures; edited: a reference image carries the regions; references: numbers
+    image_prompt: the text holds images; edited: a reference image carries the regions; references: numbers
     of the further reference images.
     """
     found = [Component(MAIN, -1, "main")]
@@ -97,7 +97,7 @@ def build_layout(
     padding_tokens: belong to no component, so that nobody sees them;
     noise_cover: boolean (N, noise patches), a row of a region that is not active now is all False;
     edited_cover: the same on reference number `edited_reference` (from 1; 0: the regions lie on none);
-    image_spans: half-open ranges of the main text that are pictures.
+    image_spans: half-open ranges of the main text that are images.
     """
     edited = edited_cover is not None
     further = tuple(n for n in range(1, len(reference_tokens) + 1) if n != edited_reference or not edited)
@@ -122,10 +122,10 @@ def build_layout(
 
     one(MAIN, -1, main_tokens)
     if image_spans:
-        picture_atom = sum(map(len, members))
+        image_atom = sum(map(len, members))
         one(IMAGE_PROMPT, -1, 0)
         for start, end in image_spans:
-            tokens[0][start:end] = picture_atom
+            tokens[0][start:end] = image_atom
     for i, count in enumerate(hint_tokens):
         one(HINT, i, count)
     if padding_tokens:

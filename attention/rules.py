@@ -39,7 +39,7 @@ _SAME, _OTHER = 0, 1
 def _published() -> np.ndarray:
     """The published default (flex_attn.py, `symmetric_masking` off; the paper's five rules, section 3.3) as (query kind, key kind, same/other region)."""
     sees = np.ones((len(KINDS), len(KINDS), 2), dtype=bool)
-    # Hint isolation: no two texts see one another. A picture inside the text (Qwen) sees all and is seen by all.
+    # Hint isolation: no two texts see one another. An image inside the text (Qwen) sees all and is seen by all.
     sees[MAIN, HINT] = sees[HINT, MAIN] = False
     sees[HINT, HINT, _OTHER] = False
     # Region constraint: a region's patches see their own hint only. Background constraint: the rest sees none.

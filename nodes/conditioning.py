@@ -115,8 +115,8 @@ def _lost_negative_hints(plan: RegionPlan, use: str, prompt: Mapping[str, Any]) 
     nodes = [node["inputs"] for node in prompt.values() if node.get("class_type") == "RePlanRegionConditioning"]
     if use == "hint" and names and not any(inputs.get("use") != "hint" for inputs in nodes):
         yield (
-            f"the negative hint of {', '.join(names)} does nothing here; add a second RePlan Region Conditioning with use "
-            "'negative_hint' to the negative conditioning, and set CFG above 1"
+            f"the negative hint of {', '.join(names)} does nothing here; add a second RePlan Region Conditioning, with use "
+            "'negative_hint', to the negative conditioning"
         )
 
 

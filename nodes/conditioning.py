@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..attention.hints import ENCODERS, USES, attach_hints
 from ..attention.payload import HINT_PADDINGS
+from ..planner.pictures.batches import for_each, setting
 from ..planner.plan import RegionPlan
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
@@ -36,6 +37,7 @@ class RegionConditioning(io.ComfyNode):
                 "hints",
                 "replan",
             ],
+            is_input_list=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             inputs=[
                 io.Conditioning.Input(
@@ -80,7 +82,8 @@ class RegionConditioning(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(
-                    tooltip="The same conditioning with the hints beside it; it needs a model with region rules."
+                    is_output_list=True,
+                    tooltip="The same conditioning with the hints beside it; it needs a model with region rules.",
                 )
             ],
         )
@@ -89,6 +92,17 @@ class RegionConditioning(io.ComfyNode):
     def execute(
         cls, conditioning, clip, plan, encoder, use, hint_padding, image=None, image2=None, image3=None
     ) -> io.NodeOutput:
+        # Lists: ComfyUI would give the whole of a batch of images to every plan of a list.
+        lists = {"conditioning": conditioning, "plan": plan, "text encoder": clip}
+        lists |= {"image": image or [None], "image2": image2 or [None], "image3": image3 or [None]}
+        most = max(lists, key=lambda name: len(lists[name]))
+        with naming(cls):
+            columns = [for_each(values, len(lists[most]), name, most) for name, values in lists.items()]
+        settings = [(setting(use, i), setting(hint_padding, i), setting(encoder, i)) for i in range(len(columns[0]))]
+        return io.NodeOutput([cls._attach(*one, *of) for *one, of in zip(*columns, settings, strict=True)])
+
+    @classmethod
+    def _attach(cls, conditioning, plan, clip, image, image2, image3, use, padding, encoder):
         told = []
         with naming(cls):
             attached = attach_hints(
@@ -96,7 +110,7 @@ class RegionConditioning(io.ComfyNode):
                 clip,
                 plan,
                 use=use,
-                padding=hint_padding,
+                padding=padding,
                 encoder=encoder,
                 images=(image, image2, image3),
                 tell=told.append,
@@ -106,7 +120,7 @@ class RegionConditioning(io.ComfyNode):
             told += _lost_negative_hints(plan, use, prompt)
             told += _lost_regions(prompt, own_id)
         tell(cls, told)
-        return io.NodeOutput(attached)
+        return attached
 
 
 def _lost_negative_hints(plan: RegionPlan, use: str, prompt: Mapping[str, Any]) -> Iterator[str]:

@@ -345,10 +345,6 @@ class RegionPlan(_KeepsExtra):
         """The same plan with `notices` added, each once."""
         return replace(self, notices=tuple(dict.fromkeys((*self.notices, *notices))))
 
-    def with_warnings(self, *texts: str) -> RegionPlan:
-        """Sentences that have no code yet."""
-        return self.with_notices(*(Notice("told", text) for text in texts))
-
 
 def fresh_id(taken: Iterable[str], prefix: str = "r") -> str:
     """A name for one more region: r and its number, so r3 beside two others whatever they are called.

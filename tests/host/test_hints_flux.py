@@ -245,7 +245,7 @@ def test_the_node_names_itself_once_in_an_error(clip, conditioning):
     from replan.nodes.conditioning import RegionConditioning
 
     with pytest.raises(RegionError, match="^RePlan Region Conditioning: region 'r1' has no hint"):
-        RegionConditioning.execute(conditioning, clip, plan_of(""), "auto", "hint", "host")
+        RegionConditioning.execute([conditioning], [clip], [plan_of("")], ["auto"], ["hint"], ["host"])
 
 
 def test_the_node_has_its_inputs_in_the_order_saved_workflows_rely_on():
@@ -282,7 +282,7 @@ def executed(conditioning, clip, plan, use="hint", prompt=None):
 
     hidden = {io.Hidden.prompt: prompt, io.Hidden.unique_id: "5"}
     node = RegionConditioning if prompt is None else RegionConditioning.PREPARE_CLASS_CLONE({"hidden_inputs": hidden})
-    return node.execute(conditioning, clip, plan, "auto", use, "host").result[0]
+    return node.execute([conditioning], [clip], [plan], ["auto"], [use], ["host"]).result[0][0]
 
 
 def node(class_type, **inputs):

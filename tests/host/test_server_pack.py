@@ -102,7 +102,7 @@ CONTRACT = {
             "image2? IMAGE",
             "image3? IMAGE",
         ],
-        ["CONDITIONING CONDITIONING"],
+        ["CONDITIONING CONDITIONING list"],
     ),
     "RePlanRules": (
         ["preset COMBO", "switch FLOAT", "switch_step INT", "family COMBO", "plan? REGION_PLAN", "matrix? STRING"],

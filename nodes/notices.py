@@ -1,25 +1,48 @@
-"""What a node tells its user besides its outputs."""
+"""What a node tells its user besides its outputs: in the log, and as a message on the page that started the run."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
+from ..planner.plan import Notice
+
 log = logging.getLogger(__name__)
 
+# The event that web/js/notices.js listens to.
+EVENT = "replan.notice"
 
-def tell(node: type[io.ComfyNode], warnings: Iterable[str], known: Iterable[str] = ()) -> None:
-    """Log each warning once under the node's display name, but for those `known` from an earlier node.
 
-    A report that nobody connected, and a plan that goes on to a model, warn nobody; the log does.
+def tell(node: type[io.ComfyNode], notices: Iterable[Notice | str], known: Iterable[Notice | str] = ()) -> None:
+    """Tell each notice once under the node's display name, but for those `known` from an earlier node."""
+    say = teller(node)
+    old = {str(notice) for notice in known}
+    for text in dict.fromkeys(str(notice) for notice in notices):
+        if text and text not in old:
+            say(text)
+
+
+def teller(node: type[io.ComfyNode]) -> Callable[[Notice | str], None]:
+    """What tells a notice of the node that is being executed, also after it has returned (while a sampler runs, say).
+
+    It may be called from any thread, and does not raise. The page shows a text once a run.
     """
-    for warning in dict.fromkeys(warnings):
-        if warning and warning not in known:
-            log.warning("%s: %s", node.define_schema().display_name, warning)
+    name = node.define_schema().display_name
+    context = get_executing_context()
+    node_id = context and context.node_id
+
+    def say(notice: Notice | str) -> None:
+        log.warning("%s: %s", name, notice)
+        server = _server()
+        if server is not None and server.client_id is not None:
+            data = {"node": node_id, "name": name, "text": str(notice)}
+            server.send_sync(EVENT, data, server.client_id)
+
+    return say
 
 
 def show_progress(text: str) -> None:

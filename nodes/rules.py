@@ -112,6 +112,9 @@ class RePlanRules(io.ComfyNode):
                 f"a region of the plan is called '{ANOTHER}', which in a rule means any other region; give it another id to "
                 "name it in a rule"
             )
+        strangers = foreign_cells(rules, plan.active.ids) if plan is not None else []
+        if strangers:
+            warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
         tell(cls, warnings)
         if plan is None:
             return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)

@@ -7,9 +7,10 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { editorPage } from "./editor/page.js";
+import { noticesPage } from "./notices.js";
 import { rulesPage } from "./rules/page.js";
 
-const PAGES = [editorPage, rulesPage];
+const PAGES = [editorPage, rulesPage, noticesPage];
 const host = { app, api };
 
 app.registerExtension({

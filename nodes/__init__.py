@@ -7,7 +7,12 @@ from comfy_api.latest import ComfyExtension, io
 
 
 class RePlanExtension(ComfyExtension):
-    """Every node of the pack, as the host wants them."""
+    """Every node of the pack, as ComfyUI wants them, and what its page asks between runs."""
+
+    async def on_load(self) -> None:
+        from .page_routes import add_routes
+
+        add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from . import conditioning, editor, images, planner, planner_prompt, plans, previews, rules

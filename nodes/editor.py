@@ -24,6 +24,11 @@ from .sockets import CATEGORY, PlanSocket, naming
 # The longest side in pixels of the picture that the page shows behind the boxes, and of the drawn preview.
 _SHOWN_SIDE = 1536
 _REGIONS_WIDGET = 1  # place of `regions` among the node's widgets
+_NO_PAGE = (
+    "the page sent an empty text as 'regions': its script did not load, so there is no editor and nothing can be drawn. "
+    "Reload the page without its cache (Ctrl+Shift+R) and let the browser load scripts from /extensions, or write a plan's "
+    "JSON into the text field"
+)
 
 
 class RePlanRegionEditor(io.ComfyNode):
@@ -70,10 +75,11 @@ class RePlanRegionEditor(io.ComfyNode):
                 io.String.Input(
                     "regions",
                     default="",
+                    multiline=True,
                     optional=True,
                     socketless=True,
-                    extra_dict={"widgetType": "REPLAN_REGIONS"},
-                    tooltip="The editor. Its value is the plan as JSON, saved in the workflow.",
+                    tooltip="The plan as JSON, which the editor draws, saved in the workflow. A prompt over the API may hold "
+                    "any plan's JSON here. Where this is a text field the editor's page script did not load: reload the page.",
                 ),
             ],
             outputs=[
@@ -91,8 +97,8 @@ class RePlanRegionEditor(io.ComfyNode):
                 io.Mask.Output(
                     "masks",
                     is_output_list=True,
-                    tooltip="One mask per region at the image's size, in the plan's order; a single empty mask "
-                    "without regions. "
+                    tooltip="One mask per region that is on, at the image's size, in the plan's order; a single empty "
+                    "mask without regions. "
                     "Very many regions on a very large image come at a fraction of its size.",
                 ),
                 io.BoundingBox.Output(
@@ -110,6 +116,8 @@ class RePlanRegionEditor(io.ComfyNode):
         page: dict[str, list] = {"replan_background": [], "replan_editor": []}
         outputs = []
         with naming(cls):
+            if cls.hidden.extra_pnginfo and not stored.strip():  # the page's own script always sends something
+                raise PlanError(_NO_PAGE)
             images, plans = pair_plans(image, [one for one in plan or [] if one is not None])
             for one, upstream in zip(images, plans, strict=True):
                 choice = choose_plan(stored, upstream, follow, image_size(one))

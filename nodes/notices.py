@@ -36,10 +36,11 @@ def teller(node: type[io.ComfyNode]) -> Callable[[Notice | str], None]:
     node_id = context and context.node_id
 
     def say(notice: Notice | str) -> None:
-        log.warning("%s: %s", name, notice)
+        text = str(notice).removeprefix(f"{name}: ")
+        log.warning("%s: %s", name, text)
         server = _server()
         if server is not None and server.client_id is not None:
-            data = {"node": node_id, "name": name, "text": str(notice)}
+            data = {"node": node_id, "name": name, "text": text}
             server.send_sync(EVENT, data, server.client_id)
 
     return say

@@ -87,9 +87,10 @@ class RePlanRules(io.ComfyNode):
                 io.String.Input(
                     "matrix",
                     default="",
+                    multiline=True,
                     optional=True,
                     socketless=True,
-                    extra_dict={"widgetType": "REPLAN_MATRIX", "replan_rules": rules_for_page()},
+                    extra_dict={"replan_rules": rules_for_page()},
                     tooltip=(
                         'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, "after": '
                         '{"image_prompt|hint:r1": false}}. The query, which looks, comes first, the key, which is seen, second. '
@@ -112,9 +113,6 @@ class RePlanRules(io.ComfyNode):
                 f"a region of the plan is called '{ANOTHER}', which in a rule means any other region; give it another id to "
                 "name it in a rule"
             )
-        strangers = foreign_cells(rules, plan.active.ids) if plan is not None else []
-        if strangers:
-            warnings.append(f"the plan has no region for the rules {', '.join(strangers)}; they wait until it has")
         tell(cls, warnings)
         if plan is None:
             return io.NodeOutput(rules, ui=ui.PreviewText("\n".join(warnings)) if warnings else None)

@@ -1,11 +1,11 @@
 """What the region editor's stored value means: which plan the node gives, and what its page has to ask.
 
-The stored value is the plan's own JSON with one more key, "editor", and the marks "locked" and "hidden" on its
-regions; an empty text stores nothing. A hidden region is only not drawn: it is sent all the same, as when the
-workflow was saved; what switches a region off is the plan's own key "enabled". Of "editor" two keys count here:
-`edited` (a person changed the plan, or kept it on purpose) and `assumed_size` (it was drawn before any image was
-seen, so its size was made up). The rest is the page's own. Pure: the node in `nodes/editor.py` adds the images, the
-page is `web/js/editor`.
+The stored value is the plan's own JSON with one more key, "editor", and the mark "locked" on its regions; an empty
+text stores nothing. Older pages also marked regions "hidden": those were only not drawn, and are sent as they were;
+what switches a region off is the plan's own key "enabled". Of "editor" three keys count here: `edited` (a person
+changed the plan, or kept it on purpose), `assumed_size` (it was drawn before any image was seen, so its size was
+made up) and `empty` (the page holds no plan and shows none). The rest is the page's own. Pure: the node in
+`nodes/editor.py` adds the images, the page is `web/js/editor`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ PAGE_KEYS = ("locked", "hidden")
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored value: the plan (None when only upstream's is wanted), and the two things the page says of it."""
+    """A stored value: the plan or None, what the page says of it, and whether the page shows upstream's plan instead."""
 
     plan: RegionPlan | None = None
     edited: bool = False
     assumed_size: bool = False
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def read_stored(text: str) -> Stored:
     about = data.get("editor") if isinstance(data, Mapping) else None
     about = about if isinstance(about, Mapping) else {}
     if isinstance(data, Mapping) and "image_size" not in data and "regions" not in data and about:
-        return Stored(edited=bool(about.get("edited")))
+        return Stored(edited=bool(about.get("edited")), follows=not about.get("empty"))
     plan = plan_from_json(data)
     # A value without "editor" is a plan that somebody stored by hand or over the API: it is meant.
     return Stored(_without_page_keys(plan), bool(about.get("edited", not about)), bool(about.get("assumed_size")))
@@ -77,7 +78,7 @@ def choose_plan(text: str, upstream: RegionPlan | None, follow: str, image_size:
     if upstream is not None and (follow == "always" or follow == "until_edited" and not stored.edited):
         return Choice(upstream, "upstream", upstream)
     if stored.plan is None:
-        if text.strip() and upstream is None:
+        if stored.follows and upstream is None:
             raise PlanError(
                 "nothing came in at 'plan', whose plan the editor shows; connect it again or take its node out of "
                 "bypass, "

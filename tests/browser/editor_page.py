@@ -51,11 +51,15 @@ LATE_FRAMES = """() => {
 }"""
 
 
-def open_page(browser, server, renderer: str, zoom: float = 1.0, late: bool = False) -> Page:
-    """A new tab. The window grows with the graph's zoom, so that everything stays on it."""
+def open_page(
+    browser, server, renderer: str, zoom: float = 1.0, late: bool = False, blocked: str | None = None
+) -> Page:
+    """A new tab. The window grows with the graph's zoom, so that everything stays on it. blocked: addresses that never load."""
     side = max(1.0, zoom)
     context = browser.new_context(viewport={"width": round(1500 * side), "height": round(1000 * side)})
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    if blocked:
+        context.route(blocked, lambda route: route.abort())
     if late:
         context.add_init_script(f"({LATE_FRAMES})()")
     return Page(context, server, renderer, zoom)

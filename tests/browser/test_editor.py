@@ -172,7 +172,7 @@ def test_several_regions_move_together(comfy):
     assert comfy.box(1) == [200, 150, 300, 250], "one drag is one step"
 
 
-def test_lock_and_hide_from_the_list(comfy):
+def test_lock_and_switch_off_from_the_list(comfy):
     with_plan(comfy)
     row = comfy.editor('[data-region="small"]')
     row.locator("button").nth(0).click()
@@ -182,7 +182,8 @@ def test_lock_and_hide_from_the_list(comfy):
     comfy.click(250, 200)
     comfy.chosen("big")
     region = comfy.regions()[1]
-    assert region["locked"] and region["hidden"]
+    assert region["locked"] and region["enabled"] is False
+    assert "2 of 3 on" in comfy.editor(".replan-badge").inner_text()
     row.locator("button").nth(0).focus()
     comfy.key("Enter")
     assert not comfy.regions()[1]["locked"], "a button in the list is pressed by Enter"
@@ -196,6 +197,8 @@ def test_lock_and_hide_from_the_list(comfy):
     comfy.editor().get_by_label("Dim the image").focus()
     comfy.key("Control+z")
     comfy.wait_regions(3)
+    comfy.key(*["Control+z"] * 5)
+    assert not any("enabled" in region for region in comfy.regions()), "undo covers the switch"
 
 
 def test_snap_and_the_view_of_patches(comfy):
@@ -347,15 +350,11 @@ def test_paste_a_reply_copy_and_paste_regions(comfy):
     with_plan(comfy)
     comfy.button("Paste").click()
     comfy.editor().get_by_label("Plan to paste").fill(
-        '<gen_image>A cup.</gen_image><region>[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}, oops]</region>'
-    )
-    comfy.button("Use it").click()
-    assert "RePlan Plan from Text" in comfy.editor().get_by_role("alert").inner_text()
-    comfy.editor().get_by_label("Plan to paste").fill(
-        '<gen_image>A cup.</gen_image><region>[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}]</region>'
+        '<gen_image>A cup.</gen_image><region>[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}, {"bbox_2d": "oops"}]</region>'
     )
     comfy.button("Use it").click()
     comfy.wait_regions(1)
+    assert "oops" in comfy.editor(".replan-notes").inner_text(), "what was repaired is said, as the node says it"
     assert comfy.near(comfy.box(), [60, 80, 300, 240], 0.001)
     assert comfy.editor(".replan-mode").get_attribute("data-mode") == "planned"
     comfy.key("Control+z")
@@ -367,6 +366,95 @@ def test_paste_a_reply_copy_and_paste_regions(comfy):
     comfy.button("Copy").click()
     copied = json.loads(comfy.js("() => navigator.clipboard.readText()"))
     assert len(copied["regions"]) == 4 and "editor" not in copied
+
+
+def test_a_text_that_cannot_be_pasted_stays_and_says_why_also_without_a_server(comfy):
+    with_plan(comfy)
+    comfy.button("Paste").click()
+    area, alert = comfy.editor().get_by_label("Plan to paste"), comfy.editor().get_by_role("alert")
+    area.fill("this is no plan")
+    comfy.button("Use it").click()
+    comfy.editor().get_by_text("the text is neither").wait_for()
+    comfy.context.route("**/replan/read", lambda route: route.abort())
+    area.fill('[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}]')
+    comfy.button("Use it").click()
+    comfy.editor().get_by_text("ComfyUI does not answer").wait_for()
+    assert len(comfy.regions()) == 3 and "gold" in area.input_value()
+    comfy.context.unroute("**/replan/read")
+    area.fill("x" * (1 << 20))
+    comfy.button("Use it").click()
+    comfy.editor().get_by_text("more than 1 MiB").wait_for()
+    assert alert.is_visible()
+    area.fill('[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}]')
+    comfy.button("Use it").click()
+    comfy.wait_regions(1)
+    comfy.problems.clear()  # the browser's own words about the refused requests
+
+
+TINTED = """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+  let n = 0; for (let i = 0; i < d.length; i += 4) n += Math.abs(d[i] - d[i + 2]) > 30; return n / (d.length / 4); }"""
+
+
+def test_the_patches_shown_are_those_the_run_takes_masks_included(comfy):
+    """They were those of the box, whatever its mask said."""
+    half = {"size": [2, 2], "rle": [0, 1, 1, 1, 1]}  # the left half
+    region = {"id": "m", "bbox_2d": [0, 0, 600, 400], "hint": "half"}
+    shares = []
+    for mask in (None, half):
+        with_plan(comfy, {**PLAN, "regions": [{**region, "mask": mask}]})
+        comfy.js(
+            "() => { const draw = CanvasRenderingContext2D.prototype; window.drawImage ??= draw.drawImage; draw.drawImage = () => {}; }"
+        )  # the mask itself is drawn too: leave it out
+        comfy.button("Patches").click()
+        comfy.until(f"() => ({TINTED})() > 0.1")
+        shares.append(comfy.js(TINTED))
+        comfy.js("() => { CanvasRenderingContext2D.prototype.drawImage = window.drawImage; }")
+        comfy.empty()
+    assert shares[1] == pytest.approx(shares[0] / 2, rel=0.1)
+
+
+def test_what_a_run_would_refuse_is_said_when_it_is_loaded(comfy):
+    with_plan(
+        comfy, {**PLAN, "regions": [{"id": "r1", "bbox_2d": [10, 10, 90, 90], "hint": "x", "start": 0.9, "end": 0.2}]}
+    )
+    comfy.editor().get_by_text("A run will refuse this plan").wait_for()
+    assert "would never be active" in comfy.editor(".replan-notes").inner_text()
+    comfy.focus()
+    comfy.key("Control+a", "Delete")
+    comfy.until("() => !document.querySelector('.replan-notes').textContent.includes('refuse')")
+
+
+def test_nothing_to_list_is_no_button_and_the_editor_has_no_tooltip_of_its_own(comfy):
+    """The input's own words about JSON lay over the editor wherever the pointer rested."""
+    node = comfy.build(picture=None)
+    assert comfy.button("Changes").is_disabled()
+    comfy.draw([200, 200, 500, 600])
+    assert comfy.button("Changes").is_enabled()
+    comfy.tab.mouse.move(*comfy.at(700, 700))
+    comfy.js("() => new Promise((done) => setTimeout(done, 1200))")
+    over = comfy.js(
+        "() => { const found = []; for (let e = document.querySelector('.replan-canvas'); e; e = e.parentElement) if (e.title) found.push(e.title); return [...found, ...[...document.querySelectorAll('.p-tooltip, .node-tooltip')].map((e) => e.innerText)].join(' '); }"
+    )
+    assert "JSON" not in over, over
+    assert comfy.js("(id) => app.graph.getNodeById(id).type", node) == "RePlanRegionEditor"
+
+
+def test_the_right_side_panel_leaves_the_editor_its_width(comfy):
+    """ComfyUI's panel shows the widgets of the chosen node, and set the width of this one: 712 pixels became 290."""
+    node = with_plan(comfy)
+    width = "() => document.querySelector('[data-node-id] .replan-editor, .dom-widget .replan-editor').offsetWidth"
+    before = comfy.js(width)
+    comfy.js("async () => { await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', true); }")
+    try:
+        comfy.js("(id) => { app.canvas.deselectAll?.(); app.canvas.selectNode?.(app.graph.getNodeById(id)); }", node)
+        comfy.until(
+            "() => [...document.querySelectorAll('*')].some((e) => !e.children.length && e.textContent.trim() === 'follow_upstream' && !e.closest('[data-node-id]'))"
+        )
+        comfy.drawn()
+        assert comfy.js(width) == before
+    finally:
+        comfy.js("async () => { await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false); }")
+        comfy.shown()
 
 
 def test_the_editor_grows_with_its_node_and_has_names_for_screen_readers(comfy):

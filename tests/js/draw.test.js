@@ -12,7 +12,7 @@ function labelsOf(scene) {
     measureText: (text) => ({ width: text.length * 6 }),
     fillText: (text, x) => labels.push({ text, place: [x - 4, x + text.length * 6 + 4] }),
   };
-  draw(new Proxy(calls, { get: (target, name) => target[name] ?? (() => {}), set: () => true }), { view: VIEW, image: null, band: null, ...scene });
+  draw(new Proxy(calls, { get: (target, name) => target[name] ?? (() => {}), set: () => true }), { view: VIEW, image: null, band: null, cells: {}, ...scene });
   return labels;
 }
 
@@ -21,4 +21,16 @@ test("on a narrow canvas the selected region's label leaves its neighbour's to b
   const [other, chosen] = labelsOf({ regions, size: [300, 200], selection: ["a"], port: { scale: 1, x: 0, y: 0 }, width: 300, height: 200 });
   assert.deepEqual([other.text.slice(0, 2), chosen.text.slice(0, 2)], ["b:", "a:"]);
   assert.ok(chosen.place[1] <= other.place[0], JSON.stringify([chosen, other]));
+});
+
+test("a region is drawn over the patches that the server counted, row by row, and not at all where it is off", () => {
+  const boxes = [];
+  const port = { scale: 1, x: 0, y: 0 };
+  const scene = { size: [40, 30], selection: [], port, width: 40, height: 30, view: { ...VIEW, patches: true, patch: 16 }, image: null, band: null };
+  const calls = { fillRect: (...box) => boxes.push(box.join()), measureText: () => ({ width: 10 }) };
+  const context = new Proxy(calls, { get: (target, name) => target[name] ?? (() => {}), set: () => true });
+  const regions = [region("a", [0, 0, 40, 30]), region("off", [0, 0, 40, 30], "", { enabled: false })];
+  draw(context, { ...scene, regions, cells: { a: [1, 4, 1], off: [0, 6] } }); // 3 columns, 2 rows
+  for (const box of ["16,0,24,16", "0,16,32,14"]) assert.equal(boxes.filter((one) => one === box).length, 1, boxes.join(" "));
+  assert.ok(!boxes.includes("0,0,40,16"));
 });

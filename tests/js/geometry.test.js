@@ -1,7 +1,7 @@
 /** Boxes, patches and the view: what a drag does to numbers. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { boxBetween, boxesAt, expanded, fitted, handleAt, moved, patchesOf, resized, sharedMove, SMALLEST, snapped, toImage, toScreen, zoomed } from "../../web/js/editor/geometry.js";
+import { boxBetween, boxesAt, fitted, handleAt, moved, resized, sharedMove, SMALLEST, snapped, toImage, toScreen, zoomed } from "../../web/js/editor/geometry.js";
 
 const SIZE = [100, 80];
 const EDGES = ["n", "s", "e", "w", "ne", "nw", "se", "sw"];
@@ -68,17 +68,6 @@ test("snapping puts edges on patch lines or on the border, and keeps at least on
   }
 });
 
-test("a box covers every patch it touches, at least one", () => {
-  assert.deepEqual(patchesOf([16, 16, 32, 32], 16, SIZE), [1, 1, 2, 2]);
-  assert.deepEqual(patchesOf([15.5, 16, 32.5, 32], 16, SIZE), [0, 1, 3, 2]);
-  assert.deepEqual(patchesOf([0, 0, 100, 80], 16, SIZE), [0, 0, 7, 5]);
-});
-
-test("expansion moves each side out by a share of the box and is cut at the border", () => {
-  assert.deepEqual(expanded([40, 40, 60, 50], 0.5, SIZE), [30, 35, 70, 55]);
-  assert.deepEqual(expanded([0, 0, 60, 80], 0.5, SIZE), [0, 0, 90, 80]);
-});
-
 test("zooming keeps the point under the pointer where it is", () => {
   const view = fitted(SIZE, 500, 300);
   const point = [123, 77];
@@ -99,8 +88,8 @@ test("corners come before edges, and the middle of a box is no handle", () => {
   assert.equal(handleAt([10, 10, 18, 18], [14, 14], 6), null, "a small box can still be moved");
 });
 
-test("under a point the smallest box comes first, hidden ones are not there", () => {
-  const regions = [{ bbox_2d: [0, 0, 90, 70] }, { bbox_2d: [10, 10, 30, 30] }, { bbox_2d: [5, 5, 60, 60], hidden: true }];
+test("under a point the smallest box comes first, those that are off are not there", () => {
+  const regions = [{ bbox_2d: [0, 0, 90, 70] }, { bbox_2d: [10, 10, 30, 30] }, { bbox_2d: [5, 5, 60, 60], enabled: false }];
   assert.deepEqual(boxesAt(regions, [20, 20]), [1, 0]);
   assert.deepEqual(boxesAt(regions, [50, 50]), [0]);
   assert.deepEqual(boxesAt(regions, [95, 75]), []);

@@ -55,7 +55,7 @@ test("locked regions stay where they are and cannot be deleted", () => {
   const state = fresh();
   state.add([0, 0, 50, 50]);
   const { id } = state.current;
-  state.toggle([id], "locked");
+  state.lock([id]);
   state.setBoxes([id], () => [5, 5, 55, 55]);
   state.remove([id]);
   state.clear();

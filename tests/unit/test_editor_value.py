@@ -20,6 +20,7 @@ def stored(plan=MINE, edited=True, **more) -> str:
 
 
 MARKER = '{"version": 1, "editor": {"edited": false}}'
+NOTHING = '{"version": 1, "editor": {"edited": false, "empty": true}}'
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,9 @@ MARKER = '{"version": 1, "editor": {"edited": false}}'
     [
         ("", None, "until_edited", RegionPlan(SIZE), "empty"),
         ("", UPSTREAM, "until_edited", UPSTREAM, "upstream"),
+        (NOTHING, None, "until_edited", RegionPlan(SIZE), "empty"),
+        (NOTHING, UPSTREAM, "until_edited", UPSTREAM, "upstream"),
+        (NOTHING, UPSTREAM, "never", RegionPlan(SIZE), "empty"),
         (MARKER, UPSTREAM, "until_edited", UPSTREAM, "upstream"),
         (stored(), UPSTREAM, "until_edited", MINE, "stored"),
         (stored(edited=False), UPSTREAM, "until_edited", UPSTREAM, "upstream"),

@@ -14,7 +14,7 @@ const PAGES = [editorPage, rulesPage, noticesPage];
 const host = { app, api };
 
 app.registerExtension({
-  name: "RePlan.pages",
+  name: "replan.pages",
   getCustomWidgets() {
     const all = PAGES.flatMap((page) => Object.entries(page.widgets));
     return Object.fromEntries(all.map(([type, add]) => [type, (/** @type {ComfyNode} */ node, /** @type {string} */ name) => ({ widget: add(node, name, host) })]));

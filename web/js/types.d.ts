@@ -10,11 +10,11 @@ type Box = [x1: number, y1: number, x2: number, y2: number];
 type RegionMask = { size: [height: number, width: number]; rle: number[] };
 type Region = {
   id: string; bbox_2d: Box; hint: string; negative_hint: string; start: number; end: number; mask: RegionMask | null;
-  locked?: boolean; hidden?: boolean;
+  locked?: boolean; enabled?: boolean;
 };
 type Plan = { version: number; image_size: Size; global_prompt: string; reasoning: string; regions: Region[] };
 /** What the numbers of a pasted text count. */
-type Coordinates = "auto" | "pixels" | "seen_pixels" | "relative_1000" | "relative_1";
+type Coordinates = "auto" | "pixels" | "seen_pixels" | "relative_1000" | "relative_1" | "relative_1000_y_first";
 
 // ---- what the region editor stores and knows
 
@@ -36,9 +36,11 @@ type Stored = { plan: Plan | null; about: About; view: View };
 type Follow = "until_edited" | "always" | "never";
 type Changed = "plan" | "selection" | "view";
 /** What the node said of its last run. */
-type RunReport = { image_size: Size; source: string; upstream: unknown; warnings: string[]; question: string };
+type RunReport = { image_size: Size; source: string; upstream: Plan | null; warnings: string[]; question: string };
+/** What common/ask.js asks of the server. */
+type Ask = (question: string, data: object) => Promise<any>;
 type EditorOptions = {
-  value: string; onChange: (value: string) => void; background?: string | null; follow?: Follow;
+  value: string; ask: Ask; onChange: (value: string) => void; background?: string | null; follow?: Follow;
   onPlan?: () => void; onRun?: () => void;
 };
 /** text: on the button, for those that have one; keys: as event names say them, "Ctrl+Shift+Z"; anywhere: not in the canvas and the list alone. */
@@ -70,7 +72,7 @@ type ShownRegion = { region: Region; index: number; box: Box; chosen: boolean };
 /** band: the box being drawn, in pixels of the image; width and height of the canvas in CSS pixels */
 type Scene = {
   regions: Region[]; size: Size; selection: string[]; view: View; port: ViewPort; image: CanvasImageSource | null;
-  band: Box | null; width: number; height: number;
+  band: Box | null; cells: Record<string, number[]>; width: number; height: number;
 };
 
 // ---- the rule matrix; a name is a component ("main", "noise:r1") or all of a kind ("noise:*")
@@ -111,15 +113,9 @@ type Span = (low: number, high: number, side: number) => number[];
 type Fitted = (size: Size, width: number, height: number) => ViewPort;
 type Zoomed = (view: ViewPort, factor: number, about: Point) => ViewPort;
 type HandleAt = (box: Box, at: Point, reach: number) => Handle | null;
-type ReadPasted = (text: string, size: Size, coordinates?: Coordinates) => Plan;
-type PlanOfItems = (items: any[], global: string, reasoning: string, size: Size, coordinates: Coordinates) => Plan;
-type SpanOfNumbers = (numbers: number[], size: Size, coordinates: Coordinates) => number[];
 type LabelOf = (ctx: Context, region: Region, withHint: boolean, room: number) => { text: string; width: number };
 type FillBox = (ctx: Context, box: Box, style: string) => void;
 type DrawGrid = (ctx: Context, scene: Scene, frame: Box) => void;
-type ReadRegion = (item: any, number: number, taken: Set<string>, size: Size) => Region;
-type WithBoxes = (plan: Plan, image_size: Size, change: (region: Region) => Partial<Region>) => Plan;
-type Compare = (name: string, was: unknown, is: unknown) => unknown;
 type ChangeRegions = (plan: Plan, ids: string[], change: ChangeRegion) => Plan;
 type PlanOfIds = (plan: Plan, ids: string[]) => Plan;
 type PlanOfRegions = (plan: Plan, regions: Region[]) => Plan;
@@ -127,7 +123,6 @@ type Put = (plan: Plan, about: About, key?: string | null) => void;
 type Nudge = (x: number, y: number, event: KeyboardEvent, state: EditorState) => void;
 type Say = (kind: Note["kind"], text: string, ...actions: NoteAction[]) => unknown;
 type WordsField = (key: "hint" | "negative_hint", label: string, title: string) => HTMLTextAreaElement;
-type MarkButton = (name: "locked" | "hidden", title: string) => HTMLElement;
 type UpdateRow = (parts: Row, region: Region, index: number) => void;
 type SetEdge = (edge: Handle, place: number, value: number) => void;
 type NamedOwners = (matrix: Matrix, kinds: Kind[], owner: "region" | "reference") => string[];
@@ -143,12 +138,9 @@ type AddValueWidget = (
 type MakeButton = (text: string, tooltip: string, onclick: (event: MouseEvent) => void, props?: Props) => HTMLButtonElement;
 type SetAttribute = (target: Element, name: string, value: any) => void;
 type SelectNext = (by: 1 | -1, also?: boolean) => boolean;
-type Toggle = (ids: string[], mark: "locked" | "hidden") => void;
 type ShowRules = (rules: Rules, names: string[], regions: RuleRegion[]) => void;
 type PointAt = (row: number, column: number, still?: boolean) => void;
 type After = (target: any, name: string, call: (this: any, ...args: any[]) => void) => void;
-type PasteForm = (size: Size, take: (plan: Plan) => void, text?: string) => HTMLElement[];
-type ReadMask = (mask: any, name: string) => RegionMask | null;
 /** by < 0: earlier */
 type Reordered = (plan: Plan, id: string, by: number) => Plan;
 type SetText = (target: Element, text: string) => void;
@@ -174,7 +166,7 @@ type Sides = (box: Box) => [x: number, y: number, width: number, height: number]
 type MaskPicture = (mask: RegionMask, index: number) => HTMLCanvasElement;
 type Input = HTMLInputElement | HTMLTextAreaElement;
 /** One region in the list, and its parts. */
-type Row = { row: HTMLElement; name: HTMLElement; dot: HTMLElement; lock: HTMLElement; hide: HTMLElement };
+type Row = { row: HTMLElement; name: HTMLElement; dot: HTMLElement; lock: HTMLElement; eye: HTMLElement };
 /** What holds a widget's value. */
 type ValueHolder = { value: string; setValue(value: string): void };
 type Field = (label: string, title: string, take: (text: string) => void) => HTMLTextAreaElement;

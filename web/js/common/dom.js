@@ -45,8 +45,7 @@ export function shortened(text, limit) {
   return characters.length <= limit ? characters.join("") : `${characters.slice(0, limit - 1).join("")}\u2026`;
 }
 
-/** @param {string} name of a style sheet below web/css */
-export function useStyleSheet(name) {
-  const { href } = new URL(`../../css/${name}`, import.meta.url);
-  if (!document.querySelector(`link[href="${href}"]`)) document.head.append(element("link", { rel: "stylesheet", href }));
+/** A style sheet of web/css, to stand beside what it is for. @param {string} name */
+export function styleSheet(name) {
+  return element("link", { rel: "stylesheet", href: new URL(`../../css/${name}`, import.meta.url).href });
 }

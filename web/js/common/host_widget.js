@@ -3,6 +3,15 @@
  * host's own shortcuts away from it.
  */
 
+/**
+ * Show an input that is a text field in its schema as a widget of our own. Where these scripts do not load the field stays:
+ * the value is then still shown, saved and sent, where an input of an unknown type would lose it.
+ * @param {[type: string, options: any]} input of a nodeData @param {string} type
+ */
+export function takeOver(input, type) {
+  Object.assign(input[1], { widgetType: type, tooltip: undefined }); // the words would lie over all of the widget
+}
+
 /** Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt. @type {AddValueWidget} */
 export function addValueWidget(app, node, name, type, root, page, getMinHeight) {
   // After an undo of the graph's own Nodes 2.0 goes on to show the element of the node that was there under the same id:
@@ -11,13 +20,16 @@ export function addValueWidget(app, node, name, type, root, page, getMinHeight) 
     if (root.isConnected || app.canvas?.graph?.getNodeById(node.id) !== node) return;
     document.querySelector(`[data-node-id="${node.id}"] .${root.className}`)?.replaceWith(root);
   })));
-  return node.addDOMWidget(name, type, root, {
+  const widget = node.addDOMWidget(name, type, root, {
     getValue: () => page.value,
     setValue: (value) => page.setValue(typeof value === "string" ? value : value == null ? "" : JSON.stringify(value)),
     getMinHeight,
     hideOnZoom: false,
     margin: 4,
   });
+  // The host's right side panel sets the width of the panel's own copy, which on the classic canvas is this element.
+  Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
+  return widget;
 }
 
 /** @param {ComfyNode} node @param {string} name */

@@ -16,6 +16,8 @@ export class CanvasView {
     this.fits = true;
     /** @type {CanvasImageSource | null} */
     this.image = null;
+    /** See patches.js. @type {Record<string, number[]>} */
+    this.cells = {};
     /** @type {Box | null} */
     this.band = null;
     this.width = 0;
@@ -97,7 +99,7 @@ export class CanvasView {
 
   drawNow() {
     this.frame = 0;
-    const { canvas, width, height, image, band } = this;
+    const { canvas, width, height, image, band, cells } = this;
     if (!width || !height) return;
     const { plan, selection, view } = this.state;
     this.place();
@@ -106,6 +108,6 @@ export class CanvasView {
     if (canvas.width !== across) canvas.width = across;
     if (canvas.height !== down) canvas.height = down;
     this.context.setTransform(across / width, 0, 0, down / height, 0, 0);
-    draw(this.context, { regions: plan.regions, size: plan.image_size, selection, view, port: this.port, image, band, width, height });
+    draw(this.context, { regions: plan.regions, size: plan.image_size, selection, view, port: this.port, image, band, cells, width, height });
   }
 }

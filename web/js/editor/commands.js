@@ -2,6 +2,7 @@
 import { runKey } from "../common/commands.js";
 import { element } from "../common/dom.js";
 import { resized, snapped } from "./geometry.js";
+import { isOn } from "./plan.js";
 
 /** @param {Editor} editor @returns {Command[]} in the order of the toolbar and the sheet */
 export function commandsOf(editor) {
@@ -24,11 +25,11 @@ export function commandsOf(editor) {
     { keys: ["Delete", "Backspace"], text: "\u2715", title: "Delete the selected regions", run: () => state.remove(state.selection), can: some },
     { keys: ["["], text: "\u2191", title: "Earlier in the order", run: move(-1), can: some },
     { keys: ["]"], text: "\u2193", title: "Later in the order", run: move(1), can: some },
-    { keys: ["L"], title: "Lock: neither moved nor deleted", run: () => state.toggle(state.selection, "locked") },
-    { keys: ["H"], title: "Hide here: it stays in the plan", run: () => state.toggle(state.selection, "hidden") },
+    { keys: ["L"], title: "Lock: neither moved nor deleted", run: () => state.lock(state.selection) },
+    { keys: ["H"], title: "Off or on: a region that is off stays here and is not sent", run: () => state.switchOn(state.selection) },
     { keys: ["Tab"], title: "Next region", run: () => state.selectNext(1) }, // past the last one the focus moves on
     { keys: ["Shift+Tab"], title: "Previous region", run: () => state.selectNext(-1) },
-    { keys: ["Ctrl+A"], title: "Select all", run: () => state.select(state.plan.regions.filter((region) => !region.hidden).map((region) => region.id)) },
+    { keys: ["Ctrl+A"], title: "Select all", run: () => state.select(state.plan.regions.filter(isOn).map((region) => region.id)) },
     { keys: ["Escape"], title: "End a drag, select none, then leave", run: () => leave(editor) },
     { keys: ["0"], text: "Fit", title: "Show the whole image", run: () => view.fit() },
     { keys: ["+", "="], title: "Zoom in", run: () => view.zoom(1.25) },
@@ -38,7 +39,7 @@ export function commandsOf(editor) {
     { text: "Paste", title: "Paste a planner's reply or a plan as JSON", run: () => editor.showPaste(), can: free },
     { text: "Copy", title: "Copy the plan as JSON", run: () => editor.copy() },
     { text: "Clear", title: "Delete all regions that are not locked; undo brings them back", run: () => state.clear(), can: () => free() && state.plan.regions.length > 0 },
-    { text: "Changes", title: "What did I change?", run: () => editor.showChanges() },
+    { text: "Changes", title: "What did I change?", run: () => editor.showChanges(), can: () => state.isChanged },
     { text: "List", title: "Show or hide the list and the fields", ...shows("side") },
     { keys: ["?"], text: "?", title: "Keys", run: () => editor.open("Keys", [keySheet(editor.commands)]) },
   ];

@@ -1,7 +1,8 @@
 /** Draws the image and the plan on a 2D canvas. Pure: everything it shows comes as arguments. */
 import { shortened } from "../common/dom.js";
 import { colour } from "./colours.js";
-import { area, clamp, expanded, patchesOf, toScreen } from "./geometry.js";
+import { area, clamp, toScreen } from "./geometry.js";
+import { isOn } from "./plan.js";
 
 const FONT = "12px system-ui, sans-serif";
 const LINE = 17;
@@ -25,9 +26,8 @@ export function draw(ctx, scene) {
     fillBox(ctx, frame, "#3a3a3a");
   }
   fillBox(ctx, frame, `rgba(0,0,0,${view.dim})`);
-  const shown = regions
-    .map((region, index) => ({ region, index, box: toScreen(port, region.bbox_2d), chosen: selection.includes(region.id) }))
-    .filter(({ region }) => !region.hidden);
+  const shown = regions.filter(isOn)
+    .map((region, index) => ({ region, index, box: toScreen(port, region.bbox_2d), chosen: selection.includes(region.id) }));
   // Large boxes first, so that a small one inside them stays visible; what is selected last.
   shown.sort((a, b) => Number(a.chosen) - Number(b.chosen) || area(b.box) - area(a.box));
   if (view.patches) for (const one of shown) drawPatches(ctx, one, scene);
@@ -116,10 +116,25 @@ function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   return found;
 }
 
-/** @type {DrawRegion} */
-function drawPatches(ctx, { region, index }, { port, size, view: { expand, patch } }) {
-  const [left, top, right, bottom] = patchesOf(expanded(region.bbox_2d, expand, size), patch, size).map((count) => count * patch);
-  fillBox(ctx, toScreen(port, [left, top, Math.min(right, size[0]), Math.min(bottom, size[1])]), colour(index, 0.3));
+/** The patches that a region covers, as far as the server has counted them (patches.js). @type {DrawRegion} */
+function drawPatches(ctx, { region, index }, { port, size: [width, height], view: { patch }, cells }) {
+  for (const [row, from, to] of rowsOf(cells[region.id] ?? [], Math.ceil(width / patch))) {
+    fillBox(ctx, toScreen(port, [from * patch, row * patch, Math.min(to * patch, width), Math.min((row + 1) * patch, height)]), colour(index, 0.3));
+  }
+}
+
+/** What run lengths cover in rows of `width` cells: row, first column, and the one after the last. @param {number[]} rle @param {number} width */
+function* rowsOf(rle, width) {
+  let at = 0;
+  for (const [place, run] of rle.entries()) {
+    for (let from = at; place % 2 && from < at + run; ) {
+      const row = Math.floor(from / width);
+      const to = Math.min(at + run, (row + 1) * width);
+      yield [row, from - row * width, to - row * width];
+      from = to;
+    }
+    at += run;
+  }
 }
 
 /** @type {DrawGrid} */
@@ -157,15 +172,6 @@ function maskPicture({ size: [height, width], rle }, index) {
   picture.height = Math.ceil(height / shrink);
   const ctx = /** @type {Context} */ (picture.getContext("2d"));
   ctx.fillStyle = colour(index, 0.4);
-  let at = 0;
-  for (const [place, run] of rle.entries()) {
-    for (let from = at, end = at + run; place % 2 && from < end; ) {
-      const row = Math.floor(from / width);
-      const stop = Math.min(end, (row + 1) * width);
-      if (row % shrink === 0) ctx.fillRect((from - row * width) / shrink, row / shrink, (stop - from) / shrink, 1);
-      from = stop;
-    }
-    at += run;
-  }
+  for (const [row, from, to] of rowsOf(rle, width)) if (row % shrink === 0) ctx.fillRect(from / shrink, row / shrink, (to - from) / shrink, 1);
   return picture;
 }

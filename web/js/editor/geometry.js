@@ -1,4 +1,5 @@
 /** Boxes, patches and the view: numbers only. Boxes and distances are in pixels of the image unless it says otherwise. */
+import { isOn } from "./plan.js";
 
 /** The smallest side of a box. */
 export const SMALLEST = 2;
@@ -64,26 +65,6 @@ export function snapped([x1, y1, x2, y2], step, [width, height]) {
   return [left, top, right, bottom];
 }
 
-/** The box after an expansion by a ratio of its own sides (expand_regions in planner/plans/change.py). @type {BoxChanged} */
-export function expanded([x1, y1, x2, y2], ratio, [width, height]) {
-  const [dx, dy] = [ratio * (x2 - x1), ratio * (y2 - y1)];
-  return [Math.max(0, x1 - dx), Math.max(0, y1 - dy), Math.min(width, x2 + dx), Math.min(height, y2 + dy)];
-}
-
-/** The patches a box touches, as columns [left, right) and rows [top, bottom) of the grid (planner/geometry.py). @type {BoxChanged} */
-export function patchesOf([x1, y1, x2, y2], patch, [width, height]) {
-  /** @type {Span} */
-  const span = (low, high, side) => {
-    const count = Math.ceil(side / patch);
-    const first = Math.floor(low / patch + 1e-6);
-    const last = Math.max(first + 1, Math.ceil(high / patch - 1e-6));
-    return [clamp(first, 0, count), clamp(last, 0, count)];
-  };
-  const [left, right] = span(x1, x2, width);
-  const [top, bottom] = span(y1, y2, height);
-  return [left, top, right, bottom];
-}
-
 // ---- the view
 
 /** The view that shows the whole image in the middle. @type {Fitted} */
@@ -125,13 +106,13 @@ export function handleAt([x1, y1, x2, y2], [px, py], reach) {
 
 /**
  * The places in `regions` of all boxes under a point, the smallest first, so that one inside another can be reached;
- * hidden ones are left out.
+ * those that are off are left out.
  * @param {Region[]} regions @param {Point} point
  */
 export function boxesAt(regions, [x, y]) {
   return regions
-    .map(({ bbox_2d, hidden }, index) => ({ box: bbox_2d, hidden, index }))
-    .filter(({ box: [x1, y1, x2, y2], hidden }) => !hidden && x >= x1 && x <= x2 && y >= y1 && y <= y2)
+    .map((region, index) => ({ box: region.bbox_2d, index, on: isOn(region) }))
+    .filter(({ box: [x1, y1, x2, y2], on }) => on && x >= x1 && x <= x2 && y >= y1 && y <= y2)
     .sort((a, b) => area(a.box) - area(b.box) || b.index - a.index)
     .map(({ index }) => index);
 }

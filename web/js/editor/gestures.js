@@ -6,6 +6,7 @@
  * - Shift: add to the selection; middle button, or Space held: pan; wheel while the canvas has the focus: zoom
  */
 import { boxBetween, boxesAt, handleAt, resized, SMALLEST_DRAG, snapped, toScreen } from "./geometry.js";
+import { isOn } from "./plan.js";
 
 /** Reach of an edge in screen pixels: a finger is wider than a mouse pointer. @type {Record<string, number>} */
 const REACH = { mouse: 6, pen: 9, touch: 16 };
@@ -76,7 +77,7 @@ export class Gestures {
   /** @param {Point} point @param {PointerEvent} event */
   handleAt(point, { pointerType }) {
     const { current } = this.state;
-    if (!current || current.locked || current.hidden) return null;
+    if (!current || current.locked || !isOn(current)) return null;
     return handleAt(toScreen(this.view.port, current.bbox_2d), point, REACH[pointerType] ?? REACH.mouse);
   }
 

@@ -1,5 +1,5 @@
 /** Puts the editor into an element. It knows nothing of the host, which calls its methods. */
-import { button, element, fill, shortened, useStyleSheet } from "../common/dom.js";
+import { button, element, fill, shortened, styleSheet } from "../common/dom.js";
 import { runKey } from "../common/commands.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
 import { Notes } from "../common/notes.js";
@@ -10,17 +10,17 @@ import { changesList, pasteForm } from "./dialogs.js";
 import { Gestures } from "./gestures.js";
 import { notesOf } from "./notes.js";
 import { Panel } from "./panel.js";
-import { planToText, readPlan } from "./plan.js";
-import { readPasted } from "./reply.js";
+import { Patches } from "./patches.js";
+import { isOn, planToText } from "./plan.js";
 import { EditorState } from "./state.js";
 import { forPrompt, FRESH, modeOf, readStored, VIEW, writeStored } from "./stored.js";
 import { makeToolbar } from "./toolbar.js";
 
 /** @param {HTMLElement} container @param {EditorOptions} options */
 export function mount(container, options) {
-  useStyleSheet("common.css");
-  useStyleSheet("editor.css");
-  return new Editor(container, options);
+  const editor = new Editor(options);
+  container.replaceChildren(styleSheet("common.css"), styleSheet("editor.css"), editor.root);
+  return editor;
 }
 
 export class Editor {
@@ -29,6 +29,10 @@ export class Editor {
   problem = "";
   /** @type {RunReport | null} */
   report = null;
+  /** What reading the pasted text told. @type {{note: string, warnings: string[]} | null} */
+  pasted = null;
+  /** Why a run would refuse the value that came from outside. */
+  refused = "";
   pictureProblem = "";
   progress = "";
   /** @type {number | null} 0..1 where it is known */
@@ -36,13 +40,16 @@ export class Editor {
   runProblem = "";
   frame = 0;
 
-  /** @param {HTMLElement} container @param {EditorOptions} options */
-  constructor(container, options) {
+  /** @param {EditorOptions} options */
+  constructor(options) {
     this.options = options;
+    /** @type {{value: string} | null} */
+    this.checked = null;
     this.state = new EditorState(this.read(options.value), options.follow);
     this.state.blocked = this.unreadable !== null;
     this.written = this.value;
     this.view = new CanvasView(this.state);
+    this.patches = new Patches(options.ask, () => this.changed("view"));
     this.gestures = new Gestures(this.view, this.state, () => this.store());
     this.panel = new Panel(this.state, () => this.focus());
     this.commands = commandsOf(this);
@@ -58,7 +65,6 @@ export class Editor {
       element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer);
     keepEventsInside(this.root);
     this.listen();
-    container.replaceChildren(this.root);
     this.state.onChange = (what) => this.changed(what);
     if (options.background) this.setBackground(options.background);
     this.update();
@@ -79,6 +85,17 @@ export class Editor {
     }
   }
 
+  /** Ask whether a run will take a value from outside: what can be shown may still be refused. @param {string} value */
+  async check(value) {
+    this.refused = "";
+    const given = (this.checked = { value });
+    const { problem } = value ? await this.options.ask("check", given).catch(() => ({ problem: "" })) : { problem: "" };
+    if (given !== this.checked || !problem) return; // another value came meanwhile, or this one was changed
+    if (this.unreadable === null) this.refused = problem;
+    else this.problem = problem;
+    this.update();
+  }
+
   get value() {
     return this.unreadable ?? writeStored(this.state.stored);
   }
@@ -92,6 +109,7 @@ export class Editor {
     this.state.adopt(stored);
     if (this.report) this.state.seeImage(this.report.image_size);
     this.written = this.value;
+    void this.check(value);
     this.update();
   }
 
@@ -111,12 +129,16 @@ export class Editor {
     const { value } = this;
     if (value === this.written) return;
     this.written = value;
+    this.checked = null;
+    this.refused = "";
     this.options.onChange(value);
   }
 
   /** @param {Changed} what */
   changed(what) {
     if (!this.gestures.dragging) this.store();
+    void this.patches.update(this.state);
+    this.view.cells = this.patches.cells;
     this.view.request();
     if (what === "selection") this.sayCurrent();
     this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.update(); });
@@ -128,15 +150,10 @@ export class Editor {
   setReport(report) {
     this.report = report;
     this.runProblem = "";
-    let upstream = null;
-    try {
-      upstream = report.upstream ? readPlan(report.upstream) : null;
-    } catch (error) {
-      this.runProblem = `The plan upstream cannot be shown: ${/** @type {Error} */ (error).message}`;
-    }
+    this.pasted = null;
     const { plan } = this.state;
     this.state.seeImage(report.image_size);
-    this.state.receive(upstream);
+    this.state.receive(report.upstream);
     if (this.state.plan !== plan) this.gestures.cancel(); // its boxes are those of the plan before, on another image
     this.update();
   }
@@ -238,16 +255,24 @@ export class Editor {
     return planToText(selected.length ? part : plan);
   }
 
-  /** @param {string} text */
-  pasteText(text) {
+  /** Read a text as RePlan Plan from Text does, and take its plan, or its regions if it is a copied part. @param {string} text @param {Coordinates} [coordinates] */
+  async paste(text, coordinates = "auto") {
     const { state } = this;
-    if (!text || state.readOnly) return;
+    const { plan: { part, editor, ...plan }, note, warnings } = await this.options.ask("read", { text, coordinates, image_size: state.plan.image_size });
+    if (part) state.insert(plan.regions);
+    else state.paste(plan);
+    this.pasted = part ? null : { note, warnings };
+    this.close();
+    this.update();
+  }
+
+  /** @param {string} text */
+  async pasteText(text) {
+    if (!text || this.state.readOnly) return;
     try {
-      const { part, ...plan } = /** @type {Plan & {part?: boolean}} */ (readPasted(text, state.plan.image_size));
-      if (part) state.insert(plan.regions);
-      else state.paste(plan);
-    } catch {
-      this.showPaste(text);
+      await this.paste(text);
+    } catch (error) {
+      this.showPaste(text, /** @type {Error} */ (error).message);
     }
   }
 
@@ -267,10 +292,9 @@ export class Editor {
     }
   }
 
-  /** @param {string} [text] */
-  showPaste(text) {
-    const { state } = this;
-    this.open("Paste a plan", pasteForm(state.plan.image_size, (plan) => (state.paste(plan), this.close()), text));
+  /** @param {string} [text] @param {string} [problem] why it could not be read */
+  showPaste(text, problem) {
+    this.open("Paste a plan", pasteForm((...given) => this.paste(...given), text, problem));
   }
 
   showChanges() {

@@ -13,6 +13,7 @@ export function notesOf(editor) {
       ["Copy it", "Copy the stored text", () => editor.toClipboard(editor.unreadable ?? "")],
       ["Start anew", "Throw the stored text away", () => editor.startAnew()]);
   }
+  if (editor.refused) say("problem", `A run will refuse this plan: ${editor.refused}.`);
   if (editor.runProblem) say("problem", editor.runProblem);
   if (report?.question && plan.image_size.join() !== report.image_size.join()) {
     const size = report.image_size;
@@ -27,15 +28,17 @@ export function notesOf(editor) {
     say("warning", `Upstream has another plan now (${offer.regions.length} regions). Yours stays until you take it.`,
       ["Take upstream", back, () => state.takeUpstream()],
       ["Keep mine", "Do not offer this plan again", () => state.decline()]);
-  } else if (upstream && !state.readOnly && about.edited && about.base && state.changes.length) {
+  } else if (upstream && !state.readOnly && about.edited && about.base && state.isChanged) {
     say("note", "You changed the plan.",
       ["What did I change", "List the changes", () => editor.showChanges()],
       ["Take upstream again", back, () => state.takeUpstream()]);
   } else if (upstream && !state.readOnly && !about.edited && about.origin === "upstream") {
     say("note", "The plan upstream, until you edit it.", ["Keep", "Use this plan from now on, whatever upstream says", () => state.keep()]);
   }
+  if (state.view.patches && editor.patches.problem) say("warning", `The patches cannot be shown: ${editor.patches.problem}.`);
   if (editor.pictureProblem) say("warning", editor.pictureProblem);
   else if (!view.image) say("note", `No image yet${options.onPlan ? ": press Plan to see it. Boxes drawn before are stretched over it" : ""}.`);
-  for (const warning of report?.warnings ?? []) say("warning", warning);
+  if (editor.pasted) say("note", `${editor.pasted.note}.`);
+  for (const warning of [...(editor.pasted?.warnings ?? []), ...(report?.warnings ?? [])]) say("warning", warning);
   return notes;
 }

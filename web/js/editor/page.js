@@ -5,9 +5,11 @@
  * its own undo and a change of workflow, and the page remembers the last one of each node over a reload, with the value
  * it belongs to: a workflow that comes with another value, as out of an older result, must not take over that run's plan.
  */
+import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
-import { addValueWidget, after, executionId, noteChange, ofAllNodes, widgetOf } from "../common/host_widget.js";
+import { addValueWidget, after, executionId, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
 import { mount } from "./mount.js";
+import { isOn } from "./plan.js";
 
 const WIDGET = "REPLAN_REGIONS";
 const MIN_HEIGHT = 360;
@@ -32,7 +34,7 @@ function remember(node, app) {
 }
 
 /** @type {AddWidget} */
-function addEditor(node, name, { app }) {
+function addEditor(node, name, { app, api }) {
   const container = element("div", { class: "replan-host" });
   const queue = async (/** @type {string[]} */ ...only) => {
     await app.queuePrompt(0, 1, only.length ? only : undefined);
@@ -43,6 +45,7 @@ function addEditor(node, name, { app }) {
   };
   const editor = mount(container, {
     value: "",
+    ask: (...question) => ask(api, ...question),
     onChange: () => { noteChange(app, node); remember(node, app); },
     onPlan: () => queue(executionId(app, node)),
     onRun: () => queue(),
@@ -53,16 +56,16 @@ function addEditor(node, name, { app }) {
   return widget;
 }
 
-/** The regions that a node's editor shows; null where it holds no plan, or the node no editor. @param {ComfyNode} node */
+/** The regions that a node's editor gives; null where it holds no plan, or the node no editor. @param {ComfyNode} node */
 export function shownRegions(node) {
   const state = editors.get(node)?.state;
-  return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions : null;
+  return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions.filter(isOn) : null;
 }
 
 /** Whether a plan will come in: a link, from a node that is not switched off. @param {ComfyNode} node */
 function upstreamConnected(node) {
-  const slot = node.inputs?.findIndex((input) => input.name === "plan" && input.link != null) ?? -1;
-  return slot >= 0 && (node.getInputNode?.(slot)?.mode ?? 0) === 0; // no such node: the link comes in from around a subgraph
+  const slot = node.inputs?.findIndex((input) => input.name === "plan") ?? -1;
+  return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0; // no such node: the link comes in from around a subgraph
 }
 
 /** Tell the editors how the runs go on. @param {Host} host */
@@ -98,7 +101,10 @@ function start({ app, api }) {
     // Nobody tells how it ends; if it goes on after all, its next step shows it again.
     reconnecting: () => running && end("The connection to the server was lost while it ran."),
     execution_interrupted: () => end("The run was interrupted."),
-    execution_error: ({ detail }) => end(`${title(detail.node_id)}: ${String(detail.exception_message ?? "").trim()}`),
+    execution_error: ({ detail: { node_id, exception_message } }) => {
+      const [name, text] = [title(node_id), String(exception_message ?? "").trim()];
+      end(text.startsWith(`${name}:`) ? text : `${name}: ${text}`); // our nodes name themselves
+    },
   };
   for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
 }
@@ -118,6 +124,7 @@ function showOutput(node, { replan_editor, replan_background }, { app, api }) {
 /** @param {any} nodeType @param {any} nodeData @param {Host} host */
 function extend(nodeType, nodeData, host) {
   if (nodeData.name !== "RePlanRegionEditor") return;
+  takeOver(nodeData.input.optional.regions, WIDGET);
   const type = nodeType.prototype;
   after(type, "onNodeCreated", function () {
     this.setSize?.([Math.max(this.size[0], START_SIZE[0]), Math.max(this.size[1], START_SIZE[1])]);

@@ -2,6 +2,7 @@
 import { button, element, fill, setAttribute, shortened } from "../common/dom.js";
 import { colour } from "./colours.js";
 import { resized } from "./geometry.js";
+import { isOn } from "./plan.js";
 
 export class Panel {
   /** @param {EditorState} state @param {() => void} focusCanvas */
@@ -91,7 +92,8 @@ export class Panel {
 
   update() {
     const { plan, current, readOnly } = this.state;
-    this.count.textContent = String(plan.regions.length);
+    const on = plan.regions.filter(isOn).length;
+    this.count.textContent = on < plan.regions.length ? `${on} of ${plan.regions.length} on` : String(on);
     this.updateList();
     setValue(this.prompt, plan.global_prompt);
     this.prompt.readOnly = readOnly;
@@ -116,7 +118,8 @@ export class Panel {
       this.rows = new Map(regions.map(({ id }) => [id, this.rows.get(id) ?? this.makeRow(id)]));
       fill(this.list, [...this.rows.values()].map(({ row }) => row));
     }
-    for (const [index, region] of regions.entries()) this.updateRow(/** @type {Row} */ (this.rows.get(region.id)), region, index);
+    let index = 0; // as draw.js and the preview count them
+    for (const region of regions) this.updateRow(/** @type {Row} */ (this.rows.get(region.id)), region, isOn(region) ? index++ : -1);
   }
 
   /** Scroll the list alone: scrollIntoView would scroll the whole graph too. @param {HTMLElement} row */
@@ -128,33 +131,33 @@ export class Panel {
   /** @param {string} id @returns {Row} */
   makeRow(id) {
     const { state } = this;
-    /** @type {MarkButton} */
-    const mark = (name, title) => button("", title, (event) => {
+    const mark = (/** @type {string} */ title, /** @type {() => void} */ press) => button("", title, (event) => {
       event.stopPropagation(); // it selects nothing
-      state.toggle([id], name);
+      press();
     }, { tabindex: -1 });
     const dot = element("span", { class: "replan-dot" });
     const name = element("span", { class: "replan-name", dir: "auto" });
-    const lock = mark("locked", "Lock (L): a locked region cannot be moved or deleted");
-    const hide = mark("hidden", "Hide here (H): it stays in the plan");
+    const lock = mark("Lock (L): a locked region cannot be moved or deleted", () => state.lock([id]));
+    const eye = mark("On or off (H): a region that is off stays here and is not sent", () => state.switchOn([id]));
     const onclick = (/** @type {MouseEvent} */ event) => (event.shiftKey || event.ctrlKey || event.metaKey ? state.alsoSelect(id) : state.select([id]));
-    return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, hide), name, dot, lock, hide };
+    return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, eye), name, dot, lock, eye };
   }
 
   /** @type {UpdateRow} */
-  updateRow({ row, name, dot, lock, hide }, { id, hint, locked = false, hidden = false }, index) {
+  updateRow({ row, name, dot, lock, eye }, { id, hint, locked = false, enabled = true }, index) {
     const { selection } = this.state;
     setText(name, `${id}  ${shortened(hint, 80) || "(no hint)"}`);
+    row.classList.toggle("is-off", !enabled);
     if (dot.dataset.index !== String(index)) {
       dot.dataset.index = String(index);
-      dot.style.background = colour(index);
+      dot.style.background = enabled ? colour(index) : "";
     }
     if (selection.at(-1) === id && row.getAttribute("aria-selected") === "false") this.reveal(row);
     setAttribute(row, "aria-selected", selection.includes(id));
     setText(lock, locked ? "\u{1F512}" : "\u{1F513}");
     setAttribute(lock, "aria-pressed", locked);
-    setText(hide, hidden ? "\u25CC" : "\u25C9");
-    setAttribute(hide, "aria-pressed", hidden);
+    setText(eye, enabled ? "\u25C9" : "\u25CC");
+    setAttribute(eye, "aria-pressed", enabled);
   }
 }
 

@@ -1,109 +1,67 @@
-/** The plan as the page holds it: reading, comparing, moving it to another size. */
+/** The plan as the page holds it: what it can show, comparing, moving it to another size. What a plan means is Python's. */
 import { isObject, need } from "../common/problem.js";
 
-const VERSION = 1;
 /** What the published planner writes when nothing changes globally (KEEP_UNCHANGED in planner/plan.py). */
 export const KEEP_UNCHANGED = "keep remaining part of image unchanged.";
+/** planner/plan.py decodes no larger mask. */
+const MOST_MASK_CELLS = 16384 ** 2;
 
 /** @param {Size} image_size @returns {Plan} */
 export function emptyPlan(...image_size) {
-  return { version: VERSION, image_size, global_prompt: KEEP_UNCHANGED, reasoning: "", regions: [] };
+  return { version: 1, image_size, global_prompt: KEEP_UNCHANGED, reasoning: "", regions: [] };
 }
 
 /**
- * Check the object of a plan's JSON and fill in what is not there. Throws Problem with the words of the Python reader.
- * @param {any} data @returns {Plan}
+ * The plan of a stored value with its defaults filled in. Throws Problem for what cannot be shown; whether a run takes
+ * it is asked of the server (`check`), which also says why. @param {any} data @returns {Plan}
  */
 export function readPlan(data) {
-  need(isObject(data), `a plan is a JSON object with image_size and regions, found ${shown(data)}`);
-  const { version = VERSION, image_size: size, regions: items = [] } = data;
-  need(!(Number.isInteger(version) && version > VERSION), `this plan is of version ${version} and this pack reads version ${VERSION}; update the pack`);
-  need(version === VERSION, `a plan's version is the number ${VERSION}, found ${shown(version)}`);
-  need(isSize(size), `a plan's image_size is two whole numbers [width, height], found ${shown(size)}`);
-  need(Array.isArray(items), `a plan's regions are a list, found ${shown(items)}`);
-  const taken = new Set(items.map((item) => item?.id).filter((id) => typeof id === "string"));
-  /** @type {Map<string, Region>} */
-  const regions = new Map();
-  for (const [index, item] of items.entries()) {
-    const region = readRegion(item, index + 1, taken, size);
-    need(!regions.has(region.id), `two regions share the id '${region.id}'; give each its own`);
-    taken.add(region.id);
-    regions.set(region.id, region);
-  }
-  return {
-    ...data,
-    version,
-    image_size: size,
-    global_prompt: text(data.global_prompt ?? KEEP_UNCHANGED, "the plan's global_prompt"),
-    reasoning: text(data.reasoning ?? "", "the plan's reasoning"),
-    regions: [...regions.values()],
-  };
+  const { version, image_size, regions, ...rest } = { ...emptyPlan(0, 0), ...data };
+  const shows = isObject(data) && version === 1 && isNumbers(image_size, 2) && image_size.every((/** @type {number} */ side) => side >= 1);
+  need(shows && [rest.global_prompt, rest.reasoning].every(isText) && Array.isArray(regions) && regions.every(isRegion), "it is no plan that this version shows");
+  const ids = regions.flatMap(({ id }) => id ?? []);
+  need(new Set(ids).size === ids.length, "two regions share an id");
+  const [width, height] = image_size;
+  const read = regions.map(({ hidden, ...region }) => {
+    const [x1, y1, x2, y2] = region.bbox_2d;
+    const id = region.id ?? freshId(ids);
+    if (id !== region.id) ids.push(id);
+    const bbox_2d = [Math.max(0, x1), Math.max(0, y1), Math.min(width, x2), Math.min(height, y2)];
+    return { hint: "", negative_hint: "", start: 0, end: 1, mask: null, ...region, id, bbox_2d };
+  });
+  return { version, image_size, regions: read, ...rest };
 }
 
-/** @type {ReadRegion} */
-function readRegion(item, number, taken, [width, height]) {
-  need(isObject(item), `region ${number}: a region is an object with "bbox_2d" and "hint", found ${shown(item)}`);
-  const id = item.id ?? freshId(taken);
-  need(usableId(id), `region ${number}: the id ${shown(id)} cannot name a region`);
-  const name = `region '${id}'`;
-  const box = item.bbox_2d;
-  need(isBox(box), `${name}: bbox_2d is four numbers [x1, y1, x2, y2], found ${shown(box)}`);
-  const [x1, y1, x2, y2] = box;
-  need(x1 < x2 && y1 < y2, `${name}: the box ${shown(box)} has no area; write [x1, y1, x2, y2] with x1 < x2 and y1 < y2`);
-  need(x1 < width && y1 < height && x2 > 0 && y2 > 0, `${name}: the box ${shown(box)} lies outside the image of ${width}x${height} pixels`);
-  const [start, end] = [item.start ?? 0, item.end ?? 1];
-  const isSpan = typeof start === "number" && typeof end === "number" && start >= 0 && start < end && end <= 1;
-  need(isSpan, `${name}: start and end lie between 0 and 1, start below end; found ${shown(start)} and ${shown(end)}`);
-  return {
-    ...item,
-    id,
-    bbox_2d: [Math.max(0, x1), Math.max(0, y1), Math.min(width, x2), Math.min(height, y2)],
-    hint: text(item.hint ?? "", `${name}: the hint`),
-    negative_hint: text(item.negative_hint ?? "", `${name}: the negative_hint`),
-    start,
-    end,
-    mask: readMask(item.mask ?? null, name),
-  };
+/** @param {any} region */
+function isRegion(region) {
+  if (!isObject(region) || !isNumbers(region.bbox_2d, 4)) return false;
+  const { id = "r", hint = "", negative_hint = "", start = 0, end = 1, enabled = true, mask, bbox_2d: [x1, y1, x2, y2] } = region;
+  return [id, hint, negative_hint].every(isText) && isNumbers([start, end], 2) && typeof enabled === "boolean" && x1 < x2 && y1 < y2 && (mask == null || isMask(mask));
 }
 
-/** @type {ReadMask} */
-function readMask(mask, name) {
-  if (mask === null) return null;
-  const [height, width] = Array.isArray(mask.size) ? mask.size : [];
-  /** @type {number[]} */
-  const rle = Array.isArray(mask.rle) ? mask.rle : [];
-  const covered = rle.reduce((sum, run) => (Number.isInteger(run) && run >= 0 ? sum + run : NaN), 0);
-  need(height >= 1 && width >= 1 && covered === height * width, `${name}: a mask is null or {"size": [h, w], "rle": [...]} whose runs fill it, found ${shown(mask)}`);
-  return mask;
+/** @param {any} mask */
+function isMask({ size, rle }) {
+  return isNumbers(size, 2) && size[0] * size[1] <= MOST_MASK_CELLS && Array.isArray(rle) && rle.reduce((sum, run) => (run >= 0 ? sum + run : NaN), 0) === size[0] * size[1];
 }
 
-/** @param {any} size @returns {size is Size} */
-function isSize(size) {
-  return Array.isArray(size) && size.length === 2 && size.every((side) => Number.isInteger(side) && side >= 1 && side <= 1e6);
-}
+/** @param {any} value @param {number} count */
+const isNumbers = (value, count) => Array.isArray(value) && value.length === count && value.every(Number.isFinite);
+const isText = (/** @type {any} */ value) => typeof value === "string";
 
-/** @param {any} box @returns {box is Box} */
-export function isBox(box) {
-  return Array.isArray(box) && box.length === 4 && box.every((edge) => Number.isFinite(edge));
-}
+/** Whether a region acts; the others stay in the plan and are neither sent nor numbered. @param {Region} region */
+export const isOn = ({ enabled }) => enabled !== false;
 
-/** Whether a rule can name a region so (usable_id in planner/plan.py). @param {any} id @returns {id is string} */
-export function usableId(id) {
-  return typeof id === "string" && id !== "" && !id.includes("|") && id !== "*";
-}
-
-/** A name for one more region: r3 beside two others, or the first that is free (fresh_id in planner/plan.py). @param {Iterable<string>} taken */
+/** A name for one more region: r3 beside two others, or the first that is free. @param {Iterable<string>} taken */
 export function freshId(taken) {
   const used = new Set(taken);
-  if (!used.has(`r${used.size + 1}`)) return `r${used.size + 1}`;
-  let number = 1;
-  while (used.has(`r${number}`)) number += 1;
+  let number = used.size + 1;
+  if (used.has(`r${number}`)) for (number = 1; used.has(`r${number}`); ) number += 1;
   return `r${number}`;
 }
 
 /** Without what only the editor needs. @param {Plan} plan @returns {Plan} */
 export function withoutMarks(plan) {
-  return { ...plan, regions: plan.regions.map(({ locked, hidden, ...region }) => region) };
+  return { ...plan, regions: plan.regions.map(({ locked, ...region }) => region) };
 }
 
 /** @param {Plan} plan */
@@ -130,25 +88,37 @@ export function keptPixels(plan, ...[width, height]) {
   });
 }
 
-/** @type {WithBoxes} */
+/** @param {Plan} plan @param {Size} image_size @param {(region: Region) => Partial<Region>} change */
 function withBoxes(plan, image_size, change) {
   return { ...plan, image_size, regions: plan.regions.map((region) => ({ ...region, ...change(region) })) };
+}
+
+/** What decides the edit, as a text: the planner's reasoning does not, nor what else a plan carries. @param {Plan} plan */
+export function contentOf({ image_size, global_prompt, regions }) {
+  return JSON.stringify([image_size, global_prompt, regions.map((region) => [
+    region.id, region.bbox_2d, region.hint, region.negative_hint, region.start, region.end, region.mask, isOn(region),
+  ])]);
+}
+
+/** @param {Plan} one @param {Plan} other */
+export function samePlan(one, other) {
+  return one === other || contentOf(one) === contentOf(other);
 }
 
 /** What differs between two plans, in words, one line each. @param {Plan} before @param {Plan} after */
 export function differences(before, after) {
   /** @type {string[]} */
   const lines = [];
-  /** @type {Compare} */
-  const compare = (name, was, is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
+  const compare = (/** @type {string} */ name, /** @type {unknown} */ was, /** @type {unknown} */ is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
   compare("image size", before.image_size.join("x"), after.image_size.join("x"));
   compare("global prompt:", `"${before.global_prompt}"`, `"${after.global_prompt}"`);
   const old = new Map(before.regions.map((region) => [region.id, region]));
+  const listed = (/** @type {Region} */ { id, hint }, /** @type {string} */ what) => lines.push(`${id} ${what}: ${hint || "(no hint)"}`);
   for (const region of after.regions) {
     const { id } = region;
     const was = old.get(id);
     if (!was) {
-      lines.push(`${id} added: ${region.hint || "(no hint)"}`);
+      listed(region, "added");
       continue;
     }
     old.delete(id);
@@ -158,31 +128,15 @@ export function differences(before, after) {
     compare(`${id} negative hint:`, `"${was.negative_hint}"`, `"${region.negative_hint}"`);
     compare(`${id} active:`, `${was.start}-${was.end}`, `${region.start}-${region.end}`);
     if (JSON.stringify(was.mask) !== JSON.stringify(region.mask)) lines.push(`${id} mask ${region.mask ? "changed" : "removed"}`);
+    if (isOn(was) !== isOn(region)) lines.push(`${id} switched ${isOn(region) ? "on" : "off"}`);
   }
-  for (const region of old.values()) lines.push(`${region.id} deleted: ${region.hint || "(no hint)"}`);
+  for (const region of old.values()) listed(region, "deleted");
   const [was, is] = [before, after].map((plan) => new Set(plan.regions.map((region) => region.id)));
   if ([...was].filter((id) => is.has(id)).join() !== [...is].filter((id) => was.has(id)).join()) lines.push("regions are in another order");
   return lines;
 }
 
-/** Whether two plans would give the same edit; the planner's reasoning does not count. @param {Plan} one @param {Plan} other */
-export function samePlan(one, other) {
-  return differences(one, other).length === 0;
-}
-
 /** @param {Box} box */
 function rounded(box) {
   return `[${box.map((edge) => Math.round(edge * 10) / 10).join(", ")}]`;
-}
-
-/** A value for a message, cut short. @param {any} value */
-export function shown(value) {
-  const written = value === undefined ? "nothing" : JSON.stringify(value);
-  return written.length <= 80 ? written : `${written.slice(0, 80)}...`;
-}
-
-/** Text with half characters (lone surrogates) replaced: no file and no tokenizer takes them. @param {any} value @param {string} what */
-function text(value, what) {
-  need(typeof value === "string", `${what} must be text, found ${shown(value)}`);
-  return value.toWellFormed();
 }

@@ -2,7 +2,7 @@
 import { History } from "../common/history.js";
 import { added, changed, duplicated, removed, reordered } from "./edits.js";
 import { sharedMove, snapped } from "./geometry.js";
-import { differences, emptyPlan, keptPixels, samePlan, stretched } from "./plan.js";
+import { differences, emptyPlan, isOn, keptPixels, samePlan, stretched } from "./plan.js";
 import { FRESH, markOf } from "./stored.js";
 
 /** @type {About} what a plan is that came from upstream and is as it came */
@@ -89,10 +89,19 @@ export class EditorState {
     return about.base && samePlan(this.upstream, about.base) ? null : this.upstream;
   }
 
-  /** What a person changed since the plan came, one line each. */
-  get changes() {
+  /** What the edits began with: the plan from upstream, or pasted, or the empty one. */
+  get base() {
     const { plan, about } = this.history.value;
-    return differences(about.base ?? emptyPlan(...plan.image_size), plan);
+    return about.base ?? emptyPlan(...plan.image_size);
+  }
+
+  get isChanged() {
+    return !samePlan(this.base, this.history.value.plan);
+  }
+
+  /** What a person changed, one line each. */
+  get changes() {
+    return differences(this.base, this.history.value.plan);
   }
 
   // ---- changing it
@@ -138,7 +147,7 @@ export class EditorState {
 
   /** The boxes of the selected regions that can be moved. @returns {Map<string, Box>} */
   get movable() {
-    return new Map(this.selected.filter(({ locked, hidden }) => !locked && !hidden).map(({ id, bbox_2d }) => [id, bbox_2d]));
+    return new Map(this.selected.filter((region) => !region.locked && isOn(region)).map(({ id, bbox_2d }) => [id, bbox_2d]));
   }
 
   /** Move boxes together; with snap the first one's left top corner goes to a grid line. @type {MoveBoxes} */
@@ -191,10 +200,16 @@ export class EditorState {
     this.edit((plan) => reordered(plan, id, by));
   }
 
-  /** Lock or hide: all of them, or none of them when all were. @type {Toggle} */
-  toggle(ids, mark) {
-    const all = this.plan.regions.filter((region) => ids.includes(region.id)).every((region) => region[mark]);
-    this.editRegions(ids, (region) => ({ ...region, [mark]: !all }));
+  /** Lock all of them, or none of them when all were. @param {string[]} ids */
+  lock(ids) {
+    const all = this.plan.regions.every((region) => region.locked || !ids.includes(region.id));
+    this.editRegions(ids, (region) => ({ ...region, locked: !all }));
+  }
+
+  /** Switch all of them off, or on when all were off. @param {string[]} ids */
+  switchOn(ids) {
+    const enabled = !this.plan.regions.some((region) => isOn(region) && ids.includes(region.id));
+    this.editRegions(ids, (region) => ({ ...region, enabled }));
   }
 
   /** @param {Plan} plan */
@@ -284,7 +299,7 @@ export class EditorState {
 
   /** False past the last one; `also`: beside what is selected. @type {SelectNext} */
   selectNext(by, also = false) {
-    const regions = this.plan.regions.filter((region) => !region.hidden);
+    const regions = this.plan.regions.filter(isOn);
     const at = regions.findIndex((region) => region.id === this.selection.at(-1));
     const next = at >= 0 ? at + by : by > 0 ? 0 : regions.length - 1;
     if (!regions[next]) return false;

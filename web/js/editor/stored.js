@@ -1,6 +1,6 @@
 /** The stored value of the widget: the plan's JSON with one more key, "editor" (see planner/plans/editor_value.py). */
 import { isObject, parseJson } from "../common/problem.js";
-import { KEEP_UNCHANGED, readPlan, samePlan, withoutMarks } from "./plan.js";
+import { isOn, KEEP_UNCHANGED, readPlan, samePlan, withoutMarks } from "./plan.js";
 
 /** @type {About} */
 export const FRESH = { edited: false, origin: "drawn", base: null, declined: "", assumed_size: false };
@@ -36,19 +36,20 @@ export function writeStored({ plan, about, view }) {
 }
 
 /**
- * What goes with the prompt. Only what decides the plan does, so that looking around in the editor never makes the host
- * run everything again; and while the plan upstream is used, the text stays the same from run to run.
+ * What goes with the prompt: never the empty text, which says that no editor was there. Only what decides the plan goes,
+ * so that looking around in the editor never makes ComfyUI run everything again; and while the plan upstream is used, or
+ * nothing was drawn, the text stays the same from run to run.
  * @param {Stored} stored @param {boolean} followsUpstream whether a plan upstream is connected and used as long as nothing is edited
  */
 export function forPrompt({ plan, about: { edited, assumed_size } }, followsUpstream) {
   if (followsUpstream && !edited) return JSON.stringify({ version: 1, editor: { edited } });
-  if (!plan) return "";
+  if (!plan) return JSON.stringify({ version: 1, editor: { edited, empty: true } });
   return JSON.stringify({ ...withoutMarks(plan), editor: { edited, ...(assumed_size && { assumed_size }) } });
 }
 
 /** Which of the four modes this is, with what it means. @param {Plan} plan @param {About} about */
 export function modeOf(plan, about) {
-  if (plan.regions.length === 0) return { name: "baseline", text: `Baseline: no regions${plan.global_prompt === KEEP_UNCHANGED ? ": say in the global prompt what to change" : ", only the global prompt acts"}` };
+  if (!plan.regions.some(isOn)) return { name: "baseline", text: `Baseline: no regions${plan.global_prompt === KEEP_UNCHANGED ? ": say in the global prompt what to change" : ", only the global prompt acts"}` };
   if (about.origin === "drawn") return { name: "manual", text: "Manual: you drew this plan" };
   if (about.edited && about.base && !samePlan(plan, about.base)) return { name: "corrected", text: "Corrected: the planner's plan with your changes" };
   return { name: "planned", text: about.edited ? "Planned: the planner's plan, kept" : "Planned: the planner's plan as it came" };

@@ -1,6 +1,6 @@
 /** Puts the rule matrix into an element: rows look, columns are seen. It knows nothing of the host. */
 import { makeButtons, runKey } from "../common/commands.js";
-import { button, element, fill, setAttribute, shortened, useStyleSheet } from "../common/dom.js";
+import { button, element, fill, setAttribute, shortened, styleSheet } from "../common/dom.js";
 import { History } from "../common/history.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
 import { Notes } from "../common/notes.js";
@@ -15,9 +15,9 @@ const NAMED_SHOWN = 18;
 
 /** @param {HTMLElement} container @param {MatrixOptions} options */
 export function mount(container, options) {
-  useStyleSheet("common.css");
-  useStyleSheet("rules.css");
-  return new RuleMatrix(container, options);
+  const matrix = new RuleMatrix(options);
+  container.replaceChildren(styleSheet("common.css"), styleSheet("rules.css"), matrix.root);
+  return matrix;
 }
 
 class RuleMatrix {
@@ -28,8 +28,8 @@ class RuleMatrix {
   textShown = false;
   problem = "";
 
-  /** @param {HTMLElement} container @param {MatrixOptions} options */
-  constructor(container, options) {
+  /** @param {MatrixOptions} options */
+  constructor(options) {
     this.options = options;
     this.context = options.context;
     this.open = options.open;
@@ -70,7 +70,6 @@ class RuleMatrix {
     this.root = element("div", { class: "replan replan-matrix", onkeydown: (event) => isTextField(event.target) || runKey(this.commands, event) },
       element("div", { class: "replan-row" }, this.toggle, this.summary, ...this.bar.buttons), this.notes.root, this.readable, this.text);
     keepEventsInside(this.root);
-    container.replaceChildren(this.root);
     this.update();
   }
 

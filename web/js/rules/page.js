@@ -3,7 +3,7 @@
  * from what the node's last run said (`replan_regions`).
  */
 import { element } from "../common/dom.js";
-import { addValueWidget, after, noteChange, ofAllNodes, widgetOf } from "../common/host_widget.js";
+import { addValueWidget, after, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
 import { shownRegions } from "../editor/page.js";
 import { mount } from "./mount.js";
 
@@ -64,7 +64,7 @@ function regionsOf(node) {
   do {
     seen.add(origin);
     /** @type {number} */
-    const slot = origin.inputs?.findIndex((input) => input.link != null && ["REGION_PLAN", "*"].includes(input.type)) ?? -1;
+    const slot = origin.inputs?.findIndex(({ type }, place) => origin?.isInputConnected(place) && ["REGION_PLAN", "*"].includes(type)) ?? -1;
     if (slot < 0) return null;
     origin = origin.getInputNode?.(slot);
   } while (origin && PASSING.includes(origin.type) && !seen.has(origin));
@@ -84,6 +84,7 @@ function readRegions(text) {
 /** @param {any} nodeType @param {any} nodeData */
 function extend(nodeType, nodeData) {
   if (nodeData.name !== "RePlanRules") return;
+  takeOver(nodeData.input.optional.matrix, WIDGET);
   // The host tells a run's report once; what it found is kept with the node, for the next time the page is opened.
   after(nodeType.prototype, "onExecuted", function (output) {
     if (output?.replan_regions) this.properties.replan_regions = output.replan_regions[0];

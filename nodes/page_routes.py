@@ -1,0 +1,113 @@
+"""What the page asks of the pack between runs, on ComfyUI's own server: POST /replan/<question>, JSON there and back.
+
+An answer is 200; what cannot be answered is {"error": why, in words for a person}. The page's side is web/js/common/ask.js.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ..planner.plan import PlanError, RegionMask
+from ..planner.plans.change import expand_regions
+from ..planner.plans.editor_value import read_stored
+from ..planner.plans.plan_json import encode_json, plan_from_json, plan_to_json
+from ..planner.replies import read_plan
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 20
+MOST_CELLS = 1 << 24  # of all regions' grids together
+
+
+def add_routes() -> None:
+    """Add the routes to ComfyUI's server. It is there when ComfyUI loads the pack, and before it starts to listen."""
+    from server import PromptServer, web
+
+    async def reply(request) -> Any:
+        answer = ANSWERS.get(request.match_info["question"])
+        status, found = (404, _error("no such question")) if answer is None else await _answer(answer, request.content)
+        return web.Response(text=found, status=status, content_type="application/json")
+
+    PromptServer.instance.routes.post("/replan/{question}")(reply)
+
+
+async def _answer(answer, content) -> tuple[int, str]:
+    body = b""
+    async for part in content.iter_any():  # counted here: a body in chunks does not say how long it is
+        body += part
+        if len(body) > MOST_BYTES:
+            return 413, _error(f"the text has more than {MOST_BYTES >> 20} MiB, more than the editor takes at once")
+    try:
+        return 200, await asyncio.to_thread(lambda: encode_json(answer(_asked(body))))
+    except PlanError as error:
+        return 400, _error(str(error))
+    except Exception:  # the page shows it; the log says where
+        log.exception("a question of the page could not be answered")
+        return 500, _error("the pack could not answer; ComfyUI's log says why")
+
+
+def _error(text: str) -> str:
+    return encode_json({"error": text})
+
+
+def _asked(body: bytes) -> Mapping[str, Any]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, Mapping):
+        raise PlanError("the question is not a JSON object")
+    return data
+
+
+def read(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan out of any text that RePlan Plan from Text reads.
+
+    asked: text, image_size [width, height] of the image, coordinates. The answer: plan, on that image; note, what
+    its boxes were read as; warnings, what was repaired, dropped or guessed.
+    """
+    size = plan_from_json({"image_size": asked.get("image_size")}).image_size
+    plan, note = read_plan(_value(asked, "text", str), size, _value(asked, "coordinates", str))
+    return {"plan": json.loads(plan_to_json(plan)), "note": note, "warnings": list(plan.warnings)}
+
+
+def check(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """asked: value, a stored value of the editor. The answer: problem, why a run would refuse it, or ""."""
+    try:
+        read_stored(_value(asked, "value", str))
+    except PlanError as error:
+        return {"problem": str(error)}
+    return {"problem": ""}
+
+
+def patches(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The patches that each region covers, masks included.
+
+    asked: plan, patch (its side in pixels of the plan's image), expand (a ratio, as RePlan Expand Regions takes it). The
+    answer: size [rows, columns], and cells, region id -> run lengths over them as a plan's mask has them.
+    """
+    plan = expand_regions(plan_from_json(_value(asked, "plan", Mapping)).active, _value(asked, "expand", (int, float)))
+    patch = max(1, _value(asked, "patch", int))
+    width, height = plan.image_size
+    rows, columns = (-(-side // patch) for side in (height, width))
+    if rows * columns * len(plan.regions) > MOST_CELLS:
+        raise PlanError(f"{rows * columns} patches for each of {len(plan.regions)} regions are too many to show")
+    cells = {
+        region.id: region.cells(plan.image_size, rows, columns, height / patch, width / patch)
+        for region in plan.regions
+    }
+    return {"size": [rows, columns], "cells": {name: RegionMask.from_array(one).rle for name, one in cells.items()}}
+
+
+ANSWERS = {"read": read, "check": check, "patches": patches}
+
+
+def _value(asked: Mapping[str, Any], name: str, kind) -> Any:
+    value = asked.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise PlanError(f"the question's '{name}' is missing, or of a wrong type")
+    return value

@@ -55,7 +55,7 @@ def test_the_pages_are_small():
     texts = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in sorted((ROOT / "web").rglob("*.js"))}
     code = {name: without_comments(text) for name, text in texts.items()}
     for name, text in texts.items():
-        assert text.count("\n") <= 310, name
+        assert text.count("\n") <= 400, name
         kept = re.findall(r"^(?:export|import) .*", code[name], re.MULTILINE)
         assert kept == re.findall(r"^(?:export|import) .*", text, re.MULTILINE), f"{name}: more than comments went"
     raw, bare = (sum(len(text.encode()) for text in some.values()) for some in (texts, code))

@@ -47,9 +47,7 @@ def rules_for_page() -> dict:
         family.name: {"preset": family.preset, "switch": family.switch, "image_prompt": family.image_prompt}
         for family in FAMILIES.values()
     }
-    # The page still reads `switch`.
-    switch = {family.name: family.switch for family in FAMILIES.values()}
-    return {"kinds": kinds, "presets": presets, "auto": AUTO, "families": families, "switch": switch}
+    return {"kinds": kinds, "presets": presets, "auto": AUTO, "families": families}
 
 
 def _owner(kind: int) -> str:

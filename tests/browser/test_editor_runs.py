@@ -96,7 +96,7 @@ def test_always_shows_upstream_and_keeps_the_stored_plan(comfy):
     comfy.js(
         "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), rules = LiteGraph.createNode('RePlanRules'); rules.pos = [460, 700]; app.graph.add(rules); e.connect(0, rules, rules.inputs.findIndex((i) => i.name === 'plan')); }"
     )
-    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 2")
+    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 3")
     assert "r2: the table" in comfy.js(
         "() => [...document.querySelectorAll('.replan-chips .replan-button')].map((one) => one.title)"
     ), "the rule matrix has the regions that are used, not those that are stored"

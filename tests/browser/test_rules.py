@@ -86,7 +86,7 @@ def test_the_keyboard_alone_changes_cells_and_each_is_said(comfy):
 def test_regions_come_from_the_editor_and_deleting_a_box_moves_no_cell(comfy):
     cells = text(after={"noise:cup|noise:r2": False, "hint:r2|noise:cup": False})
     matrix = Matrix(comfy, cells, with_editor=True)
-    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 2")
+    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 3")
     assert matrix.headings() == [*PLAIN[:5], "H cup", "N cup", "I cup", "H r2", "N r2", "I r2", *PLAIN[5:]]
     assert matrix.state("N cup", "N r2") == "- changed set"
     assert "the cup is blue" in matrix.root('tbody th:has-text("N cup")').get_attribute("title")
@@ -128,6 +128,34 @@ def test_two_phases(comfy):
     assert matrix.state("N.BG", "N all") == "-", "the preset's own before-rules"
     matrix.press("N.BG", "N all")
     matrix.waits(text(before={"noise_background|noise:*": True}))
+
+
+def test_another_region_has_rows_on_request_and_a_cell_of_its_own(comfy):
+    matrix = Matrix(comfy, with_editor=True)
+    matrix.button("other: every region but that of the other side of a cell").click()
+    assert matrix.headings()[5:8] == ["H other", "N other", "I other"]
+    matrix.press("N all", "N other")
+    matrix.waits(text(after={"noise:*|noise:other": False}))
+    assert matrix.state("N cup", "N r2") == "- changed" and matrix.state("N all", "N all") == "o changed"
+    matrix.press("Main", "N other")
+    matrix.waits(text(after={"noise:*|noise:other": False}))
+    assert "fixed" in matrix.state("Main", "N other"), "the other side is no region"
+    saved = comfy.workflow()
+    comfy.empty()
+    comfy.load(saved)
+    matrix.at_rest()
+    assert "N other" in matrix.headings(), "a cell speaks of it"
+
+
+def test_images_in_the_text_have_a_row_only_where_the_family_may_have_them(comfy):
+    matrix = Matrix(comfy)
+    choose = "([id, value]) => { const w = app.graph.getNodeById(id).widgets.find((one) => one.name === 'family'); w.value = value; w.callback?.(value); }"
+    for family, shown in (("flux", False), ("qwen", True), ("auto", True)):
+        comfy.js(choose, [matrix.id, family])
+        comfy.until(
+            "(shown) => [...document.querySelectorAll('.replan-grid tbody th')].some((one) => one.textContent === 'ImgP') === shown",
+            shown,
+        )
 
 
 def test_what_cannot_be_read_is_shown_and_kept_and_can_be_corrected(comfy):
@@ -250,7 +278,7 @@ def test_a_run_tells_the_regions_of_any_plan_and_they_are_kept(comfy, request):
     )
     comfy.until("() => window.ended", timeout=120_000)
     assert comfy.js("() => window.ended") == "execution_success"
-    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 2")
+    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 3")
     assert "N r2" in matrix.headings()
     matrix.press("N cup", "N r2")
     matrix.waits(text(after={"noise:cup|noise:r2": False}))
@@ -258,7 +286,7 @@ def test_a_run_tells_the_regions_of_any_plan_and_they_are_kept(comfy, request):
     comfy.empty()
     comfy.load(saved)
     matrix.at_rest()
-    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 2")
+    comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 3")
 
 
 def test_a_finger_draws_too(comfy):
@@ -295,5 +323,5 @@ def test_cells_of_hundreds_of_regions_open_with_rows_for_some_and_buttons_for_al
     cells = {f"noise:a{i}|hint:b{i}": True for i in range(200)}
     matrix = Matrix(comfy, text(after=cells))
     assert len(matrix.headings()) <= len(PLAIN) + 3 * 24
-    assert matrix.root(".replan-chips button").count() == 400
+    assert matrix.root(".replan-chips button").count() == 401
     assert matrix.widget("matrix") == text(after=cells)

@@ -42,6 +42,20 @@ test("a cell with an id is stronger than one for all, whatever their order", () 
   }
 });
 
+test("a cell for another region acts on every pair but a region's own, and is stronger than one for all", () => {
+  const isolated = cells({ "noise:*|noise:other": false });
+  assert.equal(signOf(rules(isolated), "noise:r1", "noise:r2"), "-");
+  assert.equal(signOf(rules(isolated), "noise:*", "noise:*"), "o");
+  assert.equal(signOf(rules(isolated), "noise:other", "noise:*"), "-", "the same pairs, written the other way round");
+  const both = { "noise:*|hint:other": true, "noise:*|hint:*": false };
+  for (const pairs of [Object.entries(both), Object.entries(both).reverse()]) {
+    assert.equal(signOf(rules(new Map(pairs)), "noise:*", "hint:*"), "d");
+    assert.equal(signOf(rules(new Map(pairs)), "noise:r1", "hint:r1"), "-");
+    assert.equal(signOf(rules(new Map(pairs)), "noise:r1", "hint:r2"), "x");
+  }
+  assert.equal(setCell(rules(none), "main", "hint:other", true).size, 0, "the other side is no region");
+});
+
 test("presses go through every sign and come back to the preset", () => {
   for (const query of componentNames(kinds, ["r1"], ["2"])) {
     for (const key of componentNames(kinds, ["r1"], ["2"])) {

@@ -81,13 +81,16 @@ type Kind = { name: string; label: string; words: string; owner: "" | "region" |
 /** One row of signs for each kind. */
 type Table = string[];
 /** attention/rules_page.py */
-type RuleData = { kinds: Kind[]; presets: Record<string, { before: Table | null; after: Table }>; switch: Record<string, number> };
+type RuleData = {
+  kinds: Kind[]; presets: Record<string, { before: Table | null; after: Table }>; auto: string;
+  families: Record<string, { preset: string; switch: number; image_prompt: boolean }>;
+};
 /** "query|key" -> may see, in their order */
 type Cells = Map<string, boolean>;
 type Phase = "before" | "after";
 type Matrix = { versioned: boolean; before: Cells | null; after: Cells };
-/** What a row sees of a column: "x" all, "-" nothing, "o" only what belongs to its own region. */
-type Sign = "x" | "-" | "o";
+/** What a row sees of a column: "x" all, "-" nothing, "o" only what belongs to its own region, "d" only what belongs to others. */
+type Sign = "x" | "-" | "o" | "d";
 /** What decides a cell: the preset's table, and the cells that a person set. */
 type Rules = { kinds: Kind[]; table: Table; cells: Cells };
 /** index: its place, which gives its colour; absent: the plan does not have it */
@@ -125,12 +128,7 @@ type Say = (kind: Note["kind"], text: string, ...actions: NoteAction[]) => unkno
 type WordsField = (key: "hint" | "negative_hint", label: string, title: string) => HTMLTextAreaElement;
 type UpdateRow = (parts: Row, region: Region, index: number) => void;
 type SetEdge = (edge: Handle, place: number, value: number) => void;
-type NamedOwners = (matrix: Matrix, kinds: Kind[], owner: "region" | "reference") => string[];
-type ComponentNames = (kinds: Kind[], regions: string[], references: string[]) => string[];
-type WithCell = (cells: Cells, cell: string, value: boolean | null) => Cells;
 type Heading = (scope: "row" | "col", name: string) => HTMLElement;
-type Covers = (name: string, one: string) => boolean;
-type NamesOf = (owner: Kind["owner"], ids: string[]) => string[];
 type AddWidget = (node: ComfyNode, name: string, host: Host) => ComfyWidget;
 type AddValueWidget = (
   app: any, node: ComfyNode, name: string, type: string, root: HTMLElement, page: ValueHolder, getMinHeight: () => number,
@@ -173,8 +171,6 @@ type Field = (label: string, title: string, take: (text: string) => void) => HTM
 type NumberField = (label: string, title: string, props: Props, shows: (region: Region) => number, take: (value: number) => void) => HTMLInputElement;
 /** value null: what the preset has */
 type PaintCell = (query: string, key: string, value: boolean | null, stroke: string) => void;
-type CellWith<T> = (rules: Rules, query: string, key: string, value: boolean | null) => T;
-type CellNow<T> = (rules: Rules, query: string, key: string) => T;
 
 type Child = string | Node | null | undefined | false;
 interface Props extends Partial<GlobalEventHandlers> { [attribute: string]: any }

@@ -5,10 +5,10 @@
  */
 import { element, fill, setAttribute, shortened } from "../common/dom.js";
 import { colour } from "../editor/colours.js";
-import { isFixed, kindName, nextValue, ownerOf, signOf } from "./matrix.js";
+import { ANOTHER, EVERY, isEmpty, isFixed, kindName, nextValue, ownerOf, signOf } from "./matrix.js";
 
-const SIGNS = { x: "\u25CF", "-": "\u00B7", o: "\u25D0" };
-const SAYS = { x: "sees", "-": "does not see", o: "sees, each region its own only," };
+const SIGNS = { x: "\u25CF", "-": "\u00B7", o: "\u25D0", d: "\u25D1" };
+const SAYS = { x: "sees", "-": "does not see", o: "sees, each region its own only,", d: "sees, each region those of others only," };
 
 export class Grid {
   row = 0;
@@ -55,7 +55,7 @@ export class Grid {
         const cell = this.cells[i][j];
         const sign = signOf(rules, query, key);
         const marks = {
-          [sign]: true, changed: sign !== signOf(preset, query, key), set: rules.cells.has(`${query}|${key}`), fixed: isFixed(query, key),
+          [sign]: true, changed: sign !== signOf(preset, query, key), set: rules.cells.has(`${query}|${key}`), fixed: isFixed(query, key) || isEmpty(query, key, rules.kinds),
         };
         const state = Object.entries(marks).filter(([, holds]) => holds).map(([mark]) => mark).join(" ");
         if (cell.dataset.state === state) continue;
@@ -91,7 +91,7 @@ export class Grid {
   label(name) {
     const [kind, owner, region] = this.parts(name);
     const dot = region && element("span", { class: "replan-dot", style: { background: colour(region.index) } });
-    const text = [kind.label, owner === "*" ? "all" : shortened(owner, 10)].join(" ").trim();
+    const text = [kind.label, owner === EVERY ? "all" : shortened(owner, 10)].join(" ").trim();
     return element("span", { class: `replan-heading${region?.absent ? " is-absent" : ""}`, dir: "auto" }, dot, text);
   }
 
@@ -99,8 +99,9 @@ export class Grid {
   words(name) {
     const [kind, owner, region] = this.parts(name);
     if (!owner) return kind.words;
-    if (kind.owner === "reference") return `${kind.words}: ${owner === "*" ? "all" : `number ${owner}`}`;
-    if (owner === "*") return `${kind.words}: every region`;
+    if (kind.owner === "reference") return `${kind.words}: ${owner === EVERY ? "all" : `number ${owner}`}`;
+    if (owner === EVERY) return `${kind.words}: every region`;
+    if (owner === ANOTHER) return `${kind.words}: every region but that of the other side`;
     return `${kind.words}: region ${owner}${region?.hint ? ` (${shortened(region.hint, 120)})` : ""}${region?.absent ? ", not in the plan" : ""}`;
   }
 
@@ -117,7 +118,7 @@ export class Grid {
   /** @param {number} i */
   spoken(i) {
     const owner = ownerOf(this.names[i]);
-    return [kindName(this.names[i]).replace("_", " "), owner === "*" ? "of all" : shortened(owner, 30)].join(" ").trim();
+    return [kindName(this.names[i]).replace("_", " "), owner === EVERY ? "of all" : owner === ANOTHER ? "of another region" : shortened(owner, 30)].join(" ").trim();
   }
 
   /** Make a cell the current one; `still`: do not scroll to it. @type {PointAt} */
@@ -177,7 +178,7 @@ export class Grid {
   /** Change the current cell, and begin a stroke with what it became. */
   press() {
     const [query, key] = [this.names[this.row], this.names[this.column]];
-    if (isFixed(query, key)) return;
+    if (isFixed(query, key) || isEmpty(query, key, this.rules.kinds)) return;
     this.strokes += 1;
     this.brush = { value: nextValue(this.rules, query, key) };
     this.give(this.brush.value);

@@ -6,7 +6,7 @@ import { isTextField, keepEventsInside } from "../common/host_widget.js";
 import { Notes } from "../common/notes.js";
 import { Problem } from "../common/problem.js";
 import { Grid } from "./grid.js";
-import { componentNames, namedOwners, readMatrix, setCell, writeMatrix } from "./matrix.js";
+import { ANOTHER, componentNames, namedOwners, readMatrix, setCell, writeMatrix } from "./matrix.js";
 
 /** So many regions of the plan have rows at first; the others are a click away. */
 const FIRST_SHOWN = 6;
@@ -138,8 +138,9 @@ class RuleMatrix {
   // ---- showing
 
   get preset() {
-    const { presets } = this.options.data;
-    return presets[this.context.preset] ?? presets.replan;
+    const { presets, families } = this.options.data;
+    const { preset, family } = this.context;
+    return presets[preset] ?? presets[(families[family] ?? Object.values(families)[0]).preset]; // auto is none of them
   }
 
   /** What decides the cells of the phase that is shown. @returns {Rules} */
@@ -164,12 +165,17 @@ class RuleMatrix {
   regions() {
     const known = this.context.regions ?? [];
     const ids = known.map((region) => region.id);
-    const named = namedOwners(this.matrix, this.options.data.kinds, "region");
+    const named = namedOwners(this.matrix, this.options.data.kinds, "region").filter((id) => id !== ANOTHER);
     const all = [...known, ...named.filter((id) => !ids.includes(id)).map((id) => ({ id, hint: "" }))];
     return all.map(({ id, hint }, index) => ({
       id, hint, index, absent: this.context.regions !== null && !ids.includes(id),
       shown: this.wanted.get(id) ?? (index < FIRST_SHOWN || named.slice(0, NAMED_SHOWN).includes(id)),
     }));
+  }
+
+  /** Whether "another region" has rows: asked for, or a cell names it. */
+  get anotherShown() {
+    return this.wanted.get(ANOTHER) ?? namedOwners(this.matrix, this.options.data.kinds, "region").includes(ANOTHER);
   }
 
   /** Whether there are rules of their own before the switch. */
@@ -209,7 +215,8 @@ class RuleMatrix {
 
   /** @param {RuleRegion[]} regions */
   showChips(regions) {
-    fill(this.chips, ["Regions:", ...regions.map(({ id, hint, shown }, index) => {
+    const another = { id: ANOTHER, hint: "every region but that of the other side of a cell", shown: this.anotherShown };
+    fill(this.chips, ["Regions:", ...[...regions, another].map(({ id, hint, shown }, index) => {
       const title = `${id}: ${shortened(hint, 200) || "no hint"}`;
       const press = () => {
         this.wanted.set(id, !shown);
@@ -223,10 +230,10 @@ class RuleMatrix {
   /** @param {RuleRegion[]} regions */
   showGrid(regions) {
     const { kinds } = this.options.data;
-    const ids = regions.filter((region) => region.shown).map((region) => region.id);
+    const ids = [...(this.anotherShown ? [ANOTHER] : []), ...regions.filter((region) => region.shown).map((region) => region.id)];
     const names = componentNames(kinds, ids, namedOwners(this.matrix, kinds, "reference"));
-    // Only Qwen has a picture in its text; a cell that speaks of one is shown all the same.
-    const pictureless = this.context.family.startsWith("flux") && !this.value.includes("image_prompt");
-    this.grid.show(this.rules, names.filter((name) => !pictureless || name !== "image_prompt"), regions);
+    // Of a family without images in its text their row says nothing; a cell that speaks of them is shown all the same.
+    const imageless = this.options.data.families[this.context.family]?.image_prompt === false && !this.value.includes("image_prompt");
+    this.grid.show(this.rules, names.filter((name) => !imageless || name !== "image_prompt"), regions);
   }
 }

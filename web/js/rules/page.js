@@ -50,10 +50,10 @@ function contextOf(node, data) {
   const value = (/** @type {string} */ name) => widgetOf(node, name)?.value;
   const family = value("family") ?? "auto";
   const share = (/** @type {number} */ one) => `${Math.round(one * 100)} %`;
-  let when = family === "auto" ? Object.entries(data.switch).map(([name, one]) => `${share(one)} (${name})`).join(", ") : share(data.switch[family]);
+  let when = family === "auto" ? Object.entries(data.families).map(([name, one]) => `${share(one.switch)} (${name})`).join(", ") : share(data.families[family].switch);
   if (value("switch") >= 0) when = share(value("switch"));
   when = value("switch_step") >= 0 ? `the first ${value("switch_step")} steps` : `the first ${when} of the steps`;
-  return { preset: value("preset") ?? "replan", family, when, regions: regionsOf(node) };
+  return { preset: value("preset") ?? data.auto, family, when, regions: regionsOf(node) };
 }
 
 /** The regions of the plan that comes in, or null where none is known. @param {ComfyNode} node */

@@ -130,8 +130,8 @@ class RePlanRegionEditor(io.ComfyNode):
                         "'always'"
                     )
                 chosen = choice.plan
-                tell(cls, chosen.notices, known=upstream.notices if upstream is not None else ())
-                tell(cls, [choice.question])
+                known = upstream.notices if upstream is not None else ()
+                tell(cls, [*chosen.notices, choice.question], known, page=False)  # the editor says them
                 shown = resize_pixels(one[:1], _shown_size(image_size(one)))
                 page["replan_background"] += ui.PreviewImage(shown, cls=None).as_dict()["images"]
                 page["replan_editor"].append(encode_json(_for_page(choice, image_size(one))))

@@ -17,16 +17,21 @@ log = logging.getLogger(__name__)
 EVENT = "replan.notice"
 
 
-def tell(node: type[io.ComfyNode], notices: Iterable[Notice | str], known: Iterable[Notice | str] = ()) -> None:
-    """Tell each notice once under the node's display name, but for those `known` from an earlier node."""
-    say = teller(node)
+def tell(
+    node: type[io.ComfyNode], notices: Iterable[Notice | str], known: Iterable[Notice | str] = (), page: bool = True
+) -> None:
+    """Tell each notice once under the node's display name, but for those `known` from an earlier node.
+
+    page: False where the node has a page of its own that says them; they then go to the log alone.
+    """
+    say = teller(node, page)
     old = {str(notice) for notice in known}
     for text in dict.fromkeys(str(notice) for notice in notices):
         if text and text not in old:
             say(text)
 
 
-def teller(node: type[io.ComfyNode]) -> Callable[[Notice | str], None]:
+def teller(node: type[io.ComfyNode], page: bool = True) -> Callable[[Notice | str], None]:
     """What tells a notice of the node that is being executed, also after it has returned (while a sampler runs, say).
 
     It may be called from any thread, and does not raise. The page shows a text once a run.
@@ -38,7 +43,7 @@ def teller(node: type[io.ComfyNode]) -> Callable[[Notice | str], None]:
     def say(notice: Notice | str) -> None:
         text = str(notice).removeprefix(f"{name}: ")
         log.warning("%s: %s", name, text)
-        server = _server()
+        server = _server() if page else None
         if server is not None and server.client_id is not None:
             data = {"node": node_id, "name": name, "text": text}
             server.send_sync(EVENT, data, server.client_id)

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ..attention.payload import RegionError
+from ..attention.rules_page import matrix_for_page
 from ..planner.plan import PlanError, RegionMask
 from ..planner.plans.change import expand_regions
 from ..planner.plans.editor_value import read_stored
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 1 << 20
 MOST_CELLS = 1 << 24  # of all regions' grids together
+MOST_ROWS = 120  # regions with rows of their own in the rule matrix
 
 
 def add_routes() -> None:
@@ -103,7 +106,19 @@ def patches(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": [rows, columns], "cells": {name: RegionMask.from_array(one).rle for name, one in cells.items()}}
 
 
-ANSWERS = {"read": read, "check": check, "patches": patches}
+def matrix(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule matrix as the page shows it: what `matrix_for_page` takes and answers; problem: why it cannot be read, or ""."""
+    regions = _value(asked, "regions", list)
+    if len(regions) > MOST_ROWS:
+        raise PlanError(f"rows for {len(regions)} regions are too many to show; at most {MOST_ROWS}, switch some off")
+    given = [_value(asked, name, str) for name in ("text", "preset", "family")]
+    try:
+        return {"problem": "", **matrix_for_page(*given, [str(one) for one in regions], _value(asked, "changes", list))}
+    except RegionError as error:
+        return {"problem": str(error)}
+
+
+ANSWERS = {"read": read, "check": check, "patches": patches, "matrix": matrix}
 
 
 def _value(asked: Mapping[str, Any], name: str, kind) -> Any:

@@ -135,6 +135,7 @@ class Page:
     def empty(self) -> None:
         """An empty workflow at zoom 1, as if newly opened."""
         self.tab.mouse.up()
+        self.js("() => app.extensionManager.toast.removeAll()")
         self.load(
             {
                 "version": 0.4,

@@ -41,8 +41,9 @@ class Matrix:
         self.comfy.at_rest(".replan-matrix", "display: flex")
 
     def root(self, selector=""):
-        """Elements of the widget, as they are once the page has drawn what was done before."""
+        """Elements of the widget, as they are once the page has drawn what was done before, and asked what it comes to."""
         self.comfy.drawn()
+        self.comfy.until("() => document.querySelector('.replan-matrix')?.getAttribute('aria-busy') !== 'true'")
         return self.comfy.tab.locator(f".replan-matrix {selector}".strip())
 
     def button(self, name):

@@ -1,26 +1,28 @@
 /** Shows what nodes tell while they run (nodes/notices.py) as messages of ComfyUI: each text once a run, those of a moment together. */
+import { say, texts } from "./common/texts.js";
+
 const EVENT = "replan.notice";
 /** Milliseconds in which notices are gathered, and how many stand in one message. */
 const GATHER = 400;
 const MOST = 4;
+/** Milliseconds that a message stays: it lies over the graph. */
+const LIFE = 15_000;
 
-/** @param {Host} host */
 function start({ app, api }) {
-  /** @type {Set<string>} */
   const told = new Set();
   /** @type {{name: string, text: string}[]} */
   let waiting = [];
   /** @type {object[]} */
   let shown = [];
   const show = () => {
-    const { toast } = app.extensionManager;
-    const names = new Set(waiting.map(({ name }) => name));
-    const lines = waiting.map(({ name, text }) => (names.size > 1 ? `${name}: ${text}` : text));
-    const rest = lines.splice(MOST).length;
-    const message = { severity: "warn", summary: names.size > 1 ? "RePlan" : [...names][0], detail: [...lines, ...(rest ? [`${rest} more in ComfyUI's log`] : [])].join("\n\n") };
+    const names = [...new Set(waiting.map(({ name }) => name))];
+    const lines = waiting.map(({ name, text }) => (names.length > 1 ? `${name}: ${text}` : text));
+    const count = lines.splice(MOST).length;
+    if (count) lines.push(say(texts.common.moreInLog, { count }));
+    const message = { severity: "warn", life: LIFE, summary: names.length > 1 ? "RePlan" : names[0], detail: lines.join("\n\n") };
     shown.push(message);
     waiting = [];
-    toast.add(message);
+    app.extensionManager.toast.add(message);
   };
   api.addEventListener("execution_start", () => {
     told.clear();

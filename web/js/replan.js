@@ -1,8 +1,8 @@
 /**
- * The pack's extension, the only file that touches the host's page. Each page of a node hands over
+ * The pack's extension, the only file that touches ComfyUI's page. Each page of a node hands over
  * - `widgets`: widget type -> function(node, inputName, host) that adds a widget to the node and returns it;
  * - `start(host)`: called once;
- * - `extend(nodeType, nodeData, host)`: called once for every node type, as the host's beforeRegisterNodeDef.
+ * - `extend(nodeType, nodeData, host)`: called once for every node type, as ComfyUI's beforeRegisterNodeDef.
  */
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
@@ -17,12 +17,12 @@ app.registerExtension({
   name: "replan.pages",
   getCustomWidgets() {
     const all = PAGES.flatMap((page) => Object.entries(page.widgets));
-    return Object.fromEntries(all.map(([type, add]) => [type, (/** @type {ComfyNode} */ node, /** @type {string} */ name) => ({ widget: add(node, name, host) })]));
+    return Object.fromEntries(all.map(([type, add]) => [type, (node, name) => ({ widget: add(node, name, host) })]));
   },
   setup() {
     for (const page of PAGES) page.start(host);
   },
-  beforeRegisterNodeDef(/** @type {any} */ nodeType, /** @type {any} */ nodeData) {
+  beforeRegisterNodeDef(nodeType, nodeData) {
     for (const page of PAGES) page.extend(nodeType, nodeData, host);
   },
 });

@@ -1,10 +1,18 @@
 import { button, setAttribute } from "./dom.js";
 
+/**
+ * Commands from their words (texts) and what they do, in the order of the words; without something to do there is none.
+ * @param {Record<string, CommandWords>} words @param {Record<string, CommandDoes | undefined>} does @returns {Command[]}
+ */
+export function commandsFrom(words, does) {
+  return Object.entries(words).flatMap(([name, said]) => (does[name] ? [{ ...said, ...does[name] }] : []));
+}
+
 /** Buttons for the commands that have a text, and what shows on them what can be done now. @param {Command[]} commands */
 export function makeButtons(commands) {
   const made = commands.flatMap((command) => {
     const { text, title, keys, run, main } = command;
-    const one = text && button(text, keys ? `${title} (${keys[0]})` : title, () => void run());
+    const one = text && button([text, keys ? `${title} (${keys[0]})` : title], () => void run());
     if (one && main) one.classList.add("is-main");
     return one ? [{ ...command, one }] : [];
   });
@@ -18,15 +26,11 @@ export function makeButtons(commands) {
   return { buttons: made.map(({ one }) => one), update };
 }
 
-/** A key as commands name it: "N", "Ctrl+Shift+Z". @param {KeyboardEvent} event */
-function keyName({ key, ctrlKey, metaKey, shiftKey }) {
+/** Run what a key is for, named as commands do: "N", "Ctrl+Shift+Z". @param {Command[]} commands @param {KeyboardEvent} event */
+export function runKey(commands, event) {
+  const { key, ctrlKey, metaKey, shiftKey } = event;
   const ctrl = ctrlKey || metaKey;
   const shift = shiftKey && (ctrl || key.length > 1); // "?" is the key, whatever it takes to type it
-  return `${ctrl ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key.length > 1 ? key : key.toUpperCase()}`;
-}
-
-/** @param {Command[]} commands @param {KeyboardEvent} event */
-export function runKey(commands, event) {
-  const name = keyName(event);
+  const name = `${ctrl ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key.length > 1 ? key : key.toUpperCase()}`;
   if (commands.some(({ keys, run }) => keys?.includes(name) && run() !== false)) event.preventDefault();
 }

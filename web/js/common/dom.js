@@ -3,7 +3,6 @@
 /**
  * Make an element. Of `props`, `onx` listens to the event `x`, `class` is the class name, `dataset` and `style` are
  * objects, booleans switch an attribute on or off, and everything else is an attribute.
- *
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag @param {Props} [props] @param {...Child} children
  */
@@ -20,7 +19,7 @@ export function element(tag, props = {}, ...children) {
   return made;
 }
 
-/** Set an attribute; true and false switch it, but aria-... says them. @type {SetAttribute} */
+/** Set an attribute; true and false switch it, but aria-... says them. @param {Element} target @param {string} name @param {any} value */
 export function setAttribute(target, name, value) {
   if (typeof value === "boolean" && !name.startsWith("aria-")) target.toggleAttribute(name, value);
   else if (target.getAttribute(name) !== String(value)) target.setAttribute(name, String(value));
@@ -31,21 +30,22 @@ export function fill(target, children) {
   target.replaceChildren(...children.filter((child) => typeof child === "string" || child instanceof Node));
 }
 
-/** A button; its tooltip is also its name for screen readers when the text is only a sign. @type {MakeButton} */
-export function button(text, tooltip, onclick, props = {}) {
-  const label = text.length > 2 ? {} : { "aria-label": tooltip };
-  return element("button", { type: "button", class: "replan-button", title: tooltip, ...label, onclick, ...props }, text);
+/**
+ * A button; its tooltip is also its name for screen readers when the text is only a sign.
+ * @param {string[]} words text and tooltip @param {(event: MouseEvent) => void} onclick @param {Props} [props]
+ */
+export function button([text, title], onclick, props) {
+  return element("button", { type: "button", class: "replan-button", title, ...(text.length < 3 && { "aria-label": title }), onclick, ...props }, text);
 }
 
 /** At most `limit` whole characters of a text on one line, with an ellipsis for the rest. @param {string} text @param {number} limit */
 export function shortened(text, limit) {
   const line = text.replace(/\s+/g, " ").trim();
-  if (line.length <= limit) return line;
   const characters = [...line.slice(0, limit * 2)];
-  return characters.length <= limit ? characters.join("") : `${characters.slice(0, limit - 1).join("")}\u2026`;
+  return line.length <= limit || characters.length <= limit ? line.slice(0, limit * 2) : `${characters.slice(0, limit - 1).join("")}\u2026`;
 }
 
-/** A style sheet of web/css, to stand beside what it is for. @param {string} name */
-export function styleSheet(name) {
-  return element("link", { rel: "stylesheet", href: new URL(`../../css/${name}`, import.meta.url).href });
+/** Style sheets of web/css, to stand beside what they are for. @param {string[]} names */
+export function styleSheets(...names) {
+  return names.map((name) => element("link", { rel: "stylesheet", href: new URL(`../../css/${name}`, import.meta.url).href }));
 }

@@ -3,16 +3,17 @@
  * @template T
  */
 export class History {
+  /** @type {T[]} */
+  past = [];
+  /** @type {T[]} */
+  future = [];
+  /** @type {string | null} */
+  key = null;
+
   /** @param {T} value @param {number} [limit] how many steps back are kept */
   constructor(value, limit = 200) {
     this.value = value;
     this.limit = limit;
-    /** @type {T[]} */
-    this.past = [];
-    /** @type {T[]} */
-    this.future = [];
-    /** @type {string | null} */
-    this.key = null;
   }
 
   /** Take a value and forget all steps. @param {T} value */

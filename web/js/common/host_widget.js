@@ -1,7 +1,4 @@
-/**
- * A DOM element as a widget of a node, in a way that works on the classic canvas and in Nodes 2.0, and what keeps the
- * host's own shortcuts away from it.
- */
+/** A DOM element as a widget of a node, on the classic canvas and in Nodes 2.0, and what keeps ComfyUI's own shortcuts away from it. */
 
 /**
  * Show an input that is a text field in its schema as a widget of our own. Where these scripts do not load the field stays:
@@ -12,7 +9,11 @@ export function takeOver(input, type) {
   Object.assign(input[1], { widgetType: type, tooltip: undefined }); // the words would lie over all of the widget
 }
 
-/** Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt. @type {AddValueWidget} */
+/**
+ * Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt.
+ * @param {any} app @param {ComfyNode} node @param {string} name @param {string} type @param {HTMLElement} root
+ * @param {{value: string, setValue(value: string): void}} page @param {() => number} getMinHeight
+ */
 export function addValueWidget(app, node, name, type, root, page, getMinHeight) {
   // After an undo of the graph's own Nodes 2.0 goes on to show the element of the node that was there under the same id:
   // what is changed in it would be lost. The element of this node takes its place.
@@ -27,7 +28,7 @@ export function addValueWidget(app, node, name, type, root, page, getMinHeight) 
     hideOnZoom: false,
     margin: 4,
   });
-  // The host's right side panel sets the width of the panel's own copy, which on the classic canvas is this element.
+  // The right side panel sets the width of what it shows, which on the classic canvas is this very element.
   Object.defineProperty(widget, "width", { get: () => undefined, set() {} });
   return widget;
 }
@@ -37,10 +38,13 @@ export function widgetOf(node, name) {
   return node?.widgets?.find((widget) => widget.name === name);
 }
 
-/** Have `call` run after one of the host's callbacks, which other packs may have wrapped too. @type {After} */
+/**
+ * Have `call` run after one of ComfyUI's callbacks, which other packs may have wrapped too.
+ * @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call
+ */
 export function after(target, name, call) {
   const first = target[name];
-  target[name] = function (/** @type {any[]} */ ...args) {
+  target[name] = function (...args) {
     const answer = first?.apply(this, args);
     call.apply(this, args);
     return answer;
@@ -48,9 +52,8 @@ export function after(target, name, call) {
 }
 
 /**
- * What `known` has for the nodes of the workflow as it is now. Nodes do not listen themselves: the host does not tell one
- * in a subgraph that its workflow was closed.
- * @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
+ * What `known` has for the nodes of the workflow as it is now. Nodes do not listen themselves: ComfyUI does not tell one in
+ * a subgraph that its workflow was closed. @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
  */
 export function ofAllNodes(app, known) {
   const root = app.rootGraph ?? app.graph;
@@ -58,10 +61,10 @@ export function ofAllNodes(app, known) {
 }
 
 /**
- * Keep events of the page from the graph behind it: the graph would drag a node, delete it, or paste over it. Only the
- * host's keys to run, save and open a workflow go through, as they do from its own text fields.
- * Undo needs more: the host listens on the window before anyone else and leaves alone only text fields, which older
- * versions know by `type` and newer ones by `isContentEditable`. So whatever has the focus in here says it is one.
+ * Keep events of the page from the graph behind it: the graph would drag a node, delete it, or paste over it. Only
+ * ComfyUI's keys to run, save and open a workflow go through, as they do from its own text fields.
+ * Undo needs more: ComfyUI listens on the window before anyone else and leaves alone only text fields, which older versions
+ * know by `type` and newer ones by `isContentEditable`. So whatever has the focus in here says it is one.
  * @param {HTMLElement} root
  */
 export function keepEventsInside(root) {
@@ -89,20 +92,25 @@ export function isTextField(target) {
  * @param {any} app @param {ComfyNode} node
  */
 export function executionId(app, node) {
-  /** @type {(graph: any, prefix: string) => string | null} */
   const search = (graph, prefix) => {
-    if (!graph) return null;
-    if (graph === node.graph) return prefix + node.id;
-    for (const outer of graph.nodes ?? []) {
-      const found = outer.subgraph ? search(outer.subgraph, `${prefix}${outer.id}:`) : null;
-      if (found) return found;
-    }
-    return null;
+    if (!graph || graph === node.graph) return graph && prefix + node.id;
+    return (graph.nodes ?? []).reduce((found, outer) => found ?? search(outer.subgraph, `${prefix}${outer.id}:`), undefined);
   };
   return search(app.rootGraph ?? app.graph, "") ?? String(node.id);
 }
 
-/** Show a change of a node, and have the host notice it for its own undo and its "modified" mark. @param {any} app @param {ComfyNode} node */
+/** The node of such an id. @param {any} app @param {string | number} id */
+export function nodeAt(app, id) {
+  let graph = app.rootGraph ?? app.graph;
+  let node;
+  for (const part of String(id).split(":")) {
+    node = graph?.getNodeById?.(Number(part)) ?? graph?.getNodeById?.(part);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+/** Show a change of a node, and have ComfyUI notice it for its own undo and its "modified" mark. @param {any} app @param {ComfyNode} node */
 export function noteChange(app, node) {
   node.graph?.setDirtyCanvas?.(true, true);
   app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();

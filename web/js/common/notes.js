@@ -11,6 +11,6 @@ export class Notes {
     if (shown === this.shown) return;
     this.shown = shown;
     fill(this.root, notes.map(({ kind, text, actions }) =>
-      element("div", { class: `replan-note is-${kind}`, dir: "auto" }, text, " ", ...actions.map((action) => button(...action)))));
+      element("div", { class: `replan-note is-${kind}`, dir: "auto" }, text, " ", ...actions.map(([words, run]) => button(words, run)))));
   }
 }

@@ -1,3 +1,5 @@
+import { say, texts } from "./texts.js";
+
 /** A text from outside that cannot be used; the message says what was found and what to do. */
 export class Problem extends Error {}
 
@@ -11,7 +13,7 @@ export function parseJson(text, what) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new Problem(`${what} is not JSON (${/** @type {Error} */ (error).message})`);
+    throw new Problem(say(texts.common.notJson, { what, why: error.message }));
   }
 }
 

@@ -1,29 +1,31 @@
 /** The canvas: keeps its size, the view (zoom and pan) and the picture, and draws once a frame when something changed. */
 import { element } from "../common/dom.js";
+import { texts } from "../common/texts.js";
 import { draw } from "./draw.js";
 import { fitted, toImage, zoomed } from "./geometry.js";
 
 export class CanvasView {
+  canvas = element("canvas", { class: "replan-canvas", tabindex: "0", role: "application", "aria-roledescription": texts.editor.canvasRole, "aria-label": texts.editor.canvas });
+  root = element("div", { class: "replan-stage" }, this.canvas);
+  context = /** @type {Context} */ (this.canvas.getContext("2d"));
+  /** @type {ViewPort} */
+  port = { scale: 1, x: 0, y: 0 };
+  /** Whether the view follows the size of the node; zooming and panning end that. */
+  fits = true;
+  /** @type {CanvasImageSource | null} */
+  image = null;
+  /** See patches.js. @type {Record<string, number[]>} */
+  cells = {};
+  /** @type {Box | null} */
+  band = null;
+  width = 0;
+  height = 0;
+  frame = 0;
+  shownSize = "";
+
   /** @param {EditorState} state */
   constructor(state) {
     this.state = state;
-    this.canvas = element("canvas", { class: "replan-canvas", tabindex: "0", role: "application", "aria-roledescription": "region editor", "aria-label": "Image with regions. Press question mark for the keys." });
-    this.root = element("div", { class: "replan-stage" }, this.canvas);
-    this.context = /** @type {Context} */ (this.canvas.getContext("2d"));
-    /** @type {ViewPort} */
-    this.port = { scale: 1, x: 0, y: 0 };
-    /** Whether the view follows the size of the node; zooming and panning end that. */
-    this.fits = true;
-    /** @type {CanvasImageSource | null} */
-    this.image = null;
-    /** See patches.js. @type {Record<string, number[]>} */
-    this.cells = {};
-    /** @type {Box | null} */
-    this.band = null;
-    this.width = 0;
-    this.height = 0;
-    this.frame = 0;
-    this.shownSize = "";
     new ResizeObserver(() => this.resize()).observe(this.root);
   }
 
@@ -32,13 +34,13 @@ export class CanvasView {
     return this.canvas.getBoundingClientRect().width / this.canvas.offsetWidth || 1;
   }
 
-  /** In CSS pixels of the canvas. @param {MouseEvent} event @returns {Point} */
+  /** In CSS pixels of the canvas. @returns {Point} */
   pointOf(event) {
     const { left, top } = this.canvas.getBoundingClientRect();
     return [(event.clientX - left) / this.zoomOfGraph, (event.clientY - top) / this.zoomOfGraph];
   }
 
-  /** In pixels of the image. @param {MouseEvent} event */
+  /** In pixels of the image. */
   imagePointOf(event) {
     this.place();
     return toImage(this.port, this.pointOf(event));
@@ -46,40 +48,26 @@ export class CanvasView {
 
   resize() {
     const { clientWidth, clientHeight } = this.root;
-    if (!clientWidth || !clientHeight) return;
-    [this.width, this.height] = [clientWidth, clientHeight];
-    this.request();
+    if (clientWidth && clientHeight) this.show({ width: clientWidth, height: clientHeight });
   }
 
   fit() {
-    this.fits = true;
-    this.request();
+    this.show({ fits: true });
   }
 
   /** @param {number} factor @param {Point} [point] */
   zoom(factor, point = [this.width / 2, this.height / 2]) {
-    this.fits = false;
-    this.port = zoomed(this.port, factor, point);
-    this.request();
+    this.show({ fits: false, port: zoomed(this.port, factor, point) });
   }
 
-  /** @param {number} dx @param {number} dy */
   pan(dx, dy) {
-    this.fits = false;
-    this.port = { ...this.port, x: this.port.x + dx, y: this.port.y + dy };
-    this.request();
+    this.show({ fits: false, port: { ...this.port, x: this.port.x + dx, y: this.port.y + dy } });
   }
 
-  /** @param {CanvasImageSource | null} image */
-  setImage(image) {
-    this.image = image;
-    this.request();
-  }
-
-  /** @param {Box | null} band */
-  setBand(band) {
-    this.band = band;
-    this.request();
+  /** Change what is shown, and draw it. @param {Partial<CanvasView>} values */
+  show(values) {
+    Object.assign(this, values);
+    this.frame ||= requestAnimationFrame(() => this.drawNow());
   }
 
   /** Bring the view up to the image and the canvas as they are now; a press may come before the next frame. */
@@ -93,21 +81,17 @@ export class CanvasView {
     if (this.fits) this.port = fitted(image_size, this.width, this.height);
   }
 
-  request() {
-    this.frame ||= requestAnimationFrame(() => this.drawNow());
-  }
-
   drawNow() {
     this.frame = 0;
     const { canvas, width, height, image, band, cells } = this;
     if (!width || !height) return;
-    const { plan, selection, view } = this.state;
+    const { plan: { regions, image_size: size }, selection, view } = this.state;
     this.place();
     const sharpness = Math.min(3, (window.devicePixelRatio || 1) * Math.min(2, Math.max(1, this.zoomOfGraph)));
     const [across, down] = [Math.round(width * sharpness), Math.round(height * sharpness)];
     if (canvas.width !== across) canvas.width = across;
     if (canvas.height !== down) canvas.height = down;
     this.context.setTransform(across / width, 0, 0, down / height, 0, 0);
-    draw(this.context, { regions: plan.regions, size: plan.image_size, selection, view, port: this.port, image, band, cells, width, height });
+    draw(this.context, { regions, size, selection, view, port: this.port, image, band, cells, width, height });
   }
 }

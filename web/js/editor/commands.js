@@ -1,48 +1,46 @@
-/** What a key or a button of the editor does: the toolbar, the keys and the `?` sheet come from this one table. */
-import { runKey } from "../common/commands.js";
+/** What a key or a button of the editor does; the toolbar and the `?` sheet have its words from the same place. */
+import { commandsFrom, runKey } from "../common/commands.js";
 import { element } from "../common/dom.js";
+import { texts } from "../common/texts.js";
 import { resized, snapped } from "./geometry.js";
 import { isOn } from "./plan.js";
 
-/** @param {Editor} editor @returns {Command[]} in the order of the toolbar and the sheet */
+/** @param {Editor} editor */
 export function commandsOf(editor) {
   const { state, view, options: { onPlan, onRun } } = editor;
   const free = () => !state.readOnly;
   const some = () => free() && state.selection.length > 0;
-  const shows = (/** @type {"snap" | "patches" | "side"} */ name) => ({
-    run: () => state.setView({ [name]: !state.view[name] }),
-    pressed: () => state.view[name],
+  const shows = (name) => ({ run: () => state.setView({ [name]: !state.view[name] }), pressed: () => state.view[name] });
+  const move = (by) => () => state.current && state.reorder(state.current.id, by);
+  return commandsFrom(texts.commands, {
+    plan: onPlan && { run: onPlan, main: true },
+    run: onRun && { run: onRun },
+    undo: { run: () => state.undo(), can: () => free() && state.history.canUndo, anywhere: true },
+    redo: { run: () => state.redo(), can: () => free() && state.history.canRedo, anywhere: true },
+    add: { run: () => addInMiddle(state) },
+    hint: { run: () => editor.writeHint() },
+    duplicate: { run: () => state.duplicate(state.selection), can: some },
+    remove: { run: () => state.remove(state.selection), can: some },
+    earlier: { run: move(-1), can: some },
+    later: { run: move(1), can: some },
+    lock: { run: () => state.lock(state.selection) },
+    switchOn: { run: () => state.switchOn(state.selection) },
+    next: { run: () => state.selectNext(1) }, // past the last one the focus moves on
+    previous: { run: () => state.selectNext(-1) },
+    all: { run: () => state.select(state.plan.regions.filter(isOn).map(({ id }) => id)) },
+    leave: { run: () => leave(editor) },
+    fit: { run: () => view.fit() },
+    zoomIn: { run: () => view.zoom(1.25) },
+    zoomOut: { run: () => view.zoom(0.8) },
+    snap: shows("snap"),
+    patches: shows("patches"),
+    paste: { run: () => editor.showPaste(), can: free },
+    copy: { run: () => editor.copy() },
+    clear: { run: () => state.clear(), can: () => free() && state.plan.regions.length > 0 },
+    changes: { run: () => editor.showChanges(), can: () => state.isChanged },
+    side: shows("side"),
+    keys: { run: () => editor.open(texts.commands.keys.title, [keySheet(editor.commands)]) },
   });
-  const move = (/** @type {number} */ by) => () => state.current && state.reorder(state.current.id, by);
-  return [
-    ...(onPlan ? [{ text: "Plan", title: "Run only what leads to this node: the planner, or just the image", run: onPlan, main: true }] : []),
-    ...(onRun ? [{ text: "Run", title: "Run the whole workflow", run: onRun }] : []),
-    { keys: ["Ctrl+Z"], text: "\u21B6", title: "Undo", anywhere: true, run: () => state.undo(), can: () => free() && state.history.canUndo },
-    { keys: ["Ctrl+Shift+Z", "Ctrl+Y"], text: "\u21B7", title: "Redo", anywhere: true, run: () => state.redo(), can: () => free() && state.history.canRedo },
-    { keys: ["N"], title: "New region in the middle", run: () => addInMiddle(state) },
-    { keys: ["Enter"], title: "Write the hint; Escape comes back", run: () => editor.writeHint() },
-    { keys: ["Ctrl+D"], text: "\u29C9", title: "Duplicate", run: () => state.duplicate(state.selection), can: some },
-    { keys: ["Delete", "Backspace"], text: "\u2715", title: "Delete the selected regions", run: () => state.remove(state.selection), can: some },
-    { keys: ["["], text: "\u2191", title: "Earlier in the order", run: move(-1), can: some },
-    { keys: ["]"], text: "\u2193", title: "Later in the order", run: move(1), can: some },
-    { keys: ["L"], title: "Lock: neither moved nor deleted", run: () => state.lock(state.selection) },
-    { keys: ["H"], title: "Off or on: a region that is off stays here and is not sent", run: () => state.switchOn(state.selection) },
-    { keys: ["Tab"], title: "Next region", run: () => state.selectNext(1) }, // past the last one the focus moves on
-    { keys: ["Shift+Tab"], title: "Previous region", run: () => state.selectNext(-1) },
-    { keys: ["Ctrl+A"], title: "Select all", run: () => state.select(state.plan.regions.filter(isOn).map((region) => region.id)) },
-    { keys: ["Escape"], title: "End a drag, select none, then leave", run: () => leave(editor) },
-    { keys: ["0"], text: "Fit", title: "Show the whole image", run: () => view.fit() },
-    { keys: ["+", "="], title: "Zoom in", run: () => view.zoom(1.25) },
-    { keys: ["-"], title: "Zoom out", run: () => view.zoom(0.8) },
-    { keys: ["S"], text: "Snap", title: "Snap boxes to the model's patches", ...shows("snap") },
-    { keys: ["P"], text: "Patches", title: "Show the patches that each region really covers", ...shows("patches") },
-    { text: "Paste", title: "Paste a planner's reply or a plan as JSON", run: () => editor.showPaste(), can: free },
-    { text: "Copy", title: "Copy the plan as JSON", run: () => editor.copy() },
-    { text: "Clear", title: "Delete all regions that are not locked; undo brings them back", run: () => state.clear(), can: () => free() && state.plan.regions.length > 0 },
-    { text: "Changes", title: "What did I change?", run: () => editor.showChanges(), can: () => state.isChanged },
-    { text: "List", title: "Show or hide the list and the fields", ...shows("side") },
-    { keys: ["?"], text: "?", title: "Keys", run: () => editor.open("Keys", [keySheet(editor.commands)]) },
-  ];
 }
 
 /** Where the arrows point. @type {Record<string, Point>} */
@@ -59,7 +57,7 @@ export function onKey(event, { commands, state, view, gestures }) {
   event.preventDefault();
 }
 
-/** Move the selected regions together, or stretch each. @type {Nudge} */
+/** Move the selected regions together, or stretch each. @param {number} x @param {number} y @param {KeyboardEvent} event @param {EditorState} state */
 export function nudge(x, y, { shiftKey, altKey }, state) {
   const { selection, plan: { image_size }, view: { snap, patch } } = state;
   const step = snap ? patch : shiftKey ? 10 : 1;
@@ -86,15 +84,6 @@ function leave({ gestures, state, view }) {
 
 /** @param {Command[]} commands */
 function keySheet(commands) {
-  const rows = [
-    ["Drag on nothing", "Draw a box (Ctrl or Cmd: also over boxes)"],
-    ["Click", "Select; again: the next box below; Shift: several"],
-    ["Drag a box, an edge, a corner", "Move, resize"],
-    ["Wheel, two fingers", "Zoom and pan (middle button or Space: pan)"],
-    ["Arrows", "Move by 1 pixel (Shift: 10; snap: one patch); Alt: the right or bottom edge; Ctrl: pan"],
-    ["Arrows in the list", "Select; Shift: several"],
-    ["Ctrl+C, Ctrl+V", "Copy, paste regions or a plan"],
-    ...commands.flatMap(({ keys, title }) => (keys ? [[keys.join(", "), title]] : [])),
-  ];
+  const rows = [...texts.keySheet, ...commands.flatMap(({ keys, title }) => (keys ? [[keys.join(", "), title]] : []))];
   return element("dl", { class: "replan-keys" }, ...rows.map(([keys, what]) => element("div", {}, element("dt", {}, keys), element("dd", {}, what))));
 }

@@ -1,5 +1,6 @@
 /** Draws the image and the plan on a 2D canvas. Pure: everything it shows comes as arguments. */
 import { shortened } from "../common/dom.js";
+import { texts } from "../common/texts.js";
 import { colour } from "./colours.js";
 import { area, clamp, toScreen } from "./geometry.js";
 import { isOn } from "./plan.js";
@@ -33,10 +34,10 @@ export function draw(ctx, scene) {
   if (view.patches) for (const one of shown) drawPatches(ctx, one, scene);
   for (const { region: { mask }, index } of shown) if (mask) ctx.drawImage(tinted(mask, index), ...sides(frame));
   if (view.patches || view.snap) drawGrid(ctx, scene, frame);
-  for (const one of shown) drawBox(ctx, one, scene);
+  for (const one of shown) drawBox(ctx, one);
   ctx.font = FONT;
   ctx.textBaseline = "middle";
-  for (const one of shown) drawLabel(ctx, one, scene, shown.length <= MOST_HINTS);
+  for (const one of shown) drawLabel(ctx, one, scene, one.chosen || shown.length <= MOST_HINTS);
   if (band) {
     ctx.setLineDash([5, 4]);
     strokeBox(ctx, toScreen(port, band), 1.5, "#fff");
@@ -44,25 +45,23 @@ export function draw(ctx, scene) {
   }
 }
 
-/** Left, top, width, height, as a canvas wants them. @type {Sides} */
+/** Left, top, width, height, as a canvas wants them. @returns {[number, number, number, number]} */
 function sides([x1, y1, x2, y2]) {
   return [x1, y1, x2 - x1, y2 - y1];
 }
 
-/** @type {FillBox} */
 function fillBox(ctx, box, style) {
   ctx.fillStyle = style;
   ctx.fillRect(...sides(box));
 }
 
-/** @type {DrawBox} */
 function strokeBox(ctx, box, width, style) {
   ctx.lineWidth = width;
   ctx.strokeStyle = style;
   ctx.strokeRect(...sides(box));
 }
 
-/** @type {DrawRegion} */
+/** @param {Context} ctx @param {ShownRegion} shown */
 function drawBox(ctx, { region: { locked }, index, box, chosen }) {
   strokeBox(ctx, box, chosen ? 5 : 4, "rgba(0,0,0,0.55)");
   ctx.setLineDash(locked ? [6, 4] : []);
@@ -81,12 +80,12 @@ function drawBox(ctx, { region: { locked }, index, box, chosen }) {
   }
 }
 
-/** The label stands above its box, or inside when there is no room above; it never leaves the canvas. @type {DrawLabel} */
-function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, hints) {
+/** Above its box, or inside when there is no room above; never past the canvas. @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene @param {boolean} withHint */
+function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, withHint) {
   if (x2 < 0 || x1 > scene.width) return;
   // A chosen one may be wider than its box, but must not cover its neighbours on a narrow canvas.
   const room = clamp(x2 - x1 + 40, chosen ? Math.min(320, scene.width / 3) : 60, scene.width - 8);
-  const { text, width } = labelOf(ctx, region, chosen || hints, room);
+  const { text, width } = labelOf(ctx, region, withHint, room);
   const x = clamp(x1 - 1, 2, Math.max(2, scene.width - width - 10));
   const y = y1 - LINE - 1 < 2 ? Math.max(y1 + 2, 2) : y1 - LINE - 1;
   if (y > scene.height) return;
@@ -97,10 +96,10 @@ function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, hin
   if (!chosen) fillBox(ctx, [x, y, x + 3, y + LINE], colour(index));
 }
 
-/** The words of a label cut to `room` pixels; measured once for each text. @type {LabelOf} */
+/** The words of a label cut to `room` pixels, measured once. @param {Context} ctx @param {Region} region @param {boolean} withHint @param {number} room */
 function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   const time = start > 0 || end < 1 ? ` ${Math.round(start * 100)}-${Math.round(end * 100)}%` : "";
-  const full = withHint ? `${id}${locked ? " \u{1F512}" : ""}${time}: ${shortened(hint, 120) || "(no hint)"}` : id;
+  const full = withHint ? `${id}${locked ? " \u{1F512}" : ""}${time}: ${shortened(hint, 120) || `(${texts.common.noHint})`}` : id;
   const key = `${Math.round(room / 8)}|${full}`;
   let found = labels.get(key);
   if (!found) {
@@ -116,28 +115,14 @@ function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   return found;
 }
 
-/** The patches that a region covers, as far as the server has counted them (patches.js). @type {DrawRegion} */
+/** The patches that a region covers, as far as the server has counted them. */
 function drawPatches(ctx, { region, index }, { port, size: [width, height], view: { patch }, cells }) {
   for (const [row, from, to] of rowsOf(cells[region.id] ?? [], Math.ceil(width / patch))) {
     fillBox(ctx, toScreen(port, [from * patch, row * patch, Math.min(to * patch, width), Math.min((row + 1) * patch, height)]), colour(index, 0.3));
   }
 }
 
-/** What run lengths cover in rows of `width` cells: row, first column, and the one after the last. @param {number[]} rle @param {number} width */
-function* rowsOf(rle, width) {
-  let at = 0;
-  for (const [place, run] of rle.entries()) {
-    for (let from = at; place % 2 && from < at + run; ) {
-      const row = Math.floor(from / width);
-      const to = Math.min(at + run, (row + 1) * width);
-      yield [row, from - row * width, to - row * width];
-      from = to;
-    }
-    at += run;
-  }
-}
-
-/** @type {DrawGrid} */
+/** of the image on the screen */
 function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]) {
   const step = view.patch * port.scale;
   if (step < 4) return; // the lines alone would cover the picture
@@ -155,7 +140,21 @@ function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]
   ctx.stroke();
 }
 
-/** A mask as a picture in a region's colour, made once. @type {MaskPicture} */
+/** What run lengths cover in rows of `width` cells: row, first column, and the one after the last. */
+function* rowsOf(rle, width) {
+  let at = 0;
+  for (const [place, run] of rle.entries()) {
+    for (let from = at; place % 2 && from < at + run; ) {
+      const row = Math.floor(from / width);
+      const to = Math.min(at + run, (row + 1) * width);
+      yield [row, from - row * width, to - row * width];
+      from = to;
+    }
+    at += run;
+  }
+}
+
+/** A mask as a picture in a region's colour, made once. */
 function tinted(mask, index) {
   const pictures = masks.get(mask) ?? new Map();
   masks.set(mask, pictures);
@@ -163,7 +162,6 @@ function tinted(mask, index) {
   return pictures.get(index);
 }
 
-/** @type {MaskPicture} */
 function maskPicture({ size: [height, width], rle }, index) {
   // A mask may have as many cells as a photograph has pixels; half a thousand a side is enough to see it.
   const shrink = Math.max(1, Math.ceil(Math.max(width, height) / 512));

@@ -12,17 +12,18 @@ import { isOn } from "./plan.js";
 const REACH = { mouse: 6, pen: 9, touch: 16 };
 
 export class Gestures {
-  /** @param {CanvasView} view @param {EditorState} state @param {() => void} onEnd when a drag ends: the plan is stored once and not at every move */
+  /** @type {Gesture | null} */
+  gesture = null;
+  /** @type {Map<number, Point>} */
+  pointers = new Map();
+  spaceHeld = false;
+  count = 0;
+
+  /** onEnd: a drag is stored when it ends, not at every move. @param {CanvasView} view @param {EditorState} state @param {() => void} onEnd */
   constructor(view, state, onEnd) {
     this.view = view;
     this.state = state;
     this.onEnd = onEnd;
-    /** @type {Gesture | null} */
-    this.gesture = null;
-    /** @type {Map<number, Point>} */
-    this.pointers = new Map();
-    this.spaceHeld = false;
-    this.count = 0;
     const { canvas } = view;
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -35,7 +36,6 @@ export class Gestures {
     return this.gesture !== null && this.gesture.kind !== "pan" && this.gesture.kind !== "pinch";
   }
 
-  /** @param {PointerEvent} event */
   down(event) {
     const { canvas } = this.view;
     event.stopPropagation();
@@ -52,7 +52,7 @@ export class Gestures {
     }
   }
 
-  /** @param {PointerEvent} event @param {Point} point @returns {Gesture | null} */
+  /** @returns {Gesture | null} */
   begin(event, point) {
     const { state, view } = this;
     if (event.button === 1 || this.spaceHeld) return { kind: "pan", last: point };
@@ -74,14 +74,12 @@ export class Gestures {
     return { kind: "move", from, boxes: state.movable, key, moved: false, under, again };
   }
 
-  /** @param {Point} point @param {PointerEvent} event */
   handleAt(point, { pointerType }) {
     const { current } = this.state;
     if (!current || current.locked || !isOn(current)) return null;
     return handleAt(toScreen(this.view.port, current.bbox_2d), point, REACH[pointerType] ?? REACH.mouse);
   }
 
-  /** @param {PointerEvent} event */
   move(event) {
     const { gesture, view } = this;
     if (!this.pointers.has(event.pointerId)) return this.hover(event);
@@ -102,7 +100,7 @@ export class Gestures {
     }
   }
 
-  /** To `at` in the image, `point` on the screen. @type {Drag} */
+  /** To `at` in the image, `point` on the screen. */
   drag(gesture, at, point) {
     const { state, view } = this;
     const size = state.plan.image_size;
@@ -110,7 +108,7 @@ export class Gestures {
     const [dx, dy] = [at[0] - gesture.from[0], at[1] - gesture.from[1]];
     if (gesture.kind === "band") {
       const far = Math.hypot(point[0] - gesture.start[0], point[1] - gesture.start[1]) >= SMALLEST_DRAG;
-      if (!state.readOnly && (far || view.band)) view.setBand(boxBetween(gesture.from, at, size));
+      if (!state.readOnly && (far || view.band)) view.show({ band: boxBetween(gesture.from, at, size) });
     } else if (gesture.kind === "resize") {
       const box = resized(gesture.box, gesture.handle, dx, dy, size);
       state.setBoxes([gesture.id], () => (snap ? snapped(box, patch, size) : box), gesture.key);
@@ -120,7 +118,6 @@ export class Gestures {
     }
   }
 
-  /** @param {PointerEvent} event */
   up(event, cancelled = false) {
     if (!this.pointers.delete(event.pointerId)) return;
     event.stopPropagation();
@@ -137,12 +134,11 @@ export class Gestures {
     this.onEnd();
   }
 
-  /** @param {Gesture} gesture */
   finish(gesture) {
     const { state, view } = this;
     if (gesture.kind === "band") {
       const { band } = view;
-      view.setBand(null);
+      view.show({ band: null });
       if (band && band[2] - band[0] >= 1 && band[3] - band[1] >= 1) state.add(band);
       else state.select([]);
     } else if (gesture.kind === "move" && !gesture.moved) {
@@ -156,7 +152,7 @@ export class Gestures {
   cancel() {
     const { gesture } = this;
     this.gesture = null;
-    this.view.setBand(null);
+    this.view.show({ band: null });
     if (gesture?.kind === "resize" || gesture?.kind === "move") this.state.cancel(gesture.key);
   }
 
@@ -167,7 +163,7 @@ export class Gestures {
     return { distance: Math.hypot(a[0] - b[0], a[1] - b[1]), middle };
   }
 
-  /** Show by the pointer what a press would do. @param {PointerEvent} event */
+  /** Show by the pointer what a press would do. */
   hover(event) {
     const { state, view } = this;
     const at = view.imagePointOf(event);
@@ -181,7 +177,6 @@ export class Gestures {
     view.canvas.style.cursor = cursor;
   }
 
-  /** @param {WheelEvent} event */
   wheel(event) {
     if (document.activeElement !== this.view.canvas) return; // the graph zooms until someone works in here
     event.preventDefault();

@@ -1,9 +1,10 @@
-/** Puts the editor into an element. It knows nothing of the host, which calls its methods. */
-import { button, element, fill, shortened, styleSheet } from "../common/dom.js";
+/** Puts the editor into an element. It knows nothing of ComfyUI, which calls its methods. */
 import { runKey } from "../common/commands.js";
+import { button, element, fill, shortened, styleSheets } from "../common/dom.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
 import { Notes } from "../common/notes.js";
 import { Problem } from "../common/problem.js";
+import { say, texts } from "../common/texts.js";
 import { CanvasView } from "./canvas_view.js";
 import { commandsOf, onKey } from "./commands.js";
 import { changesList, pasteForm } from "./dialogs.js";
@@ -11,15 +12,17 @@ import { Gestures } from "./gestures.js";
 import { notesOf } from "./notes.js";
 import { Panel } from "./panel.js";
 import { Patches } from "./patches.js";
-import { isOn, planToText } from "./plan.js";
+import { planToText } from "./plan.js";
 import { EditorState } from "./state.js";
 import { forPrompt, FRESH, modeOf, readStored, VIEW, writeStored } from "./stored.js";
 import { makeToolbar } from "./toolbar.js";
 
+const WORDS = texts.editor;
+
 /** @param {HTMLElement} container @param {EditorOptions} options */
 export function mount(container, options) {
   const editor = new Editor(options);
-  container.replaceChildren(styleSheet("common.css"), styleSheet("editor.css"), editor.root);
+  container.replaceChildren(...styleSheets("common.css", "editor.css"), editor.root);
   return editor;
 }
 
@@ -27,24 +30,23 @@ export class Editor {
   /** The text that was stored and cannot be read: kept as it is until someone starts anew. @type {string | null} */
   unreadable = null;
   problem = "";
+  /** The value from outside that the server is asked about, until it is changed, and why a run would refuse it. @type {string | null} */
+  checked = null;
+  refused = "";
   /** @type {RunReport | null} */
   report = null;
   /** What reading the pasted text told. @type {{note: string, warnings: string[]} | null} */
   pasted = null;
-  /** Why a run would refuse the value that came from outside. */
-  refused = "";
   pictureProblem = "";
+  runProblem = "";
   progress = "";
   /** @type {number | null} 0..1 where it is known */
   share = null;
-  runProblem = "";
   frame = 0;
 
   /** @param {EditorOptions} options */
   constructor(options) {
     this.options = options;
-    /** @type {{value: string} | null} */
-    this.checked = null;
     this.state = new EditorState(this.read(options.value), options.follow);
     this.state.blocked = this.unreadable !== null;
     this.written = this.value;
@@ -56,7 +58,7 @@ export class Editor {
     this.toolbar = makeToolbar(this.state, this.commands);
     this.notes = new Notes();
     this.mode = element("span", { class: "replan-mode" });
-    this.bar = element("progress", { class: "replan-progress", max: 1, "aria-label": "Progress", hidden: true });
+    this.bar = element("progress", { class: "replan-progress", max: 1, "aria-label": WORDS.progress, hidden: true });
     this.status = element("span", { class: "replan-status" });
     this.live = element("span", { class: "replan-hidden-text", role: "status", "aria-live": "polite" });
     this.layer = element("div", { class: "replan-layer", hidden: true });
@@ -72,7 +74,7 @@ export class Editor {
 
   // ---- the stored value
 
-  /** @param {string} value @returns {Stored} */
+  /** @returns {Stored} */
   read(value) {
     this.unreadable = null;
     try {
@@ -85,12 +87,12 @@ export class Editor {
     }
   }
 
-  /** Ask whether a run will take a value from outside: what can be shown may still be refused. @param {string} value */
+  /** Ask whether a run takes a value from outside: what can be shown may still be refused. */
   async check(value) {
+    this.checked = value;
     this.refused = "";
-    const given = (this.checked = { value });
-    const { problem } = value ? await this.options.ask("check", given).catch(() => ({ problem: "" })) : { problem: "" };
-    if (given !== this.checked || !problem) return; // another value came meanwhile, or this one was changed
+    const { problem } = value ? await this.options.ask("check", { value }).catch(() => ({})) : {};
+    if (value !== this.checked || !problem) return;
     if (this.unreadable === null) this.refused = problem;
     else this.problem = problem;
     this.update();
@@ -100,7 +102,7 @@ export class Editor {
     return this.unreadable ?? writeStored(this.state.stored);
   }
 
-  /** Take a stored value from outside: a workflow was loaded, the host undid something. @param {string} value */
+  /** Take a stored value from outside: a workflow was loaded, ComfyUI undid something. */
   setValue(value) {
     if (value === this.value) return;
     const stored = this.read(value);
@@ -120,7 +122,7 @@ export class Editor {
     this.store();
   }
 
-  /** What goes with the prompt. @param {boolean} upstreamConnected */
+  /** What goes with the prompt. */
   promptValue(upstreamConnected) {
     return this.unreadable ?? forPrompt(this.state.stored, upstreamConnected && this.state.follow === "until_edited");
   }
@@ -138,13 +140,12 @@ export class Editor {
   changed(what) {
     if (!this.gestures.dragging) this.store();
     void this.patches.update(this.state);
-    this.view.cells = this.patches.cells;
-    this.view.request();
+    this.view.show({ cells: this.patches.cells });
     if (what === "selection") this.sayCurrent();
     this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.update(); });
   }
 
-  // ---- what the host tells
+  // ---- what ComfyUI tells
 
   /** @param {RunReport} report */
   setReport(report) {
@@ -158,24 +159,24 @@ export class Editor {
     this.update();
   }
 
-  /** @param {string | null} address of the picture */
+  /** of the picture */
   setBackground(address) {
     this.pictureProblem = "";
-    if (!address) return this.view.setImage(null);
+    if (!address) return this.view.show({ image: null });
     const picture = new Image();
-    const show = (/** @type {HTMLImageElement | null} */ image, problem = "") => {
+    const show = (image, problem = "") => {
       if (this.picture !== picture) return; // another one was asked for
-      this.view.setImage(image);
+      this.view.show({ image });
       this.pictureProblem = problem;
       this.update();
     };
     this.picture = picture;
     picture.onload = () => show(picture);
-    picture.onerror = () => show(null, "The picture is not there any more; the boxes are. Press Plan to see it again.");
+    picture.onerror = () => show(null, texts.notes.noPicture);
     picture.src = address;
   }
 
-  /** Empty when nothing runs. @type {SetProgress} */
+  /** empty when nothing runs @param {string} text @param {number | null} [share] */
   setProgress(text, share = null) {
     if (text === this.progress && share === this.share) return;
     this.progress = text;
@@ -183,7 +184,6 @@ export class Editor {
     this.update();
   }
 
-  /** @param {string} text */
   setRunProblem(text) {
     this.runProblem = text;
     this.update();
@@ -192,25 +192,27 @@ export class Editor {
   // ---- showing
 
   update() {
-    const { state } = this;
+    const { state, bar, mode } = this;
     this.toolbar.update();
     this.panel.update();
     this.panel.root.hidden = !state.view.side;
-    const { name, text } = this.unreadable === null ? modeOf(state.plan, state.about) : { name: "", text: "Not readable: a run stops with an error" };
-    this.mode.textContent = text;
-    this.mode.dataset.mode = name;
-    this.bar.hidden = !this.progress;
-    if (this.share === null) this.bar.removeAttribute("value");
-    else this.bar.value = this.share;
-    this.status.textContent = this.progress || `${state.plan.image_size.join(" x ")} px`;
+    const [name, words] = this.unreadable === null ? modeOf(state.plan, state.about) : ["", ""];
+    mode.textContent = words ? texts.modes[words] : WORDS.unreadableMode;
+    mode.dataset.mode = name;
+    bar.hidden = !this.progress;
+    if (this.share === null) bar.removeAttribute("value");
+    else bar.value = this.share;
+    this.status.textContent = this.progress || say(WORDS.size, { size: state.plan.image_size.join(" x ") });
     this.notes.update(notesOf(this));
   }
 
   sayCurrent() {
-    const { current, selection, plan } = this.state;
-    const box = current?.bbox_2d.map((edge) => Math.round(edge)).join(", ");
-    this.live.textContent = !current ? "No region selected" : selection.length > 1 ? `${selection.length} regions selected`
-      : `Region ${plan.regions.indexOf(current) + 1} of ${plan.regions.length}, ${current.id}, ${shortened(current.hint, 200) || "no hint"}, box ${box}${current.locked ? ", locked" : ""}`;
+    const { current, selection, plan: { regions } } = this.state;
+    const count = selection.length;
+    this.live.textContent = !current ? WORDS.noneSelected : count > 1 ? say(WORDS.severalSelected, { count }) : say(WORDS.selected, {
+      number: regions.indexOf(current) + 1, count: regions.length, id: current.id, hint: shortened(current.hint, 200) || texts.common.noHint,
+      box: current.bbox_2d.map(Math.round).join(", "), locked: current.locked ? WORDS.lockedToo : "",
+    });
   }
 
   focus() {
@@ -225,7 +227,7 @@ export class Editor {
 
   // ---- keys, clipboard, dialogs
 
-  /** Keys outside the canvas: in the list those of the canvas, elsewhere undo and redo. @param {KeyboardEvent} event */
+  /** Keys outside the canvas: in the list those of the canvas, elsewhere undo and redo. */
   key(event) {
     const { key, target } = event;
     if (key === "Escape") this.close();
@@ -239,23 +241,17 @@ export class Editor {
     canvas.addEventListener("keyup", (event) => event.key === " " && (gestures.spaceHeld = false));
     canvas.addEventListener("blur", () => (gestures.spaceHeld = false));
     canvas.addEventListener("copy", (event) => {
-      event.clipboardData?.setData("text/plain", this.selectionText());
+      const { plan, selected } = this.state;
+      event.clipboardData?.setData("text/plain", planToText(selected.length ? { ...plan, regions: selected, part: true } : plan));
       event.preventDefault();
     });
     canvas.addEventListener("paste", (event) => {
       event.preventDefault();
-      this.pasteText(event.clipboardData?.getData("text/plain") ?? "");
+      void this.pasteText(event.clipboardData?.getData("text/plain") ?? "");
     });
   }
 
-  /** The selected regions as a plan, or the whole plan. */
-  selectionText() {
-    const { plan, selected } = this.state;
-    const part = { ...plan, regions: selected, part: true };
-    return planToText(selected.length ? part : plan);
-  }
-
-  /** Read a text as RePlan Plan from Text does, and take its plan, or its regions if it is a copied part. @param {string} text @param {Coordinates} [coordinates] */
+  /** Read a text as RePlan Plan from Text does, and take its plan, or its regions if it is a copied part. */
   async paste(text, coordinates = "auto") {
     const { state } = this;
     const { plan: { part, editor, ...plan }, note, warnings } = await this.options.ask("read", { text, coordinates, image_size: state.plan.image_size });
@@ -266,48 +262,45 @@ export class Editor {
     this.update();
   }
 
-  /** @param {string} text */
   async pasteText(text) {
     if (!text || this.state.readOnly) return;
     try {
       await this.paste(text);
     } catch (error) {
-      this.showPaste(text, /** @type {Error} */ (error).message);
+      this.showPaste(text, error.message);
     }
   }
 
   copy() {
-    this.toClipboard(planToText(this.state.plan));
+    void this.toClipboard(planToText(this.state.plan));
   }
 
-  /** @param {string} text */
   async toClipboard(text) {
     try {
       await navigator.clipboard.writeText(text);
-      this.live.textContent = "Copied";
+      this.live.textContent = texts.common.copied;
     } catch {
       // Without a secure address the page may not write it: the person copies the text.
-      this.open("Copy this text", [element("textarea", { rows: 10, readonly: true, "aria-label": "Text to copy", value: text })]);
+      this.open(WORDS.copyTitle, [element("textarea", { rows: 10, readonly: true, "aria-label": WORDS.copyLabel, value: text })]);
       this.layer.querySelector("textarea")?.select();
     }
   }
 
-  /** @param {string} [text] @param {string} [problem] why it could not be read */
+  /** why it could not be read */
   showPaste(text, problem) {
-    this.open("Paste a plan", pasteForm((...given) => this.paste(...given), text, problem));
+    this.open(WORDS.pasteTitle, pasteForm((...given) => this.paste(...given), text, problem));
   }
 
   showChanges() {
-    this.open("What did I change", changesList(this.state.changes, this.state.about.base !== null));
+    this.open(WORDS.changesTitle, changesList(this.state.changes, this.state.about.base !== null));
   }
 
-  /** Put something over the editor. @param {string} name @param {Node[]} content */
+  /** Put something over the editor. */
   open(name, content) {
-    const head = element("div", { class: "replan-row" }, element("strong", {}, name), button("Close", "Close (Escape)", () => this.close()));
-    fill(this.layer, [element("div", { class: "replan-dialog", role: "dialog", "aria-label": name }, head, ...content)]);
+    const close = button([texts.common.close, texts.common.closeTitle], () => this.close());
+    fill(this.layer, [element("div", { class: "replan-dialog", role: "dialog", "aria-label": name }, element("div", { class: "replan-row" }, element("strong", {}, name), close), ...content)]);
     this.layer.hidden = false;
-    const first = content.find((part) => part instanceof HTMLTextAreaElement) ?? head.lastElementChild;
-    /** @type {HTMLElement} */ (first).focus();
+    (this.layer.querySelector("textarea") ?? close).focus();
   }
 
   close() {

@@ -1,13 +1,14 @@
 /**
- * The editor as the widget `regions` of RePlanRegionEditor: what the host tells it, and what it asks of the host.
+ * The editor as the widget `regions` of RePlanRegionEditor: what ComfyUI tells it, and what it asks of ComfyUI.
  *
- * A run's report comes in the node's output (`replan_editor`, `replan_background`); the host keeps such outputs through
- * its own undo and a change of workflow, and the page remembers the last one of each node over a reload, with the value
- * it belongs to: a workflow that comes with another value, as out of an older result, must not take over that run's plan.
+ * A run's report comes in the node's output (`replan_editor`, `replan_background`); ComfyUI keeps such outputs through its
+ * own undo and a change of workflow, and the page remembers the last one of each node over a reload, with the value it
+ * belongs to: a workflow that comes with another value, as out of an older result, must not take over that run's plan.
  */
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
-import { addValueWidget, after, executionId, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
+import { addValueWidget, after, executionId, nodeAt, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
+import { say, texts } from "../common/texts.js";
 import { mount } from "./mount.js";
 import { isOn } from "./plan.js";
 
@@ -20,10 +21,9 @@ const editors = new WeakMap();
 /** Node -> what its last run left. @type {WeakMap<ComfyNode, any>} */
 const outputs = new WeakMap();
 
-/** Where the page remembers it. @param {ComfyNode} node @param {any} app */
+/** Where the page remembers it. */
 const memoryKey = (node, app) => `replan.editor.${(app.rootGraph ?? app.graph)?.id ?? ""}.${executionId(app, node)}`;
 
-/** @param {ComfyNode} node @param {any} app */
 function remember(node, app) {
   if (!outputs.has(node)) return;
   try {
@@ -33,14 +33,14 @@ function remember(node, app) {
   }
 }
 
-/** @type {AddWidget} */
+/** @param {ComfyNode} node @param {string} name @param {Host} host */
 function addEditor(node, name, { app, api }) {
   const container = element("div", { class: "replan-host" });
-  const queue = async (/** @type {string[]} */ ...only) => {
+  const queue = async (...only) => {
     await app.queuePrompt(0, 1, only.length ? only : undefined);
     /** @type {any[]} */
     const refused = Object.values(app.lastNodeErrors ?? {});
-    const problems = refused.flatMap(({ class_type, errors }) => errors.map((/** @type {any} */ error) => `${class_type}: ${error.message}. ${error.details}`));
+    const problems = refused.flatMap(({ class_type, errors }) => errors.map(({ message, details }) => `${class_type}: ${message}. ${details}`));
     if (problems.length) editor.setRunProblem(problems.join("\n"));
   };
   const editor = mount(container, {
@@ -56,51 +56,37 @@ function addEditor(node, name, { app, api }) {
   return widget;
 }
 
-/** The regions that a node's editor gives; null where it holds no plan, or the node no editor. @param {ComfyNode} node */
+/** The regions that a node's editor gives; null where it holds no plan, or the node no editor. */
 export function shownRegions(node) {
   const state = editors.get(node)?.state;
   return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions.filter(isOn) : null;
 }
 
-/** Whether a plan will come in: a link, from a node that is not switched off. @param {ComfyNode} node */
+/** Whether a plan will come in: a link, from a node that is not switched off. */
 function upstreamConnected(node) {
-  const slot = node.inputs?.findIndex((input) => input.name === "plan") ?? -1;
+  const slot = node.inputs?.findIndex(({ name }) => name === "plan") ?? -1;
   return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0; // no such node: the link comes in from around a subgraph
 }
 
-/** Tell the editors how the runs go on. @param {Host} host */
+/** Tell the editors how the runs go on. */
 function start({ app, api }) {
-  const title = (/** @type {string | number} */ id) => {
-    let graph = app.rootGraph ?? app.graph;
-    let found = null;
-    for (const part of String(id).split(":")) {
-      found = graph?.getNodeById?.(Number(part)) ?? graph?.getNodeById?.(part);
-      graph = found?.subgraph;
-    }
-    return found?.title ?? `node ${id}`;
-  };
-  const tell = (/** @type {(editor: Editor) => void} */ call) => ofAllNodes(app, editors).forEach(call);
+  const title = (id) => nodeAt(app, id)?.title ?? say(texts.runs.node, { id });
+  const tell = (call) => ofAllNodes(app, editors).forEach(call);
   let running = "";
-  const progress = (/** @type {string} */ text) => {
-    running = text;
-    tell((editor) => editor.setProgress(text));
-  };
-  const end = (/** @type {string} */ problem) => {
-    progress("");
+  const progress = (text, share) => tell((editor) => editor.setProgress(text, share));
+  const step = (text) => progress((running = text));
+  const end = (problem) => {
+    step("");
     if (problem) tell((editor) => editor.setRunProblem(problem));
   };
-  /** @type {Record<string, (event: CustomEvent) => void>} */
   const listeners = {
-    execution_start: () => { tell((editor) => editor.setRunProblem("")); progress("Starting"); },
-    executing: ({ detail }) => progress(detail === null ? "" : title(detail.display_node ?? detail.node ?? detail)),
-    progress: ({ detail: { node, value, max } }) => {
-      const text = `${node == null ? running : title(node)}: ${value} / ${max}`;
-      tell((editor) => editor.setProgress(text, max ? value / max : null));
-    },
+    execution_start: () => { tell((editor) => editor.setRunProblem("")); step(texts.runs.starting); },
+    executing: ({ detail }) => step(detail === null ? "" : title(detail.display_node ?? detail.node ?? detail)),
+    progress: ({ detail: { node, value, max } }) => progress(`${node == null ? running : title(node)}: ${value} / ${max}`, max ? value / max : null),
     execution_success: () => end(""),
     // Nobody tells how it ends; if it goes on after all, its next step shows it again.
-    reconnecting: () => running && end("The connection to the server was lost while it ran."),
-    execution_interrupted: () => end("The run was interrupted."),
+    reconnecting: () => running && end(texts.runs.lost),
+    execution_interrupted: () => end(texts.runs.interrupted),
     execution_error: ({ detail: { node_id, exception_message } }) => {
       const [name, text] = [title(node_id), String(exception_message ?? "").trim()];
       end(text.startsWith(`${name}:`) ? text : `${name}: ${text}`); // our nodes name themselves
@@ -109,7 +95,7 @@ function start({ app, api }) {
   for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
 }
 
-/** Show what a run of the node left. @param {ComfyNode} node @param {any} output @param {Host} host */
+/** Show what a run of the node left. */
 function showOutput(node, { replan_editor, replan_background }, { app, api }) {
   const editor = editors.get(node);
   const said = replan_editor?.[0];
@@ -121,22 +107,22 @@ function showOutput(node, { replan_editor, replan_background }, { app, api }) {
   remember(node, app);
 }
 
-/** @param {any} nodeType @param {any} nodeData @param {Host} host */
 function extend(nodeType, nodeData, host) {
   if (nodeData.name !== "RePlanRegionEditor") return;
   takeOver(nodeData.input.optional.regions, WIDGET);
   const type = nodeType.prototype;
+  const setFollow = (node, value) => editors.get(node)?.state.setFollow(value);
   after(type, "onNodeCreated", function () {
     this.setSize?.([Math.max(this.size[0], START_SIZE[0]), Math.max(this.size[1], START_SIZE[1])]);
     const follow = widgetOf(this, "follow_upstream");
-    if (follow) after(follow, "callback", (value) => editors.get(this)?.state.setFollow(value));
+    if (follow) after(follow, "callback", (value) => setFollow(this, value));
   });
   after(type, "onWidgetChanged", function (name, value) {
-    if (name === "follow_upstream") editors.get(this)?.state.setFollow(value);
+    if (name === "follow_upstream") setFollow(this, value);
   });
   after(type, "onConfigure", function () {
     const follow = widgetOf(this, "follow_upstream");
-    if (follow) editors.get(this)?.state.setFollow(follow.value);
+    if (follow) setFollow(this, follow.value);
     // The graph and its outputs are complete only after every node is configured.
     setTimeout(() => {
       if (!this.graph || editors.get(this)?.report) return;

@@ -1,73 +1,78 @@
 /** Beside the canvas: the list of regions, the fields of the selected one, and the global prompt. */
 import { button, element, fill, setAttribute, shortened } from "../common/dom.js";
+import { say, texts } from "../common/texts.js";
 import { colour } from "./colours.js";
 import { resized } from "./geometry.js";
 import { isOn } from "./plan.js";
 
+const WORDS = texts.panel;
+/** The edges as fields show them; the place in a box is the place here. @type {Handle[]} */
+const EDGES = ["w", "n", "e", "s"];
+
 export class Panel {
+  /** The fields of the current region, and what each shows. @type {Map<Input, (region: Region) => string>} */
+  inputs = new Map();
+  /** @type {Map<string, Row>} */
+  rows = new Map();
+  listed = "";
+
   /** @param {EditorState} state @param {() => void} focusCanvas */
   constructor(state, focusCanvas) {
     this.state = state;
-    /** The fields of the current region, and what each shows. @type {Map<Input, (region: Region) => string>} */
-    this.inputs = new Map();
-    /** @type {Map<string, Row>} */
-    this.rows = new Map();
-    this.listed = "";
-    const typed = { onblur: () => state.history.close(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && focusCanvas() };
-    /** @type {Field} */
-    const area = (label, title, take) => {
-      const made = element("textarea", { rows: 2, title, dir: "auto", "aria-label": label, oninput: () => take(made.value.toWellFormed()), ...typed });
-      return made;
-    };
-    /** @type {WordsField} */
-    const words = (key, label, title) => {
-      const made = area(label, title, (text) => this.set({ [key]: text }));
-      this.inputs.set(made, (region) => region[key]);
-      return made;
-    };
-    /** @type {NumberField} */
-    const number = (label, title, props, shows, take) => {
-      const made = element("input", {
-        type: "number", title, "aria-label": label, ...props, ...typed,
-        onchange: () => {
-          if (Number.isFinite(made.valueAsNumber)) take(made.valueAsNumber);
-          if (state.current) made.value = String(shows(state.current)); // what was typed and not taken gives way
-        },
-      });
-      this.inputs.set(made, (region) => String(shows(region)));
-      return made;
-    };
-    this.hint = words("hint", "Hint", "What to do inside this region");
-    /** @type {[string, Handle][]} */
-    const edges = [["left", "w"], ["top", "n"], ["right", "e"], ["bottom", "s"]];
-    this.edges = edges.map(([name, edge], place) =>
-      number(name, `${name}, in pixels of the image`, { step: "any" }, ({ bbox_2d }) => Math.round(bbox_2d[place] * 100) / 100, (value) => this.setEdge(edge, place, value)));
+    this.typed = { onblur: () => state.history.close(), onkeydown: (event) => event.key === "Escape" && focusCanvas() };
+    this.hint = this.words("hint", WORDS.hint, WORDS.hintTitle);
+    this.edges = EDGES.map((edge, place) => {
+      const name = WORDS.edges[place];
+      return this.number(name, say(WORDS.edgeTitle, { edge: name }), { step: "any" }, ({ bbox_2d }) => Math.round(bbox_2d[place] * 100) / 100, (value) => this.setEdge(edge, place, value));
+    });
     const share = { min: 0, max: 1, step: 0.05 };
-    const start = number("start", "Share of the sampling at which this region begins to act; before it, it is background", share, (region) => region.start, (value) => this.setTimes({ start: value }));
-    const end = number("end", "Share of the sampling at which it ends", share, (region) => region.end, (value) => this.setTimes({ end: value }));
-    this.dropMask = button("Remove mask", "The region has a mask that selects inside its box; remove it and use all of the box", () => this.set({ mask: null }));
+    this.dropMask = button([WORDS.dropMask, WORDS.dropMaskTitle], () => this.set({ mask: null }));
     this.fields = element("div", { class: "replan-fields" },
-      element("label", { class: "replan-field" }, "Hint", this.hint),
+      element("label", { class: "replan-field" }, WORDS.hint, this.hint),
       element("div", { class: "replan-numbers" }, ...this.edges.map((edge) => element("label", {}, edge.ariaLabel, edge))),
-      element("details", {}, element("summary", {}, "More"),
-        element("label", { class: "replan-field" }, "Negative hint", words("negative_hint", "Negative hint", "What to keep away from this region, where the model has a negative prompt")),
-        element("div", { class: "replan-row" }, "active from", start, "to", end), this.dropMask));
-    this.prompt = area("Global prompt", "What holds for the whole image. Without regions only this acts.", (text) => state.setGlobalPrompt(text));
+      element("details", {}, element("summary", {}, WORDS.more),
+        element("label", { class: "replan-field" }, WORDS.negativeHint, this.words("negative_hint", WORDS.negativeHint, WORDS.negativeHintTitle)),
+        element("div", { class: "replan-row" },
+          WORDS.activeFrom, this.number(WORDS.start, WORDS.startTitle, share, ({ start }) => start, (start) => this.setTimes({ start })),
+          WORDS.to, this.number(WORDS.end, WORDS.endTitle, share, ({ end }) => end, (end) => this.setTimes({ end }))), this.dropMask));
+    this.prompt = this.area(WORDS.globalPrompt, WORDS.globalPromptTitle, (text) => state.setGlobalPrompt(text));
     this.thoughts = element("p");
-    this.reasoning = element("details", { class: "replan-reasoning" }, element("summary", {}, "The planner's reasoning"), this.thoughts);
-    this.count = element("span", { class: "replan-badge", title: "How many regions there are" });
-    this.list = element("div", { class: "replan-list", role: "listbox", "aria-label": "Regions", "aria-multiselectable": true, tabindex: 0, onkeydown: (event) => this.listKey(event) });
+    this.reasoning = element("details", { class: "replan-reasoning" }, element("summary", {}, WORDS.reasoning), this.thoughts);
+    this.count = element("span", { class: "replan-badge", title: WORDS.countTitle });
+    this.list = element("div", { class: "replan-list", role: "listbox", "aria-label": WORDS.regions, "aria-multiselectable": true, tabindex: 0, onkeydown: (event) => this.listKey(event) });
     this.root = element("div", { class: "replan-side" },
-      element("label", { class: "replan-field" }, "Global prompt", this.prompt), this.reasoning,
-      element("div", { class: "replan-row" }, element("strong", {}, "Regions"), this.count), this.list, this.fields);
+      element("label", { class: "replan-field" }, WORDS.globalPrompt, this.prompt), this.reasoning,
+      element("div", { class: "replan-row" }, element("strong", {}, WORDS.regions), this.count), this.list, this.fields);
   }
 
-  /** @param {Partial<Region>} values */
+  // ---- the fields
+
+  area(label, title, take) {
+    const made = element("textarea", { rows: 2, title, dir: "auto", "aria-label": label, oninput: () => take(made.value.toWellFormed()), ...this.typed });
+    return made;
+  }
+
+  words(key, label, title) {
+    const made = this.area(label, title, (text) => this.set({ [key]: text }));
+    this.inputs.set(made, (region) => region[key]);
+    return made;
+  }
+
+  number(label, title, props, shows, take) {
+    const onchange = () => {
+      if (Number.isFinite(made.valueAsNumber)) take(made.valueAsNumber);
+      if (this.state.current) made.value = String(shows(this.state.current)); // what was typed and not taken gives way
+    };
+    const made = element("input", { type: "number", title, "aria-label": label, onchange, ...props, ...this.typed });
+    this.inputs.set(made, (region) => String(shows(region)));
+    return made;
+  }
+
   set(values) {
     if (this.state.current) this.state.setFields(this.state.current.id, values);
   }
 
-  /** `place`: of the edge in a box. @type {SetEdge} */
+  /** of the edge in a box */
   setEdge(edge, place, value) {
     const { plan, selection } = this.state;
     this.state.setBoxes(selection.slice(-1), ({ bbox_2d }) => {
@@ -76,13 +81,12 @@ export class Panel {
     });
   }
 
-  /** @param {{start?: number, end?: number}} times */
   setTimes(times) {
     const { start = 0, end = 1 } = { ...this.state.current, ...times };
     if (start >= 0 && start < end && end <= 1) this.set(times);
   }
 
-  /** The arrows; the other keys are the editor's. @param {KeyboardEvent} event */
+  /** The arrows; the other keys are the editor's. */
   listKey(event) {
     const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     if (!by) return;
@@ -93,7 +97,7 @@ export class Panel {
   update() {
     const { plan, current, readOnly } = this.state;
     const on = plan.regions.filter(isOn).length;
-    this.count.textContent = on < plan.regions.length ? `${on} of ${plan.regions.length} on` : String(on);
+    this.count.textContent = on < plan.regions.length ? say(WORDS.on, { on, count: plan.regions.length }) : String(on);
     this.updateList();
     setValue(this.prompt, plan.global_prompt);
     this.prompt.readOnly = readOnly;
@@ -109,10 +113,12 @@ export class Panel {
     this.dropMask.hidden = !current.mask;
   }
 
+  // ---- the list
+
   /** Rows are made once and changed only where something differs: there may be hundreds. */
   updateList() {
     const { regions } = this.state.plan;
-    const order = regions.map((region) => region.id).join("\n");
+    const order = regions.map(({ id }) => id).join("\n");
     if (order !== this.listed) {
       this.listed = order;
       this.rows = new Map(regions.map(({ id }) => [id, this.rows.get(id) ?? this.makeRow(id)]));
@@ -122,31 +128,31 @@ export class Panel {
     for (const region of regions) this.updateRow(/** @type {Row} */ (this.rows.get(region.id)), region, isOn(region) ? index++ : -1);
   }
 
-  /** Scroll the list alone: scrollIntoView would scroll the whole graph too. @param {HTMLElement} row */
+  /** Scroll the list alone: scrollIntoView would scroll the whole graph too. */
   reveal({ offsetTop, offsetHeight }) {
     const { list } = this;
     list.scrollTop = Math.max(Math.min(list.scrollTop, offsetTop), offsetTop + offsetHeight - list.clientHeight);
   }
 
-  /** @param {string} id @returns {Row} */
+  /** @returns {Row} */
   makeRow(id) {
     const { state } = this;
-    const mark = (/** @type {string} */ title, /** @type {() => void} */ press) => button("", title, (event) => {
+    const mark = (title, press) => button(["", title], (event) => {
       event.stopPropagation(); // it selects nothing
       press();
     }, { tabindex: -1 });
     const dot = element("span", { class: "replan-dot" });
     const name = element("span", { class: "replan-name", dir: "auto" });
-    const lock = mark("Lock (L): a locked region cannot be moved or deleted", () => state.lock([id]));
-    const eye = mark("On or off (H): a region that is off stays here and is not sent", () => state.switchOn([id]));
-    const onclick = (/** @type {MouseEvent} */ event) => (event.shiftKey || event.ctrlKey || event.metaKey ? state.alsoSelect(id) : state.select([id]));
+    const lock = mark(WORDS.lockTitle, () => state.lock([id]));
+    const eye = mark(WORDS.switchTitle, () => state.switchOn([id]));
+    const onclick = (event) => (event.shiftKey || event.ctrlKey || event.metaKey ? state.alsoSelect(id) : state.select([id]));
     return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, eye), name, dot, lock, eye };
   }
 
-  /** @type {UpdateRow} */
+  /** among those that are on */
   updateRow({ row, name, dot, lock, eye }, { id, hint, locked = false, enabled = true }, index) {
     const { selection } = this.state;
-    setText(name, `${id}  ${shortened(hint, 80) || "(no hint)"}`);
+    setText(name, `${id}  ${shortened(hint, 80) || `(${texts.common.noHint})`}`);
     row.classList.toggle("is-off", !enabled);
     if (dot.dataset.index !== String(index)) {
       dot.dataset.index = String(index);
@@ -161,12 +167,11 @@ export class Panel {
   }
 }
 
-/** @type {SetText} */
 function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** Put a value into a field unless it is there: writing it again would move the cursor. @type {SetValue} */
+/** Put a value into a field unless it is there: writing it again would move the cursor. */
 function setValue(field, value) {
   value = value.replace(/\r\n?/g, "\n"); // as a field holds it
   if (field.value !== value && !(field === document.activeElement && field.type === "number")) field.value = value;

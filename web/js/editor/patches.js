@@ -23,11 +23,11 @@ export class Patches {
     if (text === this.asked) return;
     this.asked = text;
     this.busy = true;
+    this.problem = "";
     try {
       ({ cells: this.cells } = await this.ask("patches", question));
-      this.problem = "";
     } catch (error) {
-      this.problem = /** @type {Error} */ (error).message;
+      this.problem = error.message;
     }
     this.busy = false;
     this.onAnswer();

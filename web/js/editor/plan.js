@@ -16,20 +16,20 @@ export function emptyPlan(...image_size) {
  * it is asked of the server (`check`), which also says why. @param {any} data @returns {Plan}
  */
 export function readPlan(data) {
-  const { version, image_size, regions, ...rest } = { ...emptyPlan(0, 0), ...data };
-  const shows = isObject(data) && version === 1 && isNumbers(image_size, 2) && image_size.every((/** @type {number} */ side) => side >= 1);
-  need(shows && [rest.global_prompt, rest.reasoning].every(isText) && Array.isArray(regions) && regions.every(isRegion), "it is no plan that this version shows");
-  const ids = regions.flatMap(({ id }) => id ?? []);
+  const { version, image_size, global_prompt, reasoning, regions: items } = { ...emptyPlan(0, 0), ...data };
+  const shows = isObject(data) && version === 1 && isNumbers(image_size, 2) && image_size.every((side) => side >= 1);
+  need(shows && [global_prompt, reasoning].every(isText) && Array.isArray(items) && items.every(isRegion), "it is no plan that this version shows");
+  const ids = items.flatMap(({ id }) => id ?? []);
   need(new Set(ids).size === ids.length, "two regions share an id");
   const [width, height] = image_size;
-  const read = regions.map(({ hidden, ...region }) => {
-    const [x1, y1, x2, y2] = region.bbox_2d;
-    const id = region.id ?? freshId(ids);
+  // The keys stay in their order, so that a value that is only read and written is the same text.
+  const regions = items.map(({ hidden, ...region }) => {
+    const { id = freshId(ids), bbox_2d: [x1, y1, x2, y2], hint = "", negative_hint = "", start = 0, end = 1, mask = null } = region;
     if (id !== region.id) ids.push(id);
     const bbox_2d = [Math.max(0, x1), Math.max(0, y1), Math.min(width, x2), Math.min(height, y2)];
-    return { hint: "", negative_hint: "", start: 0, end: 1, mask: null, ...region, id, bbox_2d };
+    return { ...region, id, bbox_2d, hint, negative_hint, start, end, mask };
   });
-  return { version, image_size, regions: read, ...rest };
+  return { ...data, version, image_size, global_prompt, reasoning, regions };
 }
 
 /** @param {any} region */
@@ -44,9 +44,8 @@ function isMask({ size, rle }) {
   return isNumbers(size, 2) && size[0] * size[1] <= MOST_MASK_CELLS && Array.isArray(rle) && rle.reduce((sum, run) => (run >= 0 ? sum + run : NaN), 0) === size[0] * size[1];
 }
 
-/** @param {any} value @param {number} count */
 const isNumbers = (value, count) => Array.isArray(value) && value.length === count && value.every(Number.isFinite);
-const isText = (/** @type {any} */ value) => typeof value === "string";
+const isText = (value) => typeof value === "string";
 
 /** Whether a region acts; the others stay in the plan and are neither sent nor numbered. @param {Region} region */
 export const isOn = ({ enabled }) => enabled !== false;
@@ -69,28 +68,31 @@ export function planToText(plan) {
   return JSON.stringify(withoutMarks(plan), null, 2);
 }
 
-/** The plan of the same picture at another size, stretched. @type {PlanAtSize} */
-export function stretched(plan, ...[width, height]) {
-  const [across, down] = [width / plan.image_size[0], height / plan.image_size[1]];
-  return withBoxes(plan, [width, height], ({ bbox_2d: [x1, y1, x2, y2] }) => ({ bbox_2d: [x1 * across, y1 * down, x2 * across, y2 * down] }));
+/** The plan of the same picture at another size, stretched. @param {Plan} plan @param {Size} size */
+export function stretched(plan, ...size) {
+  const [across, down] = size.map((side, axis) => side / plan.image_size[axis]);
+  return withBoxes(plan, size, ([x1, y1, x2, y2]) => ({ bbox_2d: [x1 * across, y1 * down, x2 * across, y2 * down] }));
 }
 
 /**
  * The plan with its boxes at the same pixels of an image of another size. A box that would lie outside moves to the
- * nearest border instead of being lost; masks, which cover the whole image, are dropped. @type {PlanAtSize}
+ * nearest border instead of being lost; masks, which cover the whole image, are dropped. @param {Plan} plan @param {Size} size
  */
-export function keptPixels(plan, ...[width, height]) {
-  return withBoxes(plan, [width, height], ({ bbox_2d: [x1, y1, x2, y2] }) => {
-    const [w, h] = [Math.min(x2 - x1, width), Math.min(y2 - y1, height)];
-    const x = x1 >= width ? width - w : x1;
-    const y = y1 >= height ? height - h : y1;
-    return { bbox_2d: [x, y, Math.min(x + w, width), Math.min(y + h, height)], mask: null };
+export function keptPixels(plan, ...size) {
+  const axis = (low, high, side) => {
+    const length = Math.min(high - low, side);
+    const from = low >= side ? side - length : low;
+    return [from, Math.min(from + length, side)];
+  };
+  return withBoxes(plan, size, ([x1, y1, x2, y2]) => {
+    const [[left, right], [top, bottom]] = [axis(x1, x2, size[0]), axis(y1, y2, size[1])];
+    return { bbox_2d: [left, top, right, bottom], mask: null };
   });
 }
 
-/** @param {Plan} plan @param {Size} image_size @param {(region: Region) => Partial<Region>} change */
+/** @param {Plan} plan @param {Size} image_size @param {(box: Box) => Partial<Region>} change */
 function withBoxes(plan, image_size, change) {
-  return { ...plan, image_size, regions: plan.regions.map((region) => ({ ...region, ...change(region) })) };
+  return { ...plan, image_size, regions: plan.regions.map((region) => ({ ...region, ...change(region.bbox_2d) })) };
 }
 
 /** What decides the edit, as a text: the planner's reasoning does not, nor what else a plan carries. @param {Plan} plan */
@@ -109,11 +111,11 @@ export function samePlan(one, other) {
 export function differences(before, after) {
   /** @type {string[]} */
   const lines = [];
-  const compare = (/** @type {string} */ name, /** @type {unknown} */ was, /** @type {unknown} */ is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
+  const compare = (name, was, is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
   compare("image size", before.image_size.join("x"), after.image_size.join("x"));
   compare("global prompt:", `"${before.global_prompt}"`, `"${after.global_prompt}"`);
   const old = new Map(before.regions.map((region) => [region.id, region]));
-  const listed = (/** @type {Region} */ { id, hint }, /** @type {string} */ what) => lines.push(`${id} ${what}: ${hint || "(no hint)"}`);
+  const listed = ({ id, hint }, what) => lines.push(`${id} ${what}: ${hint || "(no hint)"}`);
   for (const region of after.regions) {
     const { id } = region;
     const was = old.get(id);

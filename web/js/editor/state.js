@@ -5,7 +5,7 @@ import { sharedMove, snapped } from "./geometry.js";
 import { differences, emptyPlan, isOn, keptPixels, samePlan, stretched } from "./plan.js";
 import { FRESH, markOf } from "./stored.js";
 
-/** @type {About} what a plan is that came from upstream and is as it came */
+/** Of a plan that came from upstream and is as it came. @type {About} */
 const FROM_UPSTREAM = { ...FRESH, origin: "upstream" };
 
 /** @param {Stored} stored @returns {{plan: Plan, about: About}} */
@@ -14,21 +14,22 @@ function startOf({ plan, about }) {
 }
 
 export class EditorState {
+  /** Ids; the last one is the one whose fields are shown. @type {string[]} */
+  selection = [];
+  /** @type {Plan | null} */
+  upstream = null;
+  /** A stored value that cannot be read stands in the way of every change. */
+  blocked = false;
+  /** @type {(what: Changed) => void} */
+  onChange = () => {};
+
   /** @param {Stored} stored @param {Follow} [follow] */
   constructor(stored, follow = "until_edited") {
     this.history = new History(startOf(stored));
     /** Whether there is a plan to store. */
     this.hasPlan = stored.plan !== null;
-    /** A stored value that cannot be read stands in the way of every change. */
-    this.blocked = false;
     this.view = stored.view;
-    /** Ids; the last one is the one whose fields are shown. @type {string[]} */
-    this.selection = [];
-    /** @type {Plan | null} */
-    this.upstream = null;
     this.follow = follow;
-    /** @type {(what: Changed) => void} */
-    this.onChange = () => {};
   }
 
   /** Take another stored value; its undo begins anew. @param {Stored} stored */
@@ -72,19 +73,17 @@ export class EditorState {
   }
 
   get selected() {
-    return this.plan.regions.filter((region) => this.selection.includes(region.id));
+    return this.plan.regions.filter(({ id }) => this.selection.includes(id));
   }
 
   get current() {
-    const id = this.selection.at(-1);
-    return this.plan.regions.find((region) => region.id === id) ?? null;
+    return this.plan.regions.find(({ id }) => id === this.selection.at(-1)) ?? null;
   }
 
   /** A plan upstream that differs from what the edits began with, and was not declined. */
   get offer() {
     const { plan, about } = this.history.value;
-    if (this.readOnly || !this.upstream) return null;
-    if (!about.edited && this.follow === "until_edited") return null;
+    if (this.readOnly || !this.upstream || (!about.edited && this.follow === "until_edited")) return null;
     if (markOf(this.upstream) === about.declined || samePlan(this.upstream, plan)) return null;
     return about.base && samePlan(this.upstream, about.base) ? null : this.upstream;
   }
@@ -106,8 +105,8 @@ export class EditorState {
 
   // ---- changing it
 
-  /** Change the plan as a person would; steps with the same key are one to undo. @type {EditPlan} */
-  edit(change, key = null) {
+  /** Change the plan as a person would; steps with the same key are one to undo. @param {(plan: Plan) => Plan} change @param {string | null} [key] */
+  edit(change, key) {
     if (this.readOnly) return;
     const { plan, about } = this.history.value;
     const next = change(plan);
@@ -115,15 +114,15 @@ export class EditorState {
     if (next !== plan) this.put(next, { ...about, edited: true, base }, key);
   }
 
-  /** @type {Put} */
+  /** @param {Plan} plan @param {About} about @param {string | null} [key] */
   put(plan, about, key = null) {
     this.hasPlan = true;
     this.history.push({ plan, about }, key);
     this.tell("plan");
   }
 
-  /** @type {EditRegions} */
-  editRegions(ids, change, key = null) {
+  /** @param {string[]} ids @param {(region: Region) => Region} change @param {string} [key] */
+  editRegions(ids, change, key) {
     this.edit((plan) => changed(plan, ids, change), key);
   }
 
@@ -137,8 +136,8 @@ export class EditorState {
     this.edit((plan) => ({ ...plan, global_prompt }), "global_prompt");
   }
 
-  /** Move or resize regions; locked ones stay. @type {SetBoxes} */
-  setBoxes(ids, boxOf, key = null) {
+  /** Move or resize regions; locked ones stay. @param {string[]} ids @param {(region: Region) => Box} boxOf @param {string} [key] */
+  setBoxes(ids, boxOf, key) {
     this.editRegions(ids, (region) => {
       const bbox_2d = region.locked ? region.bbox_2d : boxOf(region);
       return bbox_2d.join() === region.bbox_2d.join() ? region : { ...region, bbox_2d };
@@ -150,7 +149,10 @@ export class EditorState {
     return new Map(this.selected.filter((region) => !region.locked && isOn(region)).map(({ id, bbox_2d }) => [id, bbox_2d]));
   }
 
-  /** Move boxes together; with snap the first one's left top corner goes to a grid line. @type {MoveBoxes} */
+  /**
+   * Move boxes together; with snap the first one's left top corner goes to a grid line.
+   * @param {Map<string, Box>} boxes @param {number} dx @param {number} dy @param {string} key
+   */
   shift(boxes, dx, dy, key) {
     const { snap, patch } = this.view;
     const [first] = boxes.values();
@@ -178,21 +180,21 @@ export class EditorState {
     this.editAndSelect((plan) => duplicated(plan, ids));
   }
 
-  /** Change the plan and select what is new in it. @param {ChangePlan} change */
+  /** Change the plan and select what is new in it. @param {(plan: Plan) => Plan} change */
   editAndSelect(change) {
-    const before = new Set(this.plan.regions.map((region) => region.id));
+    const before = new Set(this.plan.regions.map(({ id }) => id));
     this.edit(change);
-    const made = this.plan.regions.map((region) => region.id).filter((id) => !before.has(id));
+    const made = this.plan.regions.map(({ id }) => id).filter((id) => !before.has(id));
     if (made.length) this.select(made);
   }
 
-  /** Delete regions; locked ones stay. @param {string[]} ids */
+  /** Locked ones stay. @param {string[]} ids */
   remove(ids) {
     this.edit((plan) => removed(plan, ids));
   }
 
   clear() {
-    this.remove(this.plan.regions.map((region) => region.id));
+    this.remove(this.plan.regions.map(({ id }) => id));
   }
 
   /** @param {string} id @param {number} by */
@@ -202,8 +204,8 @@ export class EditorState {
 
   /** Lock all of them, or none of them when all were. @param {string[]} ids */
   lock(ids) {
-    const all = this.plan.regions.every((region) => region.locked || !ids.includes(region.id));
-    this.editRegions(ids, (region) => ({ ...region, locked: !all }));
+    const locked = this.plan.regions.some((region) => !region.locked && ids.includes(region.id));
+    this.editRegions(ids, (region) => ({ ...region, locked }));
   }
 
   /** Switch all of them off, or on when all were off. @param {string[]} ids */
@@ -297,14 +299,13 @@ export class EditorState {
     this.select(this.selection.includes(id) ? this.selection.filter((one) => one !== id) : [...this.selection, id]);
   }
 
-  /** False past the last one; `also`: beside what is selected. @type {SelectNext} */
-  selectNext(by, also = false) {
+  /** False past the last one. @param {1 | -1} by @param {boolean} [also] beside what is selected */
+  selectNext(by, also) {
     const regions = this.plan.regions.filter(isOn);
-    const at = regions.findIndex((region) => region.id === this.selection.at(-1));
-    const next = at >= 0 ? at + by : by > 0 ? 0 : regions.length - 1;
-    if (!regions[next]) return false;
-    const { id } = regions[next];
-    this.select(also ? [...this.selection.filter((one) => one !== id), id] : [id]);
+    const at = regions.findIndex(({ id }) => id === this.selection.at(-1));
+    const next = regions[at >= 0 ? at + by : by > 0 ? 0 : regions.length - 1];
+    if (!next) return false;
+    this.select(also ? [...this.selection.filter((one) => one !== next.id), next.id] : [next.id]);
     return true;
   }
 

@@ -13,22 +13,21 @@ export function readStored(value) {
   const data = parseJson(value, "the stored value");
   if (!isObject(data) || !isObject(data.editor)) return { plan: readPlan(data), about: { ...FRESH, edited: true }, view: VIEW };
   const { editor: { view, ...about }, ...plan } = data;
-  const hasPlan = plan.image_size !== undefined || plan.regions !== undefined;
   return {
-    plan: hasPlan ? readPlan(plan) : null,
+    plan: plan.image_size !== undefined || plan.regions !== undefined ? readPlan(plan) : null,
     about: { ...FRESH, ...about, base: about.base ? readPlan(about.base) : null },
     view: readView(view),
   };
 }
 
-/** What is shown cannot make a plan unreadable: a setting of another kind gives way to the usual one. @param {any} view @returns {View} */
+/** A setting of a wrong kind gives way to the usual one. @returns {View} */
 function readView(view) {
-  const fits = Object.entries({ ...VIEW, ...(isObject(view) && view) }).filter(([name, value]) => !(name in VIEW) || typeof value === typeof VIEW[/** @type {keyof View} */ (name)]);
-  const read = { ...VIEW, ...Object.fromEntries(fits) };
-  return read.patch >= 1 ? read : { ...read, patch: VIEW.patch };
+  const fits = Object.entries({ ...VIEW, ...(isObject(view) && view) }).filter(([name, value]) => !(name in VIEW) || typeof value === typeof VIEW[name]);
+  const read = Object.fromEntries(fits);
+  return { ...VIEW, ...read, patch: read.patch >= 1 ? read.patch : VIEW.patch };
 }
 
-/** Write a stored value. Nothing to keep gives the empty text, so an untouched node stays as new. @param {Stored} stored */
+/** Nothing to keep gives the empty text, so an untouched node stays as new. @param {Stored} stored */
 export function writeStored({ plan, about, view }) {
   const changed = JSON.stringify(view) === JSON.stringify(VIEW) ? {} : { view };
   if (plan) return JSON.stringify({ ...plan, editor: { ...about, ...changed } });
@@ -36,9 +35,8 @@ export function writeStored({ plan, about, view }) {
 }
 
 /**
- * What goes with the prompt: never the empty text, which says that no editor was there. Only what decides the plan goes,
- * so that looking around in the editor never makes ComfyUI run everything again; and while the plan upstream is used, or
- * nothing was drawn, the text stays the same from run to run.
+ * What goes with the prompt; never the empty text, which says that no editor was there. Only what decides the plan goes, so
+ * that looking around never makes ComfyUI run again; a plan that is only followed, and none, are a text that stays the same.
  * @param {Stored} stored @param {boolean} followsUpstream whether a plan upstream is connected and used as long as nothing is edited
  */
 export function forPrompt({ plan, about: { edited, assumed_size } }, followsUpstream) {
@@ -47,12 +45,12 @@ export function forPrompt({ plan, about: { edited, assumed_size } }, followsUpst
   return JSON.stringify({ ...withoutMarks(plan), editor: { edited, ...(assumed_size && { assumed_size }) } });
 }
 
-/** Which of the four modes this is, with what it means. @param {Plan} plan @param {About} about */
-export function modeOf(plan, about) {
-  if (!plan.regions.some(isOn)) return { name: "baseline", text: `Baseline: no regions${plan.global_prompt === KEEP_UNCHANGED ? ": say in the global prompt what to change" : ", only the global prompt acts"}` };
-  if (about.origin === "drawn") return { name: "manual", text: "Manual: you drew this plan" };
-  if (about.edited && about.base && !samePlan(plan, about.base)) return { name: "corrected", text: "Corrected: the planner's plan with your changes" };
-  return { name: "planned", text: about.edited ? "Planned: the planner's plan, kept" : "Planned: the planner's plan as it came" };
+/** Which of the four modes this is, and the name of its text. @param {Plan} plan @param {About} about */
+export function modeOf(plan, { origin, edited, base }) {
+  if (!plan.regions.some(isOn)) return ["baseline", plan.global_prompt === KEEP_UNCHANGED ? "unchanged" : "baseline"];
+  if (origin === "drawn") return ["manual", "manual"];
+  if (edited && base && !samePlan(plan, base)) return ["corrected", "corrected"];
+  return ["planned", edited ? "kept" : "planned"];
 }
 
 /** A short mark of a plan's content, to know a declined offer again. @param {Plan} plan */

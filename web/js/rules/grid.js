@@ -4,22 +4,26 @@
  * It is one focusable element with a current cell, as screen readers know a grid.
  */
 import { element, fill, setAttribute, shortened } from "../common/dom.js";
+import { say, texts } from "../common/texts.js";
 import { colour } from "../editor/colours.js";
-import { ANOTHER, EVERY, isEmpty, isFixed, kindName, nextValue, ownerOf, signOf } from "./matrix.js";
 
+const WORDS = texts.rules;
 const SIGNS = { x: "\u25CF", "-": "\u00B7", o: "\u25D0", d: "\u25D1" };
-const SAYS = { x: "sees", "-": "does not see", o: "sees, each region its own only,", d: "sees, each region those of others only," };
+/** What stands for a region's id (attention/rules.py): every region, or every one but that of the other side of a cell. */
+const EVERY = "*";
+export const ANOTHER = "other";
+
+const kindName = (name) => name.split(":", 1)[0];
+const ownerOf = (name) => name.slice(kindName(name).length + 1);
 
 export class Grid {
   row = 0;
   column = 0;
   strokes = 0;
-  /** The value that a drag gives, while there is one. @type {{value: boolean | null} | null} */
+  /** What a drag gives, while there is one: "next" until the server has said what a press became. @type {{value: any} | null} */
   brush = null;
   /** Names of the rows and columns. @type {string[]} */
   names = [];
-  /** @type {Rules} */
-  rules = { kinds: [], table: [], cells: new Map() };
   /** @type {Map<string, RuleRegion>} */
   regions = new Map();
   /** @type {HTMLElement[][]} */
@@ -27,40 +31,32 @@ export class Grid {
   listed = "";
   prefix = `replan-${Math.random().toString(36).slice(2)}`;
 
-  /** @param {PaintCell} paint */
-  constructor(paint) {
-    this.paint = paint;
+  /** @param {Kind[]} kinds @param {(cell: {query: string, key: string, brush: {value: any}}, stroke: string) => void} change */
+  constructor(kinds, change) {
+    this.kinds = kinds;
+    this.change = change;
     this.table = element("table");
     this.said = element("div", { class: "replan-said", role: "status", "aria-live": "polite" });
     const lift = () => { this.brush = null; };
     this.root = element("div", {
-      class: "replan-grid", role: "grid", tabindex: 0,
-      "aria-label": "Rules: rows look, columns are seen. Arrows move, Space changes, Delete takes the preset's",
+      class: "replan-grid", role: "grid", tabindex: 0, "aria-label": WORDS.grid,
       onkeydown: (event) => this.onKey(event), onfocus: () => this.point(this.row, this.column),
       onpointerdown: (event) => this.onDown(event), onpointermove: (event) => this.onMove(event), onpointerup: lift, onpointercancel: lift,
     }, this.table);
   }
 
-  /** @type {ShowRules} */
-  show(rules, names, regions) {
-    this.rules = rules;
-    this.names = names;
-    this.regions = new Map(regions.map((region) => [region.id, region]));
+  /** states: "x changed set" of each row and column (attention/rules_page.py). @param {string[]} names @param {string[][]} states @param {RuleRegion[]} regions */
+  show(names, states, regions) {
+    Object.assign(this, { names, regions: new Map(regions.map((region) => [region.id, region])) });
     const listed = JSON.stringify([names, regions]);
     if (listed !== this.listed) this.build();
     this.listed = listed;
-    const preset = { ...rules, cells: new Map() };
-    for (const [i, query] of names.entries()) {
-      for (const [j, key] of names.entries()) {
+    for (const [i, row] of states.entries()) {
+      for (const [j, state] of row.entries()) {
         const cell = this.cells[i][j];
-        const sign = signOf(rules, query, key);
-        const marks = {
-          [sign]: true, changed: sign !== signOf(preset, query, key), set: rules.cells.has(`${query}|${key}`), fixed: isFixed(query, key) || isEmpty(query, key, rules.kinds),
-        };
-        const state = Object.entries(marks).filter(([, holds]) => holds).map(([mark]) => mark).join(" ");
         if (cell.dataset.state === state) continue;
         cell.dataset.state = state;
-        cell.textContent = SIGNS[sign];
+        cell.textContent = SIGNS[state[0]];
         cell.setAttribute("aria-label", this.describe(i, j));
       }
     }
@@ -68,61 +64,55 @@ export class Grid {
   }
 
   build() {
-    /** @type {Heading} */
-    const heading = (scope, name) =>
-      element("th", { scope, role: scope === "row" ? "rowheader" : "columnheader", title: this.words(name) }, this.label(name));
+    const heading = (scope, name) => element("th", { scope, role: scope === "row" ? "rowheader" : "columnheader", title: this.words(name) }, this.label(name));
     const { names } = this;
     this.cells = names.map((_, i) => names.map((_, j) => element("td", { role: "gridcell", id: `${this.prefix}-${i}-${j}` })));
     fill(this.table, [
-      element("thead", { role: "rowgroup" }, element("tr", { role: "row" },
-        element("th", { role: "columnheader" }, "looks \u2193 / seen \u2192"), ...names.map((name) => heading("col", name)))),
+      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, element("th", { role: "columnheader" }, WORDS.corner), ...names.map((name) => heading("col", name)))),
       element("tbody", { role: "rowgroup" }, ...names.map((name, i) => element("tr", { role: "row" }, heading("row", name), ...this.cells[i]))),
     ]);
   }
 
-  /** @param {string} name @returns {[kind: Kind, owner: string, region: RuleRegion | undefined]} */
+  /** @returns {[kind: Kind, owner: string, region: RuleRegion | undefined]} */
   parts(name) {
-    const kind = /** @type {Kind} */ (this.rules.kinds.find((one) => one.name === kindName(name)));
+    const kind = /** @type {Kind} */ (this.kinds.find((one) => one.name === kindName(name)));
     const owner = ownerOf(name);
     return [kind, owner, kind.owner === "region" ? this.regions.get(owner) : undefined];
   }
 
-  /** The short name: "H r1", "N all". @param {string} name */
+  /** The short name: "H r1", "N all". */
   label(name) {
     const [kind, owner, region] = this.parts(name);
     const dot = region && element("span", { class: "replan-dot", style: { background: colour(region.index) } });
-    const text = [kind.label, owner === EVERY ? "all" : shortened(owner, 10)].join(" ").trim();
+    const text = [kind.label, owner === EVERY ? WORDS.all : shortened(owner, 10)].join(" ").trim();
     return element("span", { class: `replan-heading${region?.absent ? " is-absent" : ""}`, dir: "auto" }, dot, text);
   }
 
-  /** @param {string} name */
   words(name) {
-    const [kind, owner, region] = this.parts(name);
-    if (!owner) return kind.words;
-    if (kind.owner === "reference") return `${kind.words}: ${owner === EVERY ? "all" : `number ${owner}`}`;
-    if (owner === EVERY) return `${kind.words}: every region`;
-    if (owner === ANOTHER) return `${kind.words}: every region but that of the other side`;
-    return `${kind.words}: region ${owner}${region?.hint ? ` (${shortened(region.hint, 120)})` : ""}${region?.absent ? ", not in the plan" : ""}`;
+    const [{ words, owner: sort }, owner, region] = this.parts(name);
+    if (!owner) return words;
+    if (sort === "reference") return say(owner === EVERY ? WORDS.allReferences : WORDS.reference, { words, owner });
+    if (owner === EVERY) return say(WORDS.everyRegion, { words });
+    if (owner === ANOTHER) return `${words}: ${WORDS.another}`;
+    const hint = region?.hint ? ` (${shortened(region.hint, 120)})` : "";
+    return say(WORDS.region, { words, owner, hint, absent: region?.absent ? WORDS.absent : "" });
   }
 
-  /** @param {number} i @param {number} j */
   describe(i, j) {
     const [sign, ...marks] = (this.cells[i][j].dataset.state ?? "").split(" ");
     const set = marks.includes("set");
-    let tail = set ? ": set, as the preset has it" : "";
-    if (marks.includes("changed")) tail = `: differs from the preset${set ? "" : ", set for more than this cell"}`;
-    if (marks.includes("fixed")) tail = ": always";
-    return `${this.spoken(i)} ${SAYS[/** @type {Sign} */ (sign)]} ${this.spoken(j)}${tail}`;
+    const tail = marks.includes("fixed") ? WORDS.fixed : marks.includes("changed") ? (set ? WORDS.changed : WORDS.changedFor) : set ? WORDS.set : "";
+    return `${this.spoken(i)} ${WORDS.sees[sign]} ${this.spoken(j)}${tail}`;
   }
 
-  /** @param {number} i */
   spoken(i) {
     const owner = ownerOf(this.names[i]);
-    return [kindName(this.names[i]).replace("_", " "), owner === EVERY ? "of all" : owner === ANOTHER ? "of another region" : shortened(owner, 30)].join(" ").trim();
+    return [kindName(this.names[i]).replace("_", " "), owner === EVERY ? WORDS.ofAll : owner === ANOTHER ? WORDS.ofAnother : shortened(owner, 30)].join(" ").trim();
   }
 
-  /** Make a cell the current one; `still`: do not scroll to it. @type {PointAt} */
+  /** Make a cell the current one; `still`: do not scroll to it. */
   point(i, j, still = false) {
+    if (!this.cells[i]) return; // nothing is shown yet
     this.cells[this.row]?.[this.column]?.removeAttribute("aria-selected");
     [this.row, this.column] = [i, j];
     const cell = this.cells[i][j];
@@ -132,7 +122,7 @@ export class Grid {
     if (!still) this.reveal(cell);
   }
 
-  /** Scroll the table alone: scrollIntoView would scroll the graph too. @param {HTMLElement} cell */
+  /** Scroll the table alone: scrollIntoView would scroll the graph too. */
   reveal(cell) {
     const { root, table } = this;
     const heading = /** @type {HTMLElement} */ (cell.parentElement?.firstElementChild);
@@ -143,13 +133,12 @@ export class Grid {
 
   // ---- pointer and keys
 
-  /** Row and column of the cell under a pointer. @param {PointerEvent} event */
+  /** Row and column of the cell under a pointer. */
   placeAt(event) {
     const cell = document.elementFromPoint(event.clientX, event.clientY)?.closest("td");
     return cell?.id.startsWith(this.prefix) ? cell.id.slice(this.prefix.length + 1).split("-").map(Number) : null;
   }
 
-  /** @param {PointerEvent} event */
   onDown(event) {
     const place = event.button === 0 && this.placeAt(event);
     if (!place) return;
@@ -157,10 +146,9 @@ export class Grid {
     this.root.focus({ preventScroll: true });
     this.root.setPointerCapture(event.pointerId);
     this.point(place[0], place[1], true);
-    this.press();
+    this.press("next");
   }
 
-  /** @param {PointerEvent} event */
   onMove(event) {
     if (event.pointerType === "mouse" && !(event.buttons & 1)) this.brush = null;
     const { row, column, brush } = this;
@@ -171,25 +159,22 @@ export class Grid {
     const steps = Math.max(Math.abs(i - row), Math.abs(j - column));
     for (let step = 1; step <= steps; step += 1) {
       this.point(Math.round(row + ((i - row) * step) / steps), Math.round(column + ((j - column) * step) / steps), true);
-      this.give(brush.value);
+      this.give();
     }
   }
 
-  /** Change the current cell, and begin a stroke with what it became. */
-  press() {
-    const [query, key] = [this.names[this.row], this.names[this.column]];
-    if (isFixed(query, key) || isEmpty(query, key, this.rules.kinds)) return;
+  /** Begin a stroke that gives a value to the current cell and to those that follow. */
+  press(value) {
     this.strokes += 1;
-    this.brush = { value: nextValue(this.rules, query, key) };
-    this.give(this.brush.value);
+    this.brush = { value };
+    this.give();
   }
 
-  /** @param {boolean | null} value */
-  give(value) {
-    this.paint(this.names[this.row], this.names[this.column], value, `stroke ${this.strokes}`);
+  give() {
+    const { row, column, names, brush } = this;
+    if (brush && !this.cells[row][column].dataset.state?.includes("fixed")) this.change({ query: names[row], key: names[column], brush }, `stroke ${this.strokes}`);
   }
 
-  /** @param {KeyboardEvent} event */
   onKey(event) {
     const { key } = event;
     if (event.target !== this.root || event.ctrlKey || event.metaKey) return;
@@ -197,17 +182,16 @@ export class Grid {
     else if (key === "ArrowRight" || key === "ArrowLeft") this.move(0, key === "ArrowRight" ? 1 : -1);
     else if (key === "Home" || key === "End") this.move(0, key === "Home" ? -Infinity : Infinity);
     else if (key === " " || key === "Enter") {
-      this.press();
+      this.press("next");
       this.brush = null;
     } else if (key === "Delete" || key === "Backspace") {
-      this.strokes += 1;
-      this.give(null);
+      this.press(null);
+      this.brush = null;
     } else if (key === "Escape") this.root.blur();
     else return;
     event.preventDefault();
   }
 
-  /** @param {number} down @param {number} right */
   move(down, right) {
     const last = this.names.length - 1;
     this.point(Math.min(Math.max(this.row + down, 0), last), Math.min(Math.max(this.column + right, 0), last));

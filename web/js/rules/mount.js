@@ -1,22 +1,24 @@
-/** Puts the rule matrix into an element: rows look, columns are seen. It knows nothing of the host. */
-import { makeButtons, runKey } from "../common/commands.js";
-import { button, element, fill, setAttribute, shortened, styleSheet } from "../common/dom.js";
+/** Puts the rule matrix into an element: rows look, columns are seen. What cells amount to is asked of attention/rules_page.py. */
+import { commandsFrom, makeButtons, runKey } from "../common/commands.js";
+import { button, element, fill, setAttribute, shortened, styleSheets } from "../common/dom.js";
 import { History } from "../common/history.js";
 import { isTextField, keepEventsInside } from "../common/host_widget.js";
 import { Notes } from "../common/notes.js";
-import { Problem } from "../common/problem.js";
-import { Grid } from "./grid.js";
-import { ANOTHER, componentNames, namedOwners, readMatrix, setCell, writeMatrix } from "./matrix.js";
+import { say, texts } from "../common/texts.js";
+import { ANOTHER, Grid } from "./grid.js";
 
+const WORDS = texts.rules;
 /** So many regions of the plan have rows at first; the others are a click away. */
 const FIRST_SHOWN = 6;
 /** Of the regions that cells name, this many have rows unasked: rows and columns multiply. */
 const NAMED_SHOWN = 18;
+/** @type {MatrixAnswer} */
+const NOTHING = { problem: "", text: "", names: [], named: [], cells: 0, before: null, after: [], own_before: false };
 
 /** @param {HTMLElement} container @param {MatrixOptions} options */
 export function mount(container, options) {
   const matrix = new RuleMatrix(options);
-  container.replaceChildren(styleSheet("common.css"), styleSheet("rules.css"), matrix.root);
+  container.replaceChildren(...styleSheets("common.css", "rules.css"), matrix.root);
   return matrix;
 }
 
@@ -26,7 +28,17 @@ class RuleMatrix {
   /** Regions that a person wants to see, or not. @type {Map<string, boolean>} */
   wanted = new Map();
   textShown = false;
-  problem = "";
+  /** What the server said last of the text. @type {MatrixAnswer} */
+  answer = NOTHING;
+  /** Why it did not answer. */
+  silence = "";
+  /** Changes that wait for the answer to those before. @type {any[]} */
+  waiting = [];
+  /** The key of undo for the changes that wait. @type {string | null} */
+  stroke = null;
+  /** The question that `answer` answers. */
+  asked = "";
+  busy = false;
 
   /** @param {MatrixOptions} options */
   constructor(options) {
@@ -34,35 +46,34 @@ class RuleMatrix {
     this.context = options.context;
     this.open = options.open;
     this.history = new History(options.value);
-    this.matrix = this.read();
-    this.grid = new Grid((query, key, value, stroke) => this.paint(query, key, value, stroke));
-    // The focus goes to the table: a button that switches itself off would lose it, and the host's undo would take over.
-    const then = (/** @type {() => void} */ what) => () => {
+    this.grid = new Grid(options.data.kinds, (cell, stroke) => this.change({ phase: this.phase, ...cell }, stroke));
+    // The focus goes to the table: a button that switches itself off would lose it, and ComfyUI's undo would take over.
+    const then = (what) => () => {
       what();
       this.grid.root.focus({ preventScroll: true });
     };
-    this.commands = [
-      { keys: ["Ctrl+Z"], text: "\u21B6", title: "Undo", run: then(() => this.step("undo")), can: () => this.history.canUndo, shown: () => this.open },
-      { keys: ["Ctrl+Shift+Z", "Ctrl+Y"], text: "\u21B7", title: "Redo", run: then(() => this.step("redo")), can: () => this.history.canRedo, shown: () => this.open },
-      { text: "Clear", title: "Remove every cell, of both phases: the preset alone", run: then(() => this.change("")), can: () => this.value !== "" },
-      { text: "Text", title: "Show the cells as JSON, to copy or to correct", run: () => { this.textShown = !this.textShown; this.update(); }, pressed: () => !this.text.hidden, shown: () => this.open },
-    ];
-    const two = () => this.twoPhases;
+    const opened = () => this.open;
+    const phase = (name) => ({ run: then(() => this.show({ phase: name })), pressed: () => this.phase === name, shown: () => this.twoPhases });
+    this.commands = commandsFrom(texts.matrix, {
+      undo: { run: then(() => this.history.undo() && this.changed()), can: () => this.history.canUndo, shown: opened },
+      redo: { run: then(() => this.history.redo() && this.changed()), can: () => this.history.canRedo, shown: opened },
+      clear: { run: then(() => this.put("")), can: () => this.value !== "" },
+      text: { run: () => this.show({ textShown: !this.textShown }), pressed: () => !this.text.hidden, shown: opened },
+    });
     this.bar = makeButtons(this.commands);
-    this.phases = makeButtons([
-      { text: "Before the switch", title: "The cells until the switch", run: then(() => this.show("before")), pressed: () => this.phase === "before", shown: two },
-      { text: "After the switch", title: "The cells from the switch on", run: then(() => this.show("after")), pressed: () => this.phase === "after", shown: two },
-      { text: "Two phases", title: "Give the first steps rules of their own, until the switch: at first those there are", run: then(() => { this.edit({ before: this.matrix.after }); this.show("before"); }), shown: () => !two() },
-      { text: "One phase", title: "Remove the before-phase that was added, and its cells", run: then(() => this.edit({ before: null })), shown: () => two() && this.preset.before === null },
-    ]);
-    this.toggle = button("Rule matrix", "Show or hide the table", () => { this.setOpen(!this.open); options.onOpen(this.open); });
+    this.phases = makeButtons(commandsFrom(texts.matrix, {
+      before: phase("before"),
+      after: phase("after"),
+      two: { run: then(() => { this.change({ phases: 2 }); this.phase = "before"; }), shown: () => !this.twoPhases },
+      one: { run: then(() => this.change({ phases: 1 })), shown: () => this.answer.own_before },
+    }));
+    this.toggle = button(WORDS.toggle, () => { this.setOpen(!this.open); options.onOpen(this.open); });
     this.summary = element("span", { class: "replan-summary" });
     this.when = element("span", { class: "replan-when" });
     this.notes = new Notes();
-    this.chips = element("div", { class: "replan-row replan-chips", role: "group", "aria-label": "Regions with rows of their own" });
+    this.chips = element("div", { class: "replan-row replan-chips", role: "group", "aria-label": WORDS.chips });
     this.text = element("textarea", {
-      rows: 6, dir: "ltr", spellcheck: "false", "aria-label": "Rule matrix as JSON",
-      oninput: () => this.change(this.text.value, "text"), onblur: () => this.history.close(),
+      rows: 6, dir: "ltr", spellcheck: "false", "aria-label": WORDS.json, oninput: () => this.put(this.text.value, "text"), onblur: () => this.history.close(),
     });
     // What needs a matrix that can be read; its text does not.
     this.readable = element("div", { class: "replan-matrix-body" },
@@ -79,93 +90,99 @@ class RuleMatrix {
     return this.history.value;
   }
 
-  /** Take a value from outside: a workflow was loaded, the host undid something. @param {string} value */
+  /** Take a value from outside: a workflow was loaded, ComfyUI undid something. */
   setValue(value) {
     if (value === this.value) return;
     this.history.reset(value);
-    this.matrix = this.read();
+    this.waiting = [];
     this.update();
   }
 
-  /** @param {RuleContext} context */
   setContext(context) {
-    if (JSON.stringify(context) === JSON.stringify(this.context)) return;
-    this.context = context;
-    this.update();
+    if (JSON.stringify(context) !== JSON.stringify(this.context)) this.show({ context });
   }
 
-  /** Read the text; what cannot be read stays as it is, and nothing but the text itself can be changed. */
-  read() {
-    const { kinds } = this.options.data;
-    this.problem = "";
-    try {
-      return readMatrix(this.value, kinds);
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      this.problem = error.message;
-      return readMatrix("", kinds);
-    }
-  }
-
-  /** @param {string} text @param {string | null} [key] */
-  change(text, key = null) {
+  /** Take a text; steps with the same key are one to undo. @param {string} text @param {string | null} [key] */
+  put(text, key) {
     if (text === this.value) return;
     this.history.push(text, key);
     this.changed();
   }
 
-  /** @param {Partial<Matrix>} values @param {string | null} [key] */
-  edit(values, key = null) {
-    if (!this.problem) this.change(writeMatrix({ ...this.matrix, ...values }), key);
-  }
-
-  /** @param {"undo" | "redo"} way */
-  step(way) {
-    if (this.history[way]()) this.changed();
-  }
-
   changed() {
-    this.matrix = this.read();
     this.options.onChange(this.value);
     this.update();
   }
 
-  /** @type {PaintCell} */
-  paint(query, key, value, stroke) {
-    this.edit({ [this.phase]: setCell(this.rules, query, key, value) }, stroke);
+  /** Have the server change a cell or the phases. @param {object} change @param {string | null} [stroke] */
+  change(change, stroke = null) {
+    if (this.answer.problem) return;
+    this.waiting.push(change);
+    this.stroke = stroke;
+    void this.ask();
+  }
+
+  /** The changes that can be asked together: what a stroke gives is known only when its first press is answered. */
+  taken() {
+    const changes = [];
+    while (this.waiting.length) {
+      const { brush, ...change } = this.waiting[0];
+      if (brush?.value === "next" && changes.length) break;
+      this.waiting.shift();
+      changes.push(brush ? { ...change, value: brush.value } : change);
+      if (brush?.value === "next") return { changes, brush };
+    }
+    return { changes };
+  }
+
+  /** Ask what there is to show, one question at a time. */
+  async ask() {
+    if (this.busy) return;
+    this.busy = true;
+    setAttribute(this.root, "aria-busy", true);
+    for (;;) {
+      const { changes, brush } = this.taken();
+      const { preset, family } = this.context;
+      const question = { text: this.value, preset, family, regions: this.rows() };
+      if (!changes.length && JSON.stringify(question) === this.asked) break;
+      try {
+        const answer = await this.options.ask("matrix", { ...question, changes });
+        this.silence = "";
+        if (question.text !== this.value) continue; // undone meanwhile, or loaded: what was pressed is for the text before
+        this.answer = { ...NOTHING, ...answer };
+        this.asked = JSON.stringify({ ...question, text: answer.text ?? question.text });
+        if (brush) brush.value = answer.value;
+        if (!this.twoPhases) this.phase = "after";
+        if (changes.length) this.put(answer.text, this.stroke);
+      } catch (error) {
+        this.silence = error.message;
+        this.asked = "";
+        this.waiting = [];
+      }
+      this.render();
+      if (this.silence) break;
+    }
+    this.busy = false;
+    setAttribute(this.root, "aria-busy", false);
   }
 
   // ---- showing
 
-  get preset() {
-    const { presets, families } = this.options.data;
-    const { preset, family } = this.context;
-    return presets[preset] ?? presets[(families[family] ?? Object.values(families)[0]).preset]; // auto is none of them
-  }
-
-  /** What decides the cells of the phase that is shown. @returns {Rules} */
-  get rules() {
-    const { preset, phase } = this;
-    return { kinds: this.options.data.kinds, table: preset[phase] ?? preset.after, cells: this.matrix[phase] ?? new Map() };
-  }
-
-  /** @param {Phase} phase */
-  show(phase) {
-    this.phase = phase;
+  /** Change what is shown. @param {Partial<RuleMatrix>} values */
+  show(values) {
+    Object.assign(this, values);
     this.update();
   }
 
-  /** @param {boolean} open */
   setOpen(open) {
-    this.open = open;
-    this.update();
+    this.show({ open });
   }
 
   /** The regions that can have rows: those of the plan in its order, then those that only cells name. @returns {RuleRegion[]} */
   regions() {
     const known = this.context.regions ?? [];
-    const ids = known.map((region) => region.id);
-    const named = namedOwners(this.matrix, this.options.data.kinds, "region").filter((id) => id !== ANOTHER);
+    const ids = known.map(({ id }) => id);
+    const named = this.answer.named.filter((id) => id !== ANOTHER);
     const all = [...known, ...named.filter((id) => !ids.includes(id)).map((id) => ({ id, hint: "" }))];
     return all.map(({ id, hint }, index) => ({
       id, hint, index, absent: this.context.regions !== null && !ids.includes(id),
@@ -175,65 +192,60 @@ class RuleMatrix {
 
   /** Whether "another region" has rows: asked for, or a cell names it. */
   get anotherShown() {
-    return this.wanted.get(ANOTHER) ?? namedOwners(this.matrix, this.options.data.kinds, "region").includes(ANOTHER);
+    return this.wanted.get(ANOTHER) ?? this.answer.named.includes(ANOTHER);
+  }
+
+  /** The ids that have rows. */
+  rows() {
+    return [...(this.anotherShown ? [ANOTHER] : []), ...this.regions().filter(({ shown }) => shown).map(({ id }) => id)];
   }
 
   /** Whether there are rules of their own before the switch. */
   get twoPhases() {
-    return this.preset.before !== null || this.matrix.before !== null;
+    return this.answer.before !== null;
   }
 
+  /** Show what is known, and ask for what is not. */
   update() {
-    const { problem, matrix, open, context } = this;
-    if (!this.twoPhases) this.phase = "after";
-    const cells = matrix.after.size + (matrix.before?.size ?? 0);
+    this.render();
+    void this.ask();
+  }
+
+  render() {
+    const { answer: { problem, cells: count }, open, context: { preset, when } } = this;
     setAttribute(this.toggle, "aria-expanded", open);
-    this.summary.textContent = problem ? "cannot be read" : `${context.preset}${cells ? `, ${cells} ${cells === 1 ? "cell" : "cells"} set` : ""}`;
+    this.summary.textContent = problem ? WORDS.unreadable : count ? say(count === 1 ? WORDS.cell : WORDS.cells, { preset, count }) : preset;
     this.text.hidden = !problem && !(open && this.textShown);
     if (this.text.value !== this.value) this.text.value = this.value;
     this.bar.update();
     this.phases.update();
-    this.when.textContent = this.twoPhases ? `Before: ${context.when}` : "The same rules at every step";
+    this.when.textContent = this.twoPhases ? say(WORDS.before, { when }) : WORDS.everyStep;
     const regions = this.regions();
     this.notes.update(this.notesOf(regions));
     this.readable.hidden = !open || problem !== "";
     if (this.readable.hidden) return;
     this.showChips(regions);
-    this.showGrid(regions);
+    this.grid.show(this.answer.names, this.answer[this.phase] ?? this.answer.after, regions);
   }
 
-  /** @param {RuleRegion[]} regions @returns {Note[]} */
+  /** @returns {Note[]} */
   notesOf(regions) {
-    const absent = regions.filter((region) => region.absent).map((region) => shortened(region.id, 30));
-    const notes = [
-      this.problem && `The stored rule matrix is kept as it is, because ${this.problem}. Correct the text, or press Clear.`,
-      absent.length && `The plan has no region ${absent.join(", ")}; these cells wait until it has.`,
-      this.context.preset === "off" && this.value && "Under the preset 'off' there are no regions, so these cells do nothing.",
-    ];
-    return notes.flatMap((text) => (text ? [{ kind: this.problem ? "problem" : "warning", text, actions: [] }] : []));
+    const { answer: { problem }, value, silence } = this;
+    const ids = regions.filter(({ absent }) => absent).map(({ id }) => shortened(id, 30)).join(", ");
+    const notes = [silence, problem && say(WORDS.kept, { why: problem }), ids && say(WORDS.gone, { ids }), this.context.preset === "off" && value && WORDS.off];
+    return notes.flatMap((text) => (text ? [{ kind: problem || silence ? "problem" : "warning", text, actions: [] }] : []));
   }
 
-  /** @param {RuleRegion[]} regions */
   showChips(regions) {
-    const another = { id: ANOTHER, hint: "every region but that of the other side of a cell", shown: this.anotherShown };
-    fill(this.chips, ["Regions:", ...[...regions, another].map(({ id, hint, shown }, index) => {
-      const title = `${id}: ${shortened(hint, 200) || "no hint"}`;
+    const another = { id: ANOTHER, hint: WORDS.another, shown: this.anotherShown };
+    fill(this.chips, [WORDS.regions, ...[...regions, another].map(({ id, hint, shown }, index) => {
+      const title = `${id}: ${shortened(hint, 200) || texts.common.noHint}`;
       const press = () => {
         this.wanted.set(id, !shown);
         this.update();
         /** @type {HTMLElement} */ (this.chips.children[index]).focus(); // the button was made anew
       };
-      return button(shortened(id, 16), title, press, { "aria-pressed": shown, "aria-label": title, dir: "auto" });
-    }), this.context.regions === null && element("span", { class: "replan-when" }, "Connect a plan (an editor's, or run once) to see its regions.")]);
-  }
-
-  /** @param {RuleRegion[]} regions */
-  showGrid(regions) {
-    const { kinds } = this.options.data;
-    const ids = [...(this.anotherShown ? [ANOTHER] : []), ...regions.filter((region) => region.shown).map((region) => region.id)];
-    const names = componentNames(kinds, ids, namedOwners(this.matrix, kinds, "reference"));
-    // Of a family without images in its text their row says nothing; a cell that speaks of them is shown all the same.
-    const imageless = this.options.data.families[this.context.family]?.image_prompt === false && !this.value.includes("image_prompt");
-    this.grid.show(this.rules, names.filter((name) => !imageless || name !== "image_prompt"), regions);
+      return button([shortened(id, 16), title], press, { "aria-pressed": shown, "aria-label": title, dir: "auto" });
+    }), this.context.regions === null && element("span", { class: "replan-when" }, WORDS.noPlan)]);
   }
 }

@@ -2,8 +2,10 @@
  * The rule matrix as the widget `matrix` of RePlanRules. What it knows of the plan comes from the editor upstream, or
  * from what the node's last run said (`replan_regions`).
  */
+import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
 import { addValueWidget, after, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
+import { say, texts } from "../common/texts.js";
 import { shownRegions } from "../editor/page.js";
 import { mount } from "./mount.js";
 
@@ -15,14 +17,13 @@ const PASSING = ["RePlanExpandRegions", "RePlanResize", "Reroute"];
 /** Node -> look again at the nodes around it. @type {WeakMap<ComfyNode, () => void>} */
 const refreshes = new WeakMap();
 
-/** @type {AddWidget} */
-function addMatrix(node, name, { app }) {
+function addMatrix(node, name, { app, api }) {
   const container = element("div", { class: "replan-matrix-host" });
   /** @type {RuleData} */
   const data = node.constructor.nodeData.input.optional[name][1].replan_rules;
   const onChange = () => noteChange(app, node);
   const matrix = mount(container, {
-    value: "", data, context: contextOf(node, data), open: true, onChange,
+    value: "", ask: (...question) => ask(api, ...question), data, context: contextOf(node, data), open: true, onChange,
     // Folded away, it gives back all of its height, and takes it again.
     onOpen: (open) => {
       const { properties, size: [width, height] } = node;
@@ -32,7 +33,7 @@ function addMatrix(node, name, { app }) {
       onChange();
     },
   });
-  // The host asks for the height while it loads a workflow, before the matrix is told that it is folded away.
+  // ComfyUI asks for the height while it loads a workflow, before the matrix is told that it is folded away.
   const isOpen = () => node.properties?.replan_folded === undefined;
   const widget = addValueWidget(app, node, name, WIDGET, container, matrix, () => (isOpen() ? HEIGHT.open : HEIGHT.closed));
   const refresh = () => {
@@ -45,20 +46,22 @@ function addMatrix(node, name, { app }) {
   return widget;
 }
 
-/** @param {ComfyNode} node @param {RuleData} data @returns {RuleContext} */
+/** @returns {RuleContext} */
 function contextOf(node, data) {
-  const value = (/** @type {string} */ name) => widgetOf(node, name)?.value;
+  const value = (one) => widgetOf(node, one)?.value;
   const family = value("family") ?? "auto";
-  const share = (/** @type {number} */ one) => `${Math.round(one * 100)} %`;
-  let when = family === "auto" ? Object.entries(data.families).map(([name, one]) => `${share(one.switch)} (${name})`).join(", ") : share(data.families[family].switch);
-  if (value("switch") >= 0) when = share(value("switch"));
-  when = value("switch_step") >= 0 ? `the first ${value("switch_step")} steps` : `the first ${when} of the steps`;
+  const percent = (one) => `${Math.round(one * 100)} %`;
+  let share = Object.entries(data.families).map(([name, one]) => `${percent(one)} (${name})`).join(", ");
+  if (value("switch") >= 0) share = percent(value("switch"));
+  else if (data.families[family]) share = percent(data.families[family]);
+  const steps = value("switch_step");
+  const when = steps >= 0 ? say(texts.rules.steps, { steps }) : say(texts.rules.share, { share });
   return { preset: value("preset") ?? data.auto, family, when, regions: regionsOf(node) };
 }
 
-/** The regions of the plan that comes in, or null where none is known. @param {ComfyNode} node */
+/** The regions of the plan that comes in, or null where none is known. */
 function regionsOf(node) {
-  /** @type {ComfyNode | null | undefined} */
+  /** @type {any} */
   let origin = node;
   const seen = new Set(); // a loop is refused when it is run, but it can be drawn
   do {
@@ -72,20 +75,19 @@ function regionsOf(node) {
   return shown ? shown.map(({ id, hint }) => ({ id, hint })) : readRegions(node.properties?.replan_regions);
 }
 
-/** @param {any} text the list of regions that a run told @returns {RuleContext["regions"]} */
+/** the list of regions that a run told @returns {RuleContext["regions"]} */
 function readRegions(text) {
   try {
-    return JSON.parse(text).map((/** @type {any} */ { id, hint }) => ({ id: String(id), hint: String(hint ?? "") }));
+    return JSON.parse(text).map(({ id, hint }) => ({ id: String(id), hint: String(hint ?? "") }));
   } catch {
     return null;
   }
 }
 
-/** @param {any} nodeType @param {any} nodeData */
 function extend(nodeType, nodeData) {
   if (nodeData.name !== "RePlanRules") return;
   takeOver(nodeData.input.optional.matrix, WIDGET);
-  // The host tells a run's report once; what it found is kept with the node, for the next time the page is opened.
+  // ComfyUI tells a run's report once; what it found is kept with the node, for the next time the page is opened.
   after(nodeType.prototype, "onExecuted", function (output) {
     if (output?.replan_regions) this.properties.replan_regions = output.replan_regions[0];
   });
@@ -97,7 +99,6 @@ function extend(nodeType, nodeData) {
   }
 }
 
-/** @param {Host} host */
 function start({ app, api }) {
   api.addEventListener("graphChanged", () => ofAllNodes(app, refreshes).forEach((refresh) => refresh()));
 }

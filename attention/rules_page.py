@@ -125,7 +125,9 @@ class _Matrix:
     def _written(data: dict) -> str:
         """One without anything to keep is the empty text; an empty before-phase is one."""
         kept = {
-            name: data[name] for name in ("version", "before", "after") if data.get(name) or (name == "before" and name in data)
+            name: data[name]
+            for name in ("version", "before", "after")
+            if data.get(name) or (name == "before" and name in data)
         }
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":")) if kept else ""
 

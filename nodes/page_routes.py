@@ -15,6 +15,7 @@ from ..attention.payload import RegionError
 from ..attention.rules_page import matrix_for_page
 from ..planner.plan import PlanError, RegionMask
 from ..planner.plans.change import expand_regions
+from ..planner.plans.differences import differences
 from ..planner.plans.editor_value import read_stored
 from ..planner.plans.plan_json import encode_json, plan_from_json, plan_to_json
 from ..planner.replies import read_plan
@@ -106,6 +107,12 @@ def patches(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": [rows, columns], "cells": {name: RegionMask.from_array(one).rle for name, one in cells.items()}}
 
 
+def changes(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """asked: before, after, two plans. The answer: lines, what differs, in words."""
+    before, after = (plan_from_json(_value(asked, name, Mapping)) for name in ("before", "after"))
+    return {"lines": differences(before, after)}
+
+
 def matrix(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The rule matrix as the page shows it: what `matrix_for_page` takes and answers; problem: why it cannot be read, or ""."""
     regions = _value(asked, "regions", list)
@@ -118,7 +125,7 @@ def matrix(asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-ANSWERS = {"read": read, "check": check, "patches": patches, "matrix": matrix}
+ANSWERS = {"read": read, "check": check, "patches": patches, "changes": changes, "matrix": matrix}
 
 
 def _value(asked: Mapping[str, Any], name: str, kind) -> Any:

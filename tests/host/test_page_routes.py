@@ -67,6 +67,21 @@ def test_the_patches_are_those_of_the_plan_with_its_masks_and_without_regions_th
     assert sum(wider[1::2]) > cells.sum()
 
 
+def test_what_a_person_changed_is_said_in_words(server):
+    plan = {"version": 1, "image_size": SIZE, "regions": [{"id": "a", "bbox_2d": [0, 0, 9, 9], "hint": "x"}]}
+    after = {**plan, "regions": [{**plan["regions"][0], "enabled": False}]}
+    assert ask(server, "changes", {"before": plan, "after": after}) == (200, {"lines": ["a switched off"]})
+
+
+def test_the_rule_matrix_is_read_and_pressed_by_the_rules_that_act(server):
+    asked = {"text": "", "preset": "replan", "family": "flux", "regions": ["r1"], "changes": []}
+    press = {"phase": "after", "query": "main", "key": "noise:*", "value": "next"}
+    status, answer = ask(server, "matrix", {**asked, "changes": [press]})
+    assert (status, answer["problem"], answer["text"]) == (200, "", '{"after":{"main|noise:*":false}}')
+    assert "not JSON" in ask(server, "matrix", {**asked, "text": "{"})[1]["problem"]
+    assert ask(server, "matrix", {**asked, "regions": [str(i) for i in range(500)]})[0] == 400
+
+
 HUGE = {"version": 1, "image_size": [999_999, 999_999], "regions": [{"id": "a", "bbox_2d": [0, 0, 9, 9], "hint": ""}]}
 
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Problem } from "../../web/js/common/problem.js";
-import { differences, emptyPlan, freshId, keptPixels, planToText, readPlan, samePlan, stretched, withoutMarks } from "../../web/js/editor/plan.js";
+import { emptyPlan, freshId, keptPixels, planToText, readPlan, samePlan, stretched, withoutMarks } from "../../web/js/editor/plan.js";
 import { forPrompt, FRESH, markOf, modeOf, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
 import { HOSTILE, ODD, planWith, region } from "./plans.js";
 
@@ -87,7 +87,6 @@ test("a region that is off is sent as off, and one that an older page hid as it 
   const hidden = readPlan({ ...planWith(region("r1", [0, 0, 9, 9], "", { hidden: true })) });
   assert.deepEqual(hidden, planWith(region("r1", [0, 0, 9, 9], "")));
   assert.ok(!samePlan(off, hidden));
-  assert.deepEqual(differences(hidden, off), ["r1 switched off"]);
 });
 
 test("the four modes", () => {
@@ -102,16 +101,11 @@ test("the four modes", () => {
   assert.deepEqual(modeOf(plan, { ...upstream, edited: true, base: planWith() }), ["corrected", "corrected"]);
 });
 
-test("differences say what a person did, and nothing for the same plan", () => {
+test("two plans are the same when they give the same edit", () => {
   const before = planWith(region("a", [0, 0, 9, 9]), region("b", [1, 1, 5, 5]));
-  const after = planWith(region("c", [2, 2, 4, 4], "new"), region("a", [1, 0, 10, 9], "other"));
-  assert.deepEqual(differences(before, before), []);
-  assert.deepEqual(differences(before, after), [
-    "c added: new", "a box: [0, 0, 9, 9] -> [1, 0, 10, 9]", 'a hint: "hint of a" -> "other"', "b deleted: hint of b",
-  ]);
-  assert.deepEqual(differences(before, planWith(...[...before.regions].reverse())), ["regions are in another order"]);
   assert.ok(samePlan(before, { ...before, reasoning: "thought more" }));
-  assert.notEqual(markOf(before), markOf(after));
+  assert.ok(!samePlan(before, planWith(...[...before.regions].reverse())));
+  assert.notEqual(markOf(before), markOf(planWith(region("a", [1, 0, 10, 9]))));
 });
 
 test("ids do not clash, whatever was deleted", () => {

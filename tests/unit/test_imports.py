@@ -13,7 +13,7 @@ FILES = [
 ]
 
 # What is there at no cost once the host runs.
-LIGHT = {"numpy", "torch", "PIL", "comfy", "comfy_api", "comfy_extras"}
+LIGHT = {"numpy", "torch", "PIL", "comfy", "comfy_api", "comfy_extras", "comfy_execution"}
 # The host: what any file of `attention` that touches it may use, and its two sides.
 COMMON = ("comfy.model_management", "comfy.utils")
 DIFFUSION = (
@@ -24,6 +24,9 @@ TEXT = ("comfy.text_encoders", "comfy.sd", "comfy.clip", "comfy_extras")
 DIFFUSION_FILES = {"attention/wrappers.py", "attention/override.py", "attention/families.py"}
 # The one file that knows where a user's files lie.
 FOLDER_FILES = {"nodes/folders.py"}
+# The one that answers the page on ComfyUI's server, and the one that knows which node is being executed.
+SERVER_FILES = {"nodes/page_routes.py"}
+RUN_FILES = {"nodes/notices.py"}
 # The readers of planning models, and what of the host they may use: its language models and its memory.
 MODEL_FILES = {
     f"planner/models/{name}.py" for name in ("host", "host_weights", "folder", "folder_model", "memory", "spread")
@@ -87,7 +90,7 @@ def faults(file: str, source: str) -> list[str]:
                 allowed = used == room or used in ROOMS[room]
             if not allowed and rest:
                 wrong.append(f"{file}: {name}")
-        elif root in ("comfy", "comfy_extras", "folder_paths", "server", "execution"):
+        elif root in ("comfy", "comfy_extras", "folder_paths", "server", "execution", "comfy_execution"):
             if file in MODEL_FILES:
                 fine = name.startswith(LANGUAGE)
             elif name.startswith(COMMON):
@@ -98,6 +101,10 @@ def faults(file: str, source: str) -> list[str]:
                 fine = file.startswith(TEXT_FOLDER)
             elif root == "folder_paths":
                 fine = file in FOLDER_FILES
+            elif root == "server":
+                fine = file in SERVER_FILES and not top
+            elif root == "comfy_execution":
+                fine = file in RUN_FILES
             else:
                 fine = False
             if not fine:
@@ -148,6 +155,9 @@ def test_a_file_imports_only_what_it_may(file):
         ("planner/asking/planning.py", "import comfy.utils", False),
         ("nodes/plans.py", "import folder_paths", False),
         ("nodes/folders.py", "import folder_paths", True),
+        ("nodes/page_routes.py", "def f():\n    from server import PromptServer, web", True),
+        ("nodes/page_routes.py", "from server import PromptServer, web", False),
+        ("nodes/plans.py", "from comfy_execution.utils import get_executing_context", False),
         ("planner/plan.py", "from comfy_api.latest import io", False),
         ("planner/pictures/masks.py", "from scipy.ndimage import label", False),
         ("planner/pictures/masks.py", "def f():\n    from scipy.ndimage import label", True),

@@ -1,14 +1,11 @@
 import { button, setAttribute } from "./dom.js";
 
-/**
- * Commands from their words (texts) and what they do, in the order of the words; without something to do there is none.
- * @param {Record<string, CommandWords>} words @param {Record<string, CommandDoes | undefined>} does @returns {Command[]}
- */
+/** Commands from their words and what they do, in the order of the words. @param {Record<string, CommandWords>} words @param {Record<string, CommandDoes | undefined>} does @returns {Command[]} */
 export function commandsFrom(words, does) {
   return Object.entries(words).flatMap(([name, said]) => (does[name] ? [{ ...said, ...does[name] }] : []));
 }
 
-/** Buttons for the commands that have a text, and what shows on them what can be done now. @param {Command[]} commands */
+/** Buttons for the commands that have a text; `update` shows on them what can be done now. @param {Command[]} commands */
 export function makeButtons(commands) {
   const made = commands.flatMap((command) => {
     const { text, title, keys, run, main } = command;
@@ -26,7 +23,7 @@ export function makeButtons(commands) {
   return { buttons: made.map(({ one }) => one), update };
 }
 
-/** Run what a key is for, named as commands do: "N", "Ctrl+Shift+Z". @param {Command[]} commands @param {KeyboardEvent} event */
+/** Run what a key is for, named as commands do: "N", "Ctrl+Shift+Z". */
 export function runKey(commands, event) {
   const { key, ctrlKey, metaKey, shiftKey } = event;
   const ctrl = ctrlKey || metaKey;

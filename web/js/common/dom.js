@@ -3,8 +3,7 @@
 /**
  * Make an element. Of `props`, `onx` listens to the event `x`, `class` is the class name, `dataset` and `style` are
  * objects, booleans switch an attribute on or off, and everything else is an attribute.
- * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag @param {Props} [props] @param {...Child} children
+ * @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {Props} [props] @param {...Child} children
  */
 export function element(tag, props = {}, ...children) {
   const made = document.createElement(tag);
@@ -19,33 +18,30 @@ export function element(tag, props = {}, ...children) {
   return made;
 }
 
-/** Set an attribute; true and false switch it, but aria-... says them. @param {Element} target @param {string} name @param {any} value */
+/** Set an attribute; true and false switch it, but aria-... says them. */
 export function setAttribute(target, name, value) {
   if (typeof value === "boolean" && !name.startsWith("aria-")) target.toggleAttribute(name, value);
   else if (target.getAttribute(name) !== String(value)) target.setAttribute(name, String(value));
 }
 
-/** Put children in place of what is there. @param {Element} target @param {Child[]} children */
+/** Put children in place of what is there. */
 export function fill(target, children) {
   target.replaceChildren(...children.filter((child) => typeof child === "string" || child instanceof Node));
 }
 
-/**
- * A button; its tooltip is also its name for screen readers when the text is only a sign.
- * @param {string[]} words text and tooltip @param {(event: MouseEvent) => void} onclick @param {Props} [props]
- */
-export function button([text, title], onclick, props) {
+/** A button; its tooltip is also its name for screen readers when the text is only a sign. @param {string[]} words text and tooltip */
+export function button([text, title], onclick, props = {}) {
   return element("button", { type: "button", class: "replan-button", title, ...(text.length < 3 && { "aria-label": title }), onclick, ...props }, text);
 }
 
-/** At most `limit` whole characters of a text on one line, with an ellipsis for the rest. @param {string} text @param {number} limit */
+/** At most `limit` whole characters of a text on one line, with an ellipsis for the rest. */
 export function shortened(text, limit) {
   const line = text.replace(/\s+/g, " ").trim();
   const characters = [...line.slice(0, limit * 2)];
   return line.length <= limit || characters.length <= limit ? line.slice(0, limit * 2) : `${characters.slice(0, limit - 1).join("")}\u2026`;
 }
 
-/** Style sheets of web/css, to stand beside what they are for. @param {string[]} names */
+/** Style sheets of web/css, to stand beside what they are for. */
 export function styleSheets(...names) {
   return names.map((name) => element("link", { rel: "stylesheet", href: new URL(`../../css/${name}`, import.meta.url).href }));
 }

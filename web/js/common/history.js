@@ -1,7 +1,4 @@
-/**
- * Undo and redo over values that are never changed in place.
- * @template T
- */
+/** Undo and redo over values that are never changed in place. @template T */
 export class History {
   /** @type {T[]} */
   past = [];
@@ -16,16 +13,12 @@ export class History {
     this.limit = limit;
   }
 
-  /** Take a value and forget all steps. @param {T} value */
+  /** Take a value and forget all steps. */
   reset(value) {
     Object.assign(this, new History(value, this.limit));
   }
 
-  /**
-   * Take a new value. Steps that follow one another with the same `key` (typing into one field, one drag) are one step
-   * to undo; without a key each is its own.
-   * @param {T} value @param {string | null} [key]
-   */
+  /** Take a new value; steps that follow one another with the same key (typing into one field, one drag) are one to undo. @param {T} value @param {string | null} [key] */
   push(value, key = null) {
     if (value === this.value) return;
     if (key === null || key !== this.key || this.past.length === 0) {
@@ -37,12 +30,12 @@ export class History {
     this.future = [];
   }
 
-  /** Let the next step with the same key be a step of its own (a field was left, a drag ended). */
+  /** Let the next step with the same key be one of its own: a field was left, a drag ended. */
   close() {
     this.key = null;
   }
 
-  /** Take back the step that is still open under `key` as if it had never been. @param {string} key */
+  /** Take back the step that is still open under `key` as if it had never been. */
   cancel(key) {
     const value = key === this.key ? this.past.pop() : undefined;
     if (value !== undefined) this.value = value;
@@ -50,7 +43,7 @@ export class History {
     return value !== undefined;
   }
 
-  /** Change every step alike, as when the image turns out to have another size. @param {(value: T) => T} change */
+  /** Change every step alike, as when the image turns out to have another size. */
   map(change) {
     this.value = change(this.value);
     this.past = this.past.map(change);
@@ -73,7 +66,7 @@ export class History {
     return this.move(this.future, this.past);
   }
 
-  /** @param {T[]} from @param {T[]} to @returns {boolean} whether there was a step */
+  /** @returns {boolean} whether there was a step */
   move(from, to) {
     const value = from.pop();
     if (value === undefined) return false;

@@ -1,19 +1,14 @@
 /** A DOM element as a widget of a node, on the classic canvas and in Nodes 2.0, and what keeps ComfyUI's own shortcuts away from it. */
 
 /**
- * Show an input that is a text field in its schema as a widget of our own. Where these scripts do not load the field stays:
- * the value is then still shown, saved and sent, where an input of an unknown type would lose it.
- * @param {[type: string, options: any]} input of a nodeData @param {string} type
+ * Show an input of a nodeData, a text field in its schema, as a widget of our own. Where these scripts do not load the field
+ * stays, and with it the value: it is shown, saved and sent, where an input of an unknown type would lose it.
  */
 export function takeOver(input, type) {
   Object.assign(input[1], { widgetType: type, tooltip: undefined }); // the words would lie over all of the widget
 }
 
-/**
- * Add `root` as the widget `name`; its value is stored in the workflow and sent with the prompt.
- * @param {any} app @param {ComfyNode} node @param {string} name @param {string} type @param {HTMLElement} root
- * @param {{value: string, setValue(value: string): void}} page @param {() => number} getMinHeight
- */
+/** Add `root` as the widget `name`; the value of `page` is stored in the workflow and sent with the prompt. */
 export function addValueWidget(app, node, name, type, root, page, getMinHeight) {
   // After an undo of the graph's own Nodes 2.0 goes on to show the element of the node that was there under the same id:
   // what is changed in it would be lost. The element of this node takes its place.
@@ -33,15 +28,11 @@ export function addValueWidget(app, node, name, type, root, page, getMinHeight) 
   return widget;
 }
 
-/** @param {ComfyNode} node @param {string} name */
 export function widgetOf(node, name) {
   return node?.widgets?.find((widget) => widget.name === name);
 }
 
-/**
- * Have `call` run after one of ComfyUI's callbacks, which other packs may have wrapped too.
- * @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call
- */
+/** Have `call` run after one of ComfyUI's callbacks, which others may have wrapped too. @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call */
 export function after(target, name, call) {
   const first = target[name];
   target[name] = function (...args) {
@@ -52,8 +43,8 @@ export function after(target, name, call) {
 }
 
 /**
- * What `known` has for the nodes of the workflow as it is now. Nodes do not listen themselves: ComfyUI does not tell one in
- * a subgraph that its workflow was closed. @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
+ * What `known` has for the nodes of the workflow as it is now. Nodes do not listen themselves: ComfyUI does not tell one in a
+ * subgraph that its workflow was closed. @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
  */
 export function ofAllNodes(app, known) {
   const root = app.rootGraph ?? app.graph;
@@ -61,11 +52,9 @@ export function ofAllNodes(app, known) {
 }
 
 /**
- * Keep events of the page from the graph behind it: the graph would drag a node, delete it, or paste over it. Only
- * ComfyUI's keys to run, save and open a workflow go through, as they do from its own text fields.
- * Undo needs more: ComfyUI listens on the window before anyone else and leaves alone only text fields, which older versions
- * know by `type` and newer ones by `isContentEditable`. So whatever has the focus in here says it is one.
- * @param {HTMLElement} root
+ * Keep events of the page from the graph behind it, which would drag a node, delete it, or paste over it; but for ComfyUI's
+ * keys to run, save and open. Undo needs more: ComfyUI listens on the window first and leaves alone only text fields, which
+ * older versions know by `type` and newer ones by `isContentEditable`. So whatever has the focus in here says it is one.
  */
 export function keepEventsInside(root) {
   for (const name of ["pointerdown", "mousedown", "dblclick", "keydown", "keyup", "copy", "cut", "paste", "contextmenu"]) {
@@ -82,15 +71,12 @@ export function keepEventsInside(root) {
   root.addEventListener("wheel", (event) => root.contains(document.activeElement) && event.stopPropagation(), { passive: true });
 }
 
-/** Whether an element, whatever it says of itself, is a field with an undo of its own in the browser. @param {EventTarget | null} target */
+/** Whether an element, whatever it says of itself, is a field with an undo of its own. */
 export function isTextField(target) {
   return target instanceof Element && target.matches("textarea, input:not([type=range])");
 }
 
-/**
- * The id of a node in a run: its own, or inside subgraphs the ids of the nodes around it joined by colons.
- * @param {any} app @param {ComfyNode} node
- */
+/** The id of a node in a run: inside subgraphs with those of the nodes around it, joined by colons. */
 export function executionId(app, node) {
   const search = (graph, prefix) => {
     if (!graph || graph === node.graph) return graph && prefix + node.id;
@@ -99,7 +85,7 @@ export function executionId(app, node) {
   return search(app.rootGraph ?? app.graph, "") ?? String(node.id);
 }
 
-/** The node of such an id. @param {any} app @param {string | number} id */
+/** The node of such an id. */
 export function nodeAt(app, id) {
   let graph = app.rootGraph ?? app.graph;
   let node;
@@ -110,7 +96,7 @@ export function nodeAt(app, id) {
   return node;
 }
 
-/** Show a change of a node, and have ComfyUI notice it for its own undo and its "modified" mark. @param {any} app @param {ComfyNode} node */
+/** Show a change of a node, and have ComfyUI notice it for its undo and its "modified" mark. */
 export function noteChange(app, node) {
   node.graph?.setDirtyCanvas?.(true, true);
   app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();

@@ -1,4 +1,4 @@
-/** The canvas: keeps its size, the view (zoom and pan) and the picture, and draws once a frame when something changed. */
+/** The canvas: its size, the view (zoom and pan) and the picture; drawn once a frame when something changed. */
 import { element } from "../common/dom.js";
 import { texts } from "../common/texts.js";
 import { draw } from "./draw.js";
@@ -10,7 +10,7 @@ export class CanvasView {
   context = /** @type {Context} */ (this.canvas.getContext("2d"));
   /** @type {ViewPort} */
   port = { scale: 1, x: 0, y: 0 };
-  /** Whether the view follows the size of the node; zooming and panning end that. */
+  /** The view follows the size of the node until someone zooms or pans. */
   fits = true;
   /** @type {CanvasImageSource | null} */
   image = null;
@@ -29,7 +29,7 @@ export class CanvasView {
     new ResizeObserver(() => this.resize()).observe(this.root);
   }
 
-  /** Pixels on the screen for one CSS pixel of the page's own layout: the graph may be zoomed. */
+  /** Pixels on the screen for one CSS pixel: the graph may be zoomed. */
   get zoomOfGraph() {
     return this.canvas.getBoundingClientRect().width / this.canvas.offsetWidth || 1;
   }
@@ -70,7 +70,7 @@ export class CanvasView {
     this.frame ||= requestAnimationFrame(() => this.drawNow());
   }
 
-  /** Bring the view up to the image and the canvas as they are now; a press may come before the next frame. */
+  /** Bring the view up to date: a press may come before the next frame. */
   place() {
     const { image_size } = this.state.plan;
     const size = image_size.join("x");

@@ -1,4 +1,4 @@
-/** What a key or a button of the editor does; the toolbar and the `?` sheet have its words from the same place. */
+/** What the keys and buttons of the editor do. */
 import { commandsFrom, runKey } from "../common/commands.js";
 import { element } from "../common/dom.js";
 import { texts } from "../common/texts.js";
@@ -57,7 +57,7 @@ export function onKey(event, { commands, state, view, gestures }) {
   event.preventDefault();
 }
 
-/** Move the selected regions together, or stretch each. @param {number} x @param {number} y @param {KeyboardEvent} event @param {EditorState} state */
+/** Move the selected regions together, or stretch each. @param {EditorState} state */
 export function nudge(x, y, { shiftKey, altKey }, state) {
   const { selection, plan: { image_size }, view: { snap, patch } } = state;
   const step = snap ? patch : shiftKey ? 10 : 1;
@@ -69,20 +69,17 @@ export function nudge(x, y, { shiftKey, altKey }, state) {
   }, key);
 }
 
-/** @param {EditorState} state */
 function addInMiddle(state) {
   const [width, height] = state.plan.image_size;
   state.add([width * 0.375, height * 0.375, width * 0.625, height * 0.625]);
 }
 
-/** @param {Editor} editor */
 function leave({ gestures, state, view }) {
   if (gestures.dragging) gestures.cancel();
   else if (state.selection.length) state.select([]);
   else view.canvas.blur();
 }
 
-/** @param {Command[]} commands */
 function keySheet(commands) {
   const rows = [...texts.keySheet, ...commands.flatMap(({ keys, title }) => (keys ? [[keys.join(", "), title]] : []))];
   return element("dl", { class: "replan-keys" }, ...rows.map(([keys, what]) => element("div", {}, element("dt", {}, keys), element("dd", {}, what))));

@@ -1,4 +1,4 @@
-/** Draws the image and the plan on a 2D canvas. Pure: everything it shows comes as arguments. */
+/** Draws the image and the plan on a canvas. */
 import { shortened } from "../common/dom.js";
 import { texts } from "../common/texts.js";
 import { colour } from "./colours.js";
@@ -7,7 +7,7 @@ import { isOn } from "./plan.js";
 
 const FONT = "12px system-ui, sans-serif";
 const LINE = 17;
-/** Above this many regions only selected ones carry their hint; the others say their id. */
+/** With more regions only selected ones carry their hint. */
 const MOST_HINTS = 60;
 
 /** @type {WeakMap<RegionMask, Map<number, HTMLCanvasElement>>} */
@@ -29,7 +29,7 @@ export function draw(ctx, scene) {
   fillBox(ctx, frame, `rgba(0,0,0,${view.dim})`);
   const shown = regions.filter(isOn)
     .map((region, index) => ({ region, index, box: toScreen(port, region.bbox_2d), chosen: selection.includes(region.id) }));
-  // Large boxes first, so that a small one inside them stays visible; what is selected last.
+  // Large boxes first, selected ones last.
   shown.sort((a, b) => Number(a.chosen) - Number(b.chosen) || area(b.box) - area(a.box));
   if (view.patches) for (const one of shown) drawPatches(ctx, one, scene);
   for (const { region: { mask }, index } of shown) if (mask) ctx.drawImage(tinted(mask, index), ...sides(frame));
@@ -45,7 +45,7 @@ export function draw(ctx, scene) {
   }
 }
 
-/** Left, top, width, height, as a canvas wants them. @returns {[number, number, number, number]} */
+/** @returns {[left: number, top: number, width: number, height: number]} */
 function sides([x1, y1, x2, y2]) {
   return [x1, y1, x2 - x1, y2 - y1];
 }
@@ -83,7 +83,7 @@ function drawBox(ctx, { region: { locked }, index, box, chosen }) {
 /** Above its box, or inside when there is no room above; never past the canvas. @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene @param {boolean} withHint */
 function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, withHint) {
   if (x2 < 0 || x1 > scene.width) return;
-  // A chosen one may be wider than its box, but must not cover its neighbours on a narrow canvas.
+  // A chosen one may be wider than its box, but not cover its neighbours.
   const room = clamp(x2 - x1 + 40, chosen ? Math.min(320, scene.width / 3) : 60, scene.width - 8);
   const { text, width } = labelOf(ctx, region, withHint, room);
   const x = clamp(x1 - 1, 2, Math.max(2, scene.width - width - 10));
@@ -96,7 +96,7 @@ function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, wit
   if (!chosen) fillBox(ctx, [x, y, x + 3, y + LINE], colour(index));
 }
 
-/** The words of a label cut to `room` pixels, measured once. @param {Context} ctx @param {Region} region @param {boolean} withHint @param {number} room */
+/** The words of a label cut to `room` pixels, measured once. @param {Context} ctx @param {Region} region */
 function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   const time = start > 0 || end < 1 ? ` ${Math.round(start * 100)}-${Math.round(end * 100)}%` : "";
   const full = withHint ? `${id}${locked ? " \u{1F512}" : ""}${time}: ${shortened(hint, 120) || `(${texts.common.noHint})`}` : id;
@@ -115,14 +115,13 @@ function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
   return found;
 }
 
-/** The patches that a region covers, as far as the server has counted them. */
+/** @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene */
 function drawPatches(ctx, { region, index }, { port, size: [width, height], view: { patch }, cells }) {
   for (const [row, from, to] of rowsOf(cells[region.id] ?? [], Math.ceil(width / patch))) {
     fillBox(ctx, toScreen(port, [from * patch, row * patch, Math.min(to * patch, width), Math.min((row + 1) * patch, height)]), colour(index, 0.3));
   }
 }
 
-/** of the image on the screen */
 function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]) {
   const step = view.patch * port.scale;
   if (step < 4) return; // the lines alone would cover the picture
@@ -140,7 +139,7 @@ function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]
   ctx.stroke();
 }
 
-/** What run lengths cover in rows of `width` cells: row, first column, and the one after the last. */
+/** What run lengths cover in rows of `width` cells: row, first column, the one after the last. */
 function* rowsOf(rle, width) {
   let at = 0;
   for (const [place, run] of rle.entries()) {
@@ -154,7 +153,7 @@ function* rowsOf(rle, width) {
   }
 }
 
-/** A mask as a picture in a region's colour, made once. */
+/** A mask in a region's colour, made once. */
 function tinted(mask, index) {
   const pictures = masks.get(mask) ?? new Map();
   masks.set(mask, pictures);
@@ -163,7 +162,7 @@ function tinted(mask, index) {
 }
 
 function maskPicture({ size: [height, width], rle }, index) {
-  // A mask may have as many cells as a photograph has pixels; half a thousand a side is enough to see it.
+  // A mask may have millions of cells; half a thousand a side is enough to see it.
   const shrink = Math.max(1, Math.ceil(Math.max(width, height) / 512));
   const picture = document.createElement("canvas");
   picture.width = Math.ceil(width / shrink);

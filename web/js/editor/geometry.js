@@ -1,29 +1,28 @@
-/** Boxes and the view: numbers only. Boxes and distances are in pixels of the image unless it says otherwise. */
+/** Boxes and the view: numbers only, in pixels of the image unless it says otherwise. */
 import { isOn } from "./plan.js";
 
 /** The smallest side of a box. */
 export const SMALLEST = 2;
-/** A drag shorter than this, in screen pixels, draws nothing. */
+/** A shorter drag, in screen pixels, draws nothing. */
 export const SMALLEST_DRAG = 5;
 
-/** The value, or the nearest of the two. @param {number} value @param {number} low @param {number} high */
+/** The value, or the nearest of the two. */
 export function clamp(value, low, high) {
   return Math.min(Math.max(value, low), Math.max(low, high));
 }
 
-/** @param {Box} box */
 export function area([x1, y1, x2, y2]) {
   return (x2 - x1) * (y2 - y1);
 }
 
-/** The box moved, as far as the image allows; its size stays. @param {Box} box @param {number} dx @param {number} dy @param {Size} size @returns {Box} */
+/** The box moved, as far as the image allows; its size stays. @returns {Box} */
 export function moved([x1, y1, x2, y2], dx, dy, [width, height]) {
   const across = clamp(dx, -x1, width - x2);
   const down = clamp(dy, -y1, height - y2);
   return [x1 + across, y1 + down, x2 + across, y2 + down];
 }
 
-/** How far several boxes can move together, at most (dx, dy). @param {Box[]} boxes @param {number} dx @param {number} dy @param {Size} size */
+/** How far several boxes can move together, at most (dx, dy). */
 export function sharedMove(boxes, dx, dy, size) {
   for (const box of boxes) {
     const [x1, y1] = moved(box, dx, dy, size);
@@ -32,10 +31,7 @@ export function sharedMove(boxes, dx, dy, size) {
   return [dx, dy];
 }
 
-/**
- * The box with the edges of one handle moved. An edge stops before its opposite and at the border.
- * @param {Box} box @param {Handle} handle @param {number} dx @param {number} dy @param {Size} size @returns {Box}
- */
+/** The box with the edges of one handle moved; an edge stops before its opposite and at the border. @returns {Box} */
 export function resized([x1, y1, x2, y2], handle, dx, dy, [width, height]) {
   return [
     handle.includes("w") ? clamp(x1 + dx, 0, x2 - SMALLEST) : x1,
@@ -45,17 +41,14 @@ export function resized([x1, y1, x2, y2], handle, dx, dy, [width, height]) {
   ];
 }
 
-/** @param {Point} from @param {Point} to @param {Size} size @returns {Box} */
+/** @returns {Box} */
 export function boxBetween([ax, ay], [bx, by], [width, height]) {
   const x = [clamp(ax, 0, width), clamp(bx, 0, width)].sort((a, b) => a - b);
   const y = [clamp(ay, 0, height), clamp(by, 0, height)].sort((a, b) => a - b);
   return [x[0], y[0], x[1], y[1]];
 }
 
-/**
- * Edges on the nearest lines of a grid of `step` pixels, at least one cell apart; the image's border is a line too.
- * @param {Box} box @param {number} step @param {Size} size @returns {Box}
- */
+/** Edges on the nearest lines of a grid of `step` pixels, at least one cell apart; the border is a line too. @returns {Box} */
 export function snapped([x1, y1, x2, y2], step, [width, height]) {
   const axis = (low, high, end) => {
     const line = (at) => {
@@ -72,34 +65,31 @@ export function snapped([x1, y1, x2, y2], step, [width, height]) {
 
 // ---- the view
 
-/** The view that shows the whole image in the middle of a canvas, in CSS pixels. @param {Size} size @param {number} width @param {number} height */
+/** The view that shows all of an image in the middle of a canvas of `width` x `height` CSS pixels. */
 export function fitted([imageWidth, imageHeight], width, height) {
   const margin = 8;
   const scale = Math.max(0.001, Math.min((width - 2 * margin) / imageWidth, (height - 2 * margin) / imageHeight));
   return { scale, x: (width - imageWidth * scale) / 2, y: (height - imageHeight * scale) / 2 };
 }
 
-/** The view enlarged about a point of the screen. @param {ViewPort} view @param {number} factor @param {Point} about */
+/** The view enlarged about a point of the screen. */
 export function zoomed(view, factor, [px, py]) {
   const scale = clamp(view.scale * factor, 0.005, 64);
   const by = scale / view.scale;
   return { scale, x: px - (px - view.x) * by, y: py - (py - view.y) * by };
 }
 
-/** @param {ViewPort} view @param {Point} point @returns {Point} */
+/** @returns {Point} */
 export function toImage(view, [px, py]) {
   return [(px - view.x) / view.scale, (py - view.y) / view.scale];
 }
 
-/** @param {ViewPort} view @param {Box} box @returns {Box} */
+/** @returns {Box} */
 export function toScreen({ scale, x, y }, [x1, y1, x2, y2]) {
   return [x1 * scale + x, y1 * scale + y, x2 * scale + x, y2 * scale + y];
 }
 
-/**
- * The handle of a box at a point: within `reach` of a corner or an edge, all in screen pixels. On a small box the handles
- * lie outside it, so that its middle still moves it. @param {Box} box @param {Point} at @param {number} reach
- */
+/** The handle at a point, within `reach`, in screen pixels. On a small box handles lie outside, so that its middle still moves it. */
 export function handleAt([x1, y1, x2, y2], [px, py], reach) {
   if (px < x1 - reach || px > x2 + reach || py < y1 - reach || py > y2 + reach) return null;
   const inX = Math.min(reach, (x2 - x1) / 4);
@@ -109,10 +99,7 @@ export function handleAt([x1, y1, x2, y2], [px, py], reach) {
   return /** @type {Handle | ""} */ (down + across) || null;
 }
 
-/**
- * The places in `regions` of all boxes under a point, the smallest first, so that one inside another can be reached;
- * those that are off are left out. @param {Region[]} regions @param {Point} point
- */
+/** The places in `regions` of the boxes under a point that are on, the smallest first. @param {Region[]} regions */
 export function boxesAt(regions, [x, y]) {
   return regions
     .map((region, index) => ({ box: region.bbox_2d, index, on: isOn(region) }))

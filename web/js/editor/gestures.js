@@ -100,7 +100,7 @@ export class Gestures {
     }
   }
 
-  /** To `at` in the image, `point` on the screen. */
+  /** To `at` in the image, `point` on the screen. @param {Exclude<Gesture, { kind: "pan" | "pinch" }>} gesture */
   drag(gesture, at, point) {
     const { state, view } = this;
     const size = state.plan.image_size;

@@ -27,10 +27,10 @@ export function mount(container, options) {
 }
 
 export class Editor {
-  /** The text that was stored and cannot be read: kept as it is until someone starts anew. @type {string | null} */
+  /** A stored text that cannot be read, kept until someone starts anew. @type {string | null} */
   unreadable = null;
   problem = "";
-  /** The value from outside that the server is asked about, until it is changed, and why a run would refuse it. @type {string | null} */
+  /** The value from outside that the server is asked about; refused: why a run would not take it. @type {string | null} */
   checked = null;
   refused = "";
   /** @type {RunReport | null} */
@@ -87,7 +87,7 @@ export class Editor {
     }
   }
 
-  /** Ask whether a run takes a value from outside: what can be shown may still be refused. */
+  /** What can be shown may still be refused by a run: ask. */
   async check(value) {
     this.checked = value;
     this.refused = "";
@@ -102,7 +102,7 @@ export class Editor {
     return this.unreadable ?? writeStored(this.state.stored);
   }
 
-  /** Take a stored value from outside: a workflow was loaded, ComfyUI undid something. */
+  /** From outside: a workflow was loaded, ComfyUI undid something. */
   setValue(value) {
     if (value === this.value) return;
     const stored = this.read(value);
@@ -122,7 +122,7 @@ export class Editor {
     this.store();
   }
 
-  /** What goes with the prompt. */
+  /** @param {boolean} upstreamConnected */
   promptValue(upstreamConnected) {
     return this.unreadable ?? forPrompt(this.state.stored, upstreamConnected && this.state.follow === "until_edited");
   }
@@ -159,7 +159,7 @@ export class Editor {
     this.update();
   }
 
-  /** of the picture */
+  /** @param {string | null} address */
   setBackground(address) {
     this.pictureProblem = "";
     if (!address) return this.view.show({ image: null });
@@ -176,7 +176,7 @@ export class Editor {
     picture.src = address;
   }
 
-  /** empty when nothing runs @param {string} text @param {number | null} [share] */
+  /** Without a text nothing runs. @param {string} text @param {number | null} [share] */
   setProgress(text, share = null) {
     if (text === this.progress && share === this.share) return;
     this.progress = text;
@@ -227,7 +227,7 @@ export class Editor {
 
   // ---- keys, clipboard, dialogs
 
-  /** Keys outside the canvas: in the list those of the canvas, elsewhere undo and redo. */
+  /** Outside the canvas: in the list the keys of the canvas, elsewhere undo and redo. */
   key(event) {
     const { key, target } = event;
     if (key === "Escape") this.close();
@@ -251,7 +251,7 @@ export class Editor {
     });
   }
 
-  /** Read a text as RePlan Plan from Text does, and take its plan, or its regions if it is a copied part. */
+  /** Take the plan of a text, or the regions of a copied part. @param {string} text @param {Coordinates} [coordinates] */
   async paste(text, coordinates = "auto") {
     const { state } = this;
     const { plan: { part, editor, ...plan }, note, warnings } = await this.options.ask("read", { text, coordinates, image_size: state.plan.image_size });
@@ -280,22 +280,23 @@ export class Editor {
       await navigator.clipboard.writeText(text);
       this.live.textContent = texts.common.copied;
     } catch {
-      // Without a secure address the page may not write it: the person copies the text.
+      // Without a secure address the page may not write it.
       this.open(WORDS.copyTitle, [element("textarea", { rows: 10, readonly: true, "aria-label": WORDS.copyLabel, value: text })]);
       this.layer.querySelector("textarea")?.select();
     }
   }
 
-  /** why it could not be read */
+  /** @param {string} [text] @param {string} [problem] */
   showPaste(text, problem) {
     this.open(WORDS.pasteTitle, pasteForm((...given) => this.paste(...given), text, problem));
   }
 
-  showChanges() {
-    this.open(WORDS.changesTitle, changesList(this.state.changes, this.state.about.base !== null));
+  async showChanges() {
+    const { base, about, plan } = this.state;
+    const { lines } = await this.options.ask("changes", { before: base, after: plan }).catch(({ message }) => ({ lines: [message] }));
+    this.open(WORDS.changesTitle, changesList(lines, about.base !== null));
   }
 
-  /** Put something over the editor. */
   open(name, content) {
     const close = button([texts.common.close, texts.common.closeTitle], () => this.close());
     fill(this.layer, [element("div", { class: "replan-dialog", role: "dialog", "aria-label": name }, element("div", { class: "replan-row" }, element("strong", {}, name), close), ...content)]);

@@ -1,7 +1,6 @@
-/** The notes of the editor: what went wrong, what is offered, what the plan's nodes warned of. */
 import { say as fill, texts } from "../common/texts.js";
 
-/** What has to be said now, in the order of its weight. @param {Editor} editor */
+/** What went wrong, is offered, was warned of: in the order of its weight. @param {Editor} editor */
 export function notesOf(editor) {
   const { state, report, view, options, pasted } = editor;
   const { plan, about, offer, upstream } = state;

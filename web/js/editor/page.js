@@ -1,9 +1,9 @@
 /**
- * The editor as the widget `regions` of RePlanRegionEditor: what ComfyUI tells it, and what it asks of ComfyUI.
+ * The editor as the widget `regions` of RePlanRegionEditor.
  *
- * A run's report comes in the node's output (`replan_editor`, `replan_background`); ComfyUI keeps such outputs through its
- * own undo and a change of workflow, and the page remembers the last one of each node over a reload, with the value it
- * belongs to: a workflow that comes with another value, as out of an older result, must not take over that run's plan.
+ * A run's report comes in the node's output (`replan_editor`, `replan_background`). ComfyUI keeps outputs through its undo and
+ * a change of workflow; the page remembers each node's last one over a reload, with the value it belongs to: a workflow
+ * that comes with another value, as out of an older result, must not take over that run's plan.
  */
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
@@ -16,12 +16,11 @@ const WIDGET = "REPLAN_REGIONS";
 const MIN_HEIGHT = 360;
 const START_SIZE = [720, 620];
 
-/** Node -> its editor, for what happens to the node. @type {WeakMap<ComfyNode, Editor>} */
+/** @type {WeakMap<ComfyNode, Editor>} */
 const editors = new WeakMap();
-/** Node -> what its last run left. @type {WeakMap<ComfyNode, any>} */
+/** What each node's last run left. @type {WeakMap<ComfyNode, any>} */
 const outputs = new WeakMap();
 
-/** Where the page remembers it. */
 const memoryKey = (node, app) => `replan.editor.${(app.rootGraph ?? app.graph)?.id ?? ""}.${executionId(app, node)}`;
 
 function remember(node, app) {
@@ -56,19 +55,19 @@ function addEditor(node, name, { app, api }) {
   return widget;
 }
 
-/** The regions that a node's editor gives; null where it holds no plan, or the node no editor. */
+/** The regions that a node's editor gives; null without a plan or an editor. */
 export function shownRegions(node) {
   const state = editors.get(node)?.state;
   return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions.filter(isOn) : null;
 }
 
-/** Whether a plan will come in: a link, from a node that is not switched off. */
+/** Whether a plan will come in: a link from a node that is not switched off, or from around a subgraph. */
 function upstreamConnected(node) {
   const slot = node.inputs?.findIndex(({ name }) => name === "plan") ?? -1;
-  return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0; // no such node: the link comes in from around a subgraph
+  return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0;
 }
 
-/** Tell the editors how the runs go on. */
+/** Tell the editors how runs go on. */
 function start({ app, api }) {
   const title = (id) => nodeAt(app, id)?.title ?? say(texts.runs.node, { id });
   const tell = (call) => ofAllNodes(app, editors).forEach(call);
@@ -84,7 +83,7 @@ function start({ app, api }) {
     executing: ({ detail }) => step(detail === null ? "" : title(detail.display_node ?? detail.node ?? detail)),
     progress: ({ detail: { node, value, max } }) => progress(`${node == null ? running : title(node)}: ${value} / ${max}`, max ? value / max : null),
     execution_success: () => end(""),
-    // Nobody tells how it ends; if it goes on after all, its next step shows it again.
+    // If it goes on after all, its next step shows it again.
     reconnecting: () => running && end(texts.runs.lost),
     execution_interrupted: () => end(texts.runs.interrupted),
     execution_error: ({ detail: { node_id, exception_message } }) => {

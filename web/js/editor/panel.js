@@ -10,7 +10,7 @@ const WORDS = texts.panel;
 const EDGES = ["w", "n", "e", "s"];
 
 export class Panel {
-  /** The fields of the current region, and what each shows. @type {Map<Input, (region: Region) => string>} */
+  /** The fields of the current region, with what each shows. @type {Map<Input, (region: Region) => string>} */
   inputs = new Map();
   /** @type {Map<string, Row>} */
   rows = new Map();
@@ -72,7 +72,6 @@ export class Panel {
     if (this.state.current) this.state.setFields(this.state.current.id, values);
   }
 
-  /** of the edge in a box */
   setEdge(edge, place, value) {
     const { plan, selection } = this.state;
     this.state.setBoxes(selection.slice(-1), ({ bbox_2d }) => {
@@ -86,7 +85,6 @@ export class Panel {
     if (start >= 0 && start < end && end <= 1) this.set(times);
   }
 
-  /** The arrows; the other keys are the editor's. */
   listKey(event) {
     const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     if (!by) return;
@@ -115,7 +113,7 @@ export class Panel {
 
   // ---- the list
 
-  /** Rows are made once and changed only where something differs: there may be hundreds. */
+  /** Rows are made once and changed where something differs: there may be hundreds. */
   updateList() {
     const { regions } = this.state.plan;
     const order = regions.map(({ id }) => id).join("\n");
@@ -149,7 +147,6 @@ export class Panel {
     return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, eye), name, dot, lock, eye };
   }
 
-  /** among those that are on */
   updateRow({ row, name, dot, lock, eye }, { id, hint, locked = false, enabled = true }, index) {
     const { selection } = this.state;
     setText(name, `${id}  ${shortened(hint, 80) || `(${texts.common.noHint})`}`);
@@ -171,7 +168,7 @@ function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** Put a value into a field unless it is there: writing it again would move the cursor. */
+/** Writing a value again would move the cursor. */
 function setValue(field, value) {
   value = value.replace(/\r\n?/g, "\n"); // as a field holds it
   if (field.value !== value && !(field === document.activeElement && field.type === "number")) field.value = value;

@@ -1,9 +1,9 @@
-/** The plan as the page holds it: what it can show, comparing, moving it to another size. What a plan means is Python's. */
+/** The plan as the page holds it; what a plan means is Python's. */
 import { isObject, need } from "../common/problem.js";
 
-/** What the published planner writes when nothing changes globally (KEEP_UNCHANGED in planner/plan.py). */
+/** As in planner/plan.py. */
 export const KEEP_UNCHANGED = "keep remaining part of image unchanged.";
-/** planner/plan.py decodes no larger mask. */
+/** Python decodes no larger mask. */
 const MOST_MASK_CELLS = 16384 ** 2;
 
 /** @param {Size} image_size @returns {Plan} */
@@ -11,10 +11,7 @@ export function emptyPlan(...image_size) {
   return { version: 1, image_size, global_prompt: KEEP_UNCHANGED, reasoning: "", regions: [] };
 }
 
-/**
- * The plan of a stored value with its defaults filled in. Throws Problem for what cannot be shown; whether a run takes
- * it is asked of the server (`check`), which also says why. @param {any} data @returns {Plan}
- */
+/** The plan of a stored value, or Problem for one that cannot be shown. Whether a run takes it is asked of the server. @returns {Plan} */
 export function readPlan(data) {
   const { version, image_size, global_prompt, reasoning, regions: items } = { ...emptyPlan(0, 0), ...data };
   const shows = isObject(data) && version === 1 && isNumbers(image_size, 2) && image_size.every((side) => side >= 1);
@@ -22,7 +19,7 @@ export function readPlan(data) {
   const ids = items.flatMap(({ id }) => id ?? []);
   need(new Set(ids).size === ids.length, "two regions share an id");
   const [width, height] = image_size;
-  // The keys stay in their order, so that a value that is only read and written is the same text.
+  // The keys keep their order: a value that is only read and written stays the same text.
   const regions = items.map(({ hidden, ...region }) => {
     const { id = freshId(ids), bbox_2d: [x1, y1, x2, y2], hint = "", negative_hint = "", start = 0, end = 1, mask = null } = region;
     if (id !== region.id) ids.push(id);
@@ -32,14 +29,12 @@ export function readPlan(data) {
   return { ...data, version, image_size, global_prompt, reasoning, regions };
 }
 
-/** @param {any} region */
 function isRegion(region) {
   if (!isObject(region) || !isNumbers(region.bbox_2d, 4)) return false;
   const { id = "r", hint = "", negative_hint = "", start = 0, end = 1, enabled = true, mask, bbox_2d: [x1, y1, x2, y2] } = region;
   return [id, hint, negative_hint].every(isText) && isNumbers([start, end], 2) && typeof enabled === "boolean" && x1 < x2 && y1 < y2 && (mask == null || isMask(mask));
 }
 
-/** @param {any} mask */
 function isMask({ size, rle }) {
   return isNumbers(size, 2) && size[0] * size[1] <= MOST_MASK_CELLS && Array.isArray(rle) && rle.reduce((sum, run) => (run >= 0 ? sum + run : NaN), 0) === size[0] * size[1];
 }
@@ -47,10 +42,10 @@ function isMask({ size, rle }) {
 const isNumbers = (value, count) => Array.isArray(value) && value.length === count && value.every(Number.isFinite);
 const isText = (value) => typeof value === "string";
 
-/** Whether a region acts; the others stay in the plan and are neither sent nor numbered. @param {Region} region */
+/** Whether a region acts; one that is off is neither sent nor numbered. @param {Region} region */
 export const isOn = ({ enabled }) => enabled !== false;
 
-/** A name for one more region: r3 beside two others, or the first that is free. @param {Iterable<string>} taken */
+/** A name for one more region: r3 beside two others, or the first that is free. @param {string[]} taken */
 export function freshId(taken) {
   const used = new Set(taken);
   let number = used.size + 1;
@@ -58,26 +53,22 @@ export function freshId(taken) {
   return `r${number}`;
 }
 
-/** Without what only the editor needs. @param {Plan} plan @returns {Plan} */
+/** Without what only the editor needs. @returns {Plan} */
 export function withoutMarks(plan) {
   return { ...plan, regions: plan.regions.map(({ locked, ...region }) => region) };
 }
 
-/** @param {Plan} plan */
 export function planToText(plan) {
   return JSON.stringify(withoutMarks(plan), null, 2);
 }
 
-/** The plan of the same picture at another size, stretched. @param {Plan} plan @param {Size} size */
+/** The plan of the same picture at another size. */
 export function stretched(plan, ...size) {
   const [across, down] = size.map((side, axis) => side / plan.image_size[axis]);
   return withBoxes(plan, size, ([x1, y1, x2, y2]) => ({ bbox_2d: [x1 * across, y1 * down, x2 * across, y2 * down] }));
 }
 
-/**
- * The plan with its boxes at the same pixels of an image of another size. A box that would lie outside moves to the
- * nearest border instead of being lost; masks, which cover the whole image, are dropped. @param {Plan} plan @param {Size} size
- */
+/** The plan with its boxes at the same pixels of another image: moved inside rather than lost, and without masks, which cover all of it. */
 export function keptPixels(plan, ...size) {
   const axis = (low, high, side) => {
     const length = Math.min(high - low, side);
@@ -90,55 +81,17 @@ export function keptPixels(plan, ...size) {
   });
 }
 
-/** @param {Plan} plan @param {Size} image_size @param {(box: Box) => Partial<Region>} change */
 function withBoxes(plan, image_size, change) {
   return { ...plan, image_size, regions: plan.regions.map((region) => ({ ...region, ...change(region.bbox_2d) })) };
 }
 
-/** What decides the edit, as a text: the planner's reasoning does not, nor what else a plan carries. @param {Plan} plan */
+/** What decides the edit, as a text. @param {Plan} plan */
 export function contentOf({ image_size, global_prompt, regions }) {
   return JSON.stringify([image_size, global_prompt, regions.map((region) => [
     region.id, region.bbox_2d, region.hint, region.negative_hint, region.start, region.end, region.mask, isOn(region),
   ])]);
 }
 
-/** @param {Plan} one @param {Plan} other */
 export function samePlan(one, other) {
   return one === other || contentOf(one) === contentOf(other);
-}
-
-/** What differs between two plans, in words, one line each. @param {Plan} before @param {Plan} after */
-export function differences(before, after) {
-  /** @type {string[]} */
-  const lines = [];
-  const compare = (name, was, is) => was !== is && lines.push(`${name} ${was} -> ${is}`);
-  compare("image size", before.image_size.join("x"), after.image_size.join("x"));
-  compare("global prompt:", `"${before.global_prompt}"`, `"${after.global_prompt}"`);
-  const old = new Map(before.regions.map((region) => [region.id, region]));
-  const listed = ({ id, hint }, what) => lines.push(`${id} ${what}: ${hint || "(no hint)"}`);
-  for (const region of after.regions) {
-    const { id } = region;
-    const was = old.get(id);
-    if (!was) {
-      listed(region, "added");
-      continue;
-    }
-    old.delete(id);
-    // The edges themselves decide; rounded ones are only what is said.
-    if (was.bbox_2d.join() !== region.bbox_2d.join()) lines.push(`${id} box: ${rounded(was.bbox_2d)} -> ${rounded(region.bbox_2d)}`);
-    compare(`${id} hint:`, `"${was.hint}"`, `"${region.hint}"`);
-    compare(`${id} negative hint:`, `"${was.negative_hint}"`, `"${region.negative_hint}"`);
-    compare(`${id} active:`, `${was.start}-${was.end}`, `${region.start}-${region.end}`);
-    if (JSON.stringify(was.mask) !== JSON.stringify(region.mask)) lines.push(`${id} mask ${region.mask ? "changed" : "removed"}`);
-    if (isOn(was) !== isOn(region)) lines.push(`${id} switched ${isOn(region) ? "on" : "off"}`);
-  }
-  for (const region of old.values()) listed(region, "deleted");
-  const [was, is] = [before, after].map((plan) => new Set(plan.regions.map((region) => region.id)));
-  if ([...was].filter((id) => is.has(id)).join() !== [...is].filter((id) => was.has(id)).join()) lines.push("regions are in another order");
-  return lines;
-}
-
-/** @param {Box} box */
-function rounded(box) {
-  return `[${box.map((edge) => Math.round(edge * 10) / 10).join(", ")}]`;
 }

@@ -1,24 +1,24 @@
-/** What the editor knows: the plan with its undo, the selection, the plan upstream, the view. Whoever shows it sets `onChange`. */
+/** What the editor knows: the plan with its undo, the selection, the plan upstream, the view. */
 import { History } from "../common/history.js";
 import { added, changed, duplicated, removed, reordered } from "./edits.js";
 import { sharedMove, snapped } from "./geometry.js";
-import { differences, emptyPlan, isOn, keptPixels, samePlan, stretched } from "./plan.js";
+import { emptyPlan, isOn, keptPixels, samePlan, stretched } from "./plan.js";
 import { FRESH, markOf } from "./stored.js";
 
 /** Of a plan that came from upstream and is as it came. @type {About} */
 const FROM_UPSTREAM = { ...FRESH, origin: "upstream" };
 
-/** @param {Stored} stored @returns {{plan: Plan, about: About}} */
+/** @returns {{plan: Plan, about: About}} */
 function startOf({ plan, about }) {
   return plan ? { plan, about } : { plan: emptyPlan(1024, 1024), about: { ...about, assumed_size: true } };
 }
 
 export class EditorState {
-  /** Ids; the last one is the one whose fields are shown. @type {string[]} */
+  /** Ids; the fields are those of the last one. @type {string[]} */
   selection = [];
   /** @type {Plan | null} */
   upstream = null;
-  /** A stored value that cannot be read stands in the way of every change. */
+  /** A stored value that cannot be read is in the way. */
   blocked = false;
   /** @type {(what: Changed) => void} */
   onChange = () => {};
@@ -32,7 +32,7 @@ export class EditorState {
     this.follow = follow;
   }
 
-  /** Take another stored value; its undo begins anew. @param {Stored} stored */
+  /** Take another stored value; its undo begins anew. */
   adopt(stored) {
     this.history.reset(startOf(stored));
     this.hasPlan = stored.plan !== null;
@@ -40,7 +40,6 @@ export class EditorState {
     this.tell("view");
   }
 
-  /** @param {Changed} what */
   tell(what) {
     const there = this.selection.filter((id) => this.plan.regions.some((region) => region.id === id));
     if (there.length !== this.selection.length) this.select(there);
@@ -98,11 +97,6 @@ export class EditorState {
     return !samePlan(this.base, this.history.value.plan);
   }
 
-  /** What a person changed, one line each. */
-  get changes() {
-    return differences(this.base, this.history.value.plan);
-  }
-
   // ---- changing it
 
   /** Change the plan as a person would; steps with the same key are one to undo. @param {(plan: Plan) => Plan} change @param {string | null} [key] */
@@ -126,12 +120,10 @@ export class EditorState {
     this.edit((plan) => changed(plan, ids, change), key);
   }
 
-  /** @param {string} id @param {Partial<Region>} values */
   setFields(id, values) {
     this.editRegions([id], (region) => ({ ...region, ...values }), `${id}.${Object.keys(values).join()}`);
   }
 
-  /** @param {string} global_prompt */
   setGlobalPrompt(global_prompt) {
     this.edit((plan) => ({ ...plan, global_prompt }), "global_prompt");
   }
@@ -151,8 +143,7 @@ export class EditorState {
 
   /**
    * Move boxes together; with snap the first one's left top corner goes to a grid line.
-   * @param {Map<string, Box>} boxes @param {number} dx @param {number} dy @param {string} key
-   */
+ */
   shift(boxes, dx, dy, key) {
     const { snap, patch } = this.view;
     const [first] = boxes.values();
@@ -164,23 +155,21 @@ export class EditorState {
     }, key);
   }
 
-  /** A new region, selected. @param {Box} box */
+  /** A new region, selected. */
   add(box) {
     const bbox_2d = this.view.snap ? snapped(box, this.view.patch, this.plan.image_size) : box;
     this.insert([{ id: "", bbox_2d, hint: "", negative_hint: "", start: 0, end: 1, mask: null }]);
   }
 
-  /** @param {Region[]} regions */
   insert(regions) {
     this.editAndSelect((plan) => added(plan, regions));
   }
 
-  /** @param {string[]} ids */
   duplicate(ids) {
     this.editAndSelect((plan) => duplicated(plan, ids));
   }
 
-  /** Change the plan and select what is new in it. @param {(plan: Plan) => Plan} change */
+  /** Change the plan and select what is new in it. */
   editAndSelect(change) {
     const before = new Set(this.plan.regions.map(({ id }) => id));
     this.edit(change);
@@ -188,7 +177,7 @@ export class EditorState {
     if (made.length) this.select(made);
   }
 
-  /** Locked ones stay. @param {string[]} ids */
+  /** Locked ones stay. */
   remove(ids) {
     this.edit((plan) => removed(plan, ids));
   }
@@ -197,24 +186,22 @@ export class EditorState {
     this.remove(this.plan.regions.map(({ id }) => id));
   }
 
-  /** @param {string} id @param {number} by */
   reorder(id, by) {
     this.edit((plan) => reordered(plan, id, by));
   }
 
-  /** Lock all of them, or none of them when all were. @param {string[]} ids */
+  /** Lock all of them, or none of them when all were. */
   lock(ids) {
     const locked = this.plan.regions.some((region) => !region.locked && ids.includes(region.id));
     this.editRegions(ids, (region) => ({ ...region, locked }));
   }
 
-  /** Switch all of them off, or on when all were off. @param {string[]} ids */
+  /** Switch all of them off, or on when all were off. */
   switchOn(ids) {
     const enabled = !this.plan.regions.some((region) => isOn(region) && ids.includes(region.id));
     this.editRegions(ids, (region) => ({ ...region, enabled }));
   }
 
-  /** @param {Plan} plan */
   paste(plan) {
     if (!this.readOnly) this.put(plan, { ...this.about, edited: true, origin: "pasted", base: plan, assumed_size: false });
   }
@@ -227,14 +214,14 @@ export class EditorState {
     if (!this.readOnly && this.history.redo()) this.tell("plan");
   }
 
-  /** Take back an unfinished step. @param {string} key */
+  /** Take back an unfinished step. */
   cancel(key) {
     if (this.history.cancel(key)) this.tell("plan");
   }
 
   // ---- upstream and the image
 
-  /** A run told which plan came in from upstream, or that none did. @param {Plan | null} plan */
+  /** A run told which plan came in from upstream, if any. */
   receive(plan) {
     this.upstream = plan;
     const { plan: own, about } = this.history.value;
@@ -246,7 +233,6 @@ export class EditorState {
     this.tell("plan");
   }
 
-  /** @param {Follow} follow */
   setFollow(follow) {
     if (follow === this.follow) return;
     this.follow = follow;
@@ -269,7 +255,7 @@ export class EditorState {
     if (!about.edited && !this.readOnly) this.put(plan, { ...about, edited: true, base: about.base ?? plan });
   }
 
-  /** A run told the size of the image: a plan whose size was only assumed, or that has no boxes, takes it over. @param {Size} size */
+  /** A run told the size: a plan whose size was only assumed, or that has no boxes, takes it over. */
   seeImage(size) {
     this.history.map((step) => {
       const { plan, about } = step;
@@ -279,14 +265,12 @@ export class EditorState {
     this.tell("plan");
   }
 
-  /** @param {Size} size @param {"stretch" | "pixels"} how */
   moveTo(size, how) {
     this.edit((plan) => (how === "stretch" ? stretched(plan, ...size) : keptPixels(plan, ...size)));
   }
 
   // ---- selection and view
 
-  /** @param {string[]} ids */
   select(ids) {
     if (ids.join() === this.selection.join()) return;
     this.history.close();
@@ -294,12 +278,11 @@ export class EditorState {
     this.tell("selection");
   }
 
-  /** @param {string} id */
   alsoSelect(id) {
     this.select(this.selection.includes(id) ? this.selection.filter((one) => one !== id) : [...this.selection, id]);
   }
 
-  /** False past the last one. @param {1 | -1} by @param {boolean} [also] beside what is selected */
+  /** False past the last one. */
   selectNext(by, also) {
     const regions = this.plan.regions.filter(isOn);
     const at = regions.findIndex(({ id }) => id === this.selection.at(-1));

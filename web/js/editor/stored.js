@@ -7,7 +7,7 @@ export const FRESH = { edited: false, origin: "drawn", base: null, declined: "",
 /** @type {View} */
 export const VIEW = { dim: 0.35, patch: 16, snap: false, patches: false, expand: 0, side: true };
 
-/** Read a stored value. Throws Problem when it cannot be read: the caller then keeps the text as it is. @param {string} value @returns {Stored} */
+/** Read a stored value, or Problem: the caller then keeps the text as it is. @returns {Stored} */
 export function readStored(value) {
   if (!value.trim()) return { plan: null, about: FRESH, view: VIEW };
   const data = parseJson(value, "the stored value");
@@ -27,7 +27,7 @@ function readView(view) {
   return { ...VIEW, ...read, patch: read.patch >= 1 ? read.patch : VIEW.patch };
 }
 
-/** Nothing to keep gives the empty text, so an untouched node stays as new. @param {Stored} stored */
+/** Nothing to keep gives the empty text. @param {Stored} stored */
 export function writeStored({ plan, about, view }) {
   const changed = JSON.stringify(view) === JSON.stringify(VIEW) ? {} : { view };
   if (plan) return JSON.stringify({ ...plan, editor: { ...about, ...changed } });
@@ -35,9 +35,9 @@ export function writeStored({ plan, about, view }) {
 }
 
 /**
- * What goes with the prompt; never the empty text, which says that no editor was there. Only what decides the plan goes, so
- * that looking around never makes ComfyUI run again; a plan that is only followed, and none, are a text that stays the same.
- * @param {Stored} stored @param {boolean} followsUpstream whether a plan upstream is connected and used as long as nothing is edited
+ * What goes with the prompt: never the empty text, which says that there was no editor. Only what decides the plan goes, so
+ * that looking around makes nothing run again; a plan that is only followed, and none, are always the same text.
+ * @param {Stored} stored @param {boolean} followsUpstream
  */
 export function forPrompt({ plan, about: { edited, assumed_size } }, followsUpstream) {
   if (followsUpstream && !edited) return JSON.stringify({ version: 1, editor: { edited } });
@@ -53,7 +53,7 @@ export function modeOf(plan, { origin, edited, base }) {
   return ["planned", edited ? "kept" : "planned"];
 }
 
-/** A short mark of a plan's content, to know a declined offer again. @param {Plan} plan */
+/** A short mark, to know a declined offer again. @param {Plan} plan */
 export function markOf(plan) {
   const content = JSON.stringify([plan.image_size, plan.global_prompt, plan.regions]);
   let hash = 5381;

@@ -1,8 +1,4 @@
-/**
- * The table of cells: a press changes one, a drag gives the same to all on its way, the keys do both.
- *
- * It is one focusable element with a current cell, as screen readers know a grid.
- */
+/** The table of cells, one focusable element with a current cell: a press changes one, a drag gives the same to all on its way. */
 import { element, fill, setAttribute, shortened } from "../common/dom.js";
 import { say, texts } from "../common/texts.js";
 import { colour } from "../editor/colours.js";
@@ -20,7 +16,7 @@ export class Grid {
   row = 0;
   column = 0;
   strokes = 0;
-  /** What a drag gives, while there is one: "next" until the server has said what a press became. @type {{value: any} | null} */
+  /** What a drag gives: "next" until the server has said what the press became. @type {{value: any} | null} */
   brush = null;
   /** Names of the rows and columns. @type {string[]} */
   names = [];

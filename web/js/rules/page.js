@@ -1,7 +1,4 @@
-/**
- * The rule matrix as the widget `matrix` of RePlanRules. What it knows of the plan comes from the editor upstream, or
- * from what the node's last run said (`replan_regions`).
- */
+/** The rule matrix as the widget `matrix` of RePlanRules. It knows the plan from the editor upstream, or from the last run (`replan_regions`). */
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
 import { addValueWidget, after, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
@@ -33,7 +30,7 @@ function addMatrix(node, name, { app, api }) {
       onChange();
     },
   });
-  // ComfyUI asks for the height while it loads a workflow, before the matrix is told that it is folded away.
+  // Asked while a workflow is loaded, before the matrix is told that it is folded away.
   const isOpen = () => node.properties?.replan_folded === undefined;
   const widget = addValueWidget(app, node, name, WIDGET, container, matrix, () => (isOpen() ? HEIGHT.open : HEIGHT.closed));
   const refresh = () => {
@@ -75,7 +72,7 @@ function regionsOf(node) {
   return shown ? shown.map(({ id, hint }) => ({ id, hint })) : readRegions(node.properties?.replan_regions);
 }
 
-/** the list of regions that a run told @returns {RuleContext["regions"]} */
+/** @returns {RuleContext["regions"]} */
 function readRegions(text) {
   try {
     return JSON.parse(text).map(({ id, hint }) => ({ id: String(id), hint: String(hint ?? "") }));
@@ -87,7 +84,7 @@ function readRegions(text) {
 function extend(nodeType, nodeData) {
   if (nodeData.name !== "RePlanRules") return;
   takeOver(nodeData.input.optional.matrix, WIDGET);
-  // ComfyUI tells a run's report once; what it found is kept with the node, for the next time the page is opened.
+  // A run's report is told once: kept with the node, for the next time the page is opened.
   after(nodeType.prototype, "onExecuted", function (output) {
     if (output?.replan_regions) this.properties.replan_regions = output.replan_regions[0];
   });

@@ -9,7 +9,7 @@ from ..attention.rules import ANOTHER, AUTO, PRESETS, describe, foreign_cells, m
 from ..attention.rules_page import rules_for_page
 from ..planner.plan import Region, RegionPlan
 from ..planner.plans.plan_json import encode_json
-from .notices import tell
+from .notices import tell, teller
 from .sockets import CATEGORY, PlanSocket, RulesSocket, naming
 
 
@@ -171,7 +171,7 @@ class RePlanApplyRegionRules(io.ComfyNode):
         if rules.preset == AUTO:
             rules = rules.for_family(family.name)
             tell(cls, warnings_of(rules))
-        return io.NodeOutput(add_region_rules(model, rules, edited_reference))
+        return io.NodeOutput(add_region_rules(model, rules, edited_reference, teller(cls)))
 
 
 class RePlanRulesPreview(io.ComfyNode):

@@ -256,6 +256,17 @@ def test_without_a_teller_warnings_go_to_the_log_under_the_nodes_name(caplog):
     assert any(r.getMessage().startswith("RePlan Apply Region Rules: no conditioning") for r in caplog.records)
 
 
+def test_the_node_hands_warnings_of_a_run_to_what_reaches_the_page(caplog):
+    from replan.nodes.rules import RePlanApplyRegionRules
+
+    model = RePlanApplyRegionRules.execute(build("flux")).result[0]
+    with caplog.at_level(logging.WARNING):
+        sample(model, conditioning(20), None, latent_shape("flux", ROWS, COLS))
+    told = [r.getMessage() for r in caplog.records if r.name == "replan.nodes.notices"]
+    assert len(told) == 1
+    assert told[0].startswith("RePlan Apply Region Rules: no conditioning of this run carries regions")
+
+
 # Memory, and what is made when
 
 

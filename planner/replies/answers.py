@@ -105,7 +105,7 @@ def read_answer(text: str, depth: int = 0, drafts_only: bool = False) -> Answer:
     answer.said = {part: tags[part][0] for part in SAID if tags.get(part)}
     answer.tagged = "gen_image" in tags or "region" in tags
     answer.alone = not any(segment.part != "json" and _FENCE.sub("", segment.text).strip() for segment in segments)
-    drafts = _drafts(segments)
+    drafts = _drafts(segments, answer.told)
     for draft in drafts:
         _settle(draft, drafts_only, answer.told)
     draft = max(reversed(drafts), key=lambda one: one.rank)
@@ -132,7 +132,7 @@ def read_answer(text: str, depth: int = 0, drafts_only: bool = False) -> Answer:
     return answer
 
 
-def _drafts(segments: Sequence[Segment]) -> list[_Draft]:
+def _drafts(segments: Sequence[Segment], told: Notices) -> list[_Draft]:
     """The answers of a reply in order: a new one begins where a global prompt comes again."""
     drafts, words = [_Draft()], ""
     for segment in segments:
@@ -144,16 +144,19 @@ def _drafts(segments: Sequence[Segment]) -> list[_Draft]:
                 drafts.append(_Draft(segment.text))
             draft.prompt = draft.prompt or segment.text
         elif segment.part in ("region", "json"):
-            found = _region(segment) if segment.part == "region" else find(segment.values)
+            found = _region(segment, told) if segment.part == "region" else find(segment.values)
             found.repairs = found.repairs or segment.repairs
             draft.blocks.append(_Block(found, segment, words))
             words = ""
     return drafts
 
 
-def _region(segment: Segment) -> Found:
+def _region(segment: Segment, told: Notices) -> Found:
     """What a region block says: JSON, else XML, else lines of a box and its hint."""
-    found = find(segment.values, in_list=True)
+    last = max((place for place, words in enumerate(segment.between) if place and CORRECTION.search(words)), default=0)
+    if last:
+        told.add("corrected", f"a later list corrects an earlier one and counts, not {shown(segment.values[last - 1])}")
+    found = find(segment.values[last:], in_list=True)
     if found.items or found.says_something and any(isinstance(value, dict) for value in segment.values):
         return found
     fields: list[dict[str, str]] = []
@@ -219,7 +222,7 @@ def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
 
 def _corrects(block: _Block, before: Found) -> bool:
     """Whether a block takes the place of what came before it: words say so, or it is a whole plan or the same hints again."""
-    if CORRECTION.search(block.before) or block.found.prompt and before.prompt:
+    if CORRECTION.search(block.before) or block.found.prompt and before.prompt or block.found.plan and before.plan:
         return True
     hints, earlier = ([item.hint or item.label for item in found.items] for found in (block.found, before))
     return bool(hints) and hints == earlier
@@ -238,6 +241,11 @@ def _elsewhere(answer: Answer, segments: Sequence[Segment], depth: int) -> Answe
     """The answer in a text inside the reply: its answer tag, a program's envelope, marks without JSON, its reasoning."""
     said = answer.said.get("answer", "")
     texts = [text for text in (said, *answer.found.texts) if may_hold_a_reply(text)][:_MOST_TEXTS]
+    # A list of boxes and one of hints, each on its own.
+    lists = [value for segment in segments for value in segment.values if segment.part == "json" and value]
+    if len(lists) == 2 and not answer.found.count and (pairs := find([lists])).items:
+        answer.found = pairs
+        return answer
     parts = ("words",) if answer.found.count else ("words", "json")
     found = boxes_in_text("".join(segment.text for segment in segments if segment.part in parts))
     broken = found.count and not answer.found.count and all(code == "dropped_mark" for code, _, _ in found.told)

@@ -146,7 +146,8 @@ class _Reader:
         line, self.line = self.line, []
         parts = [part for part in (self._clean(part) if isinstance(part, str) else part for part in line) if part]
         step = -1 if parts and isinstance(parts[0], str) else 1
-        complete = bool(parts) and isinstance(parts[0], str) != isinstance(parts[-1], str)
+        marked = all(part[0].thousandths for part in parts if not isinstance(part, str))
+        complete = bool(parts) and (isinstance(parts[0], str) != isinstance(parts[-1], str) or marked and step < 0)
         for place, boxes in enumerate(parts):
             if isinstance(boxes, str):
                 continue

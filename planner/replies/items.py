@@ -15,16 +15,17 @@ from ..plan import LARGEST_SIDE, shown
 from . import vocabulary as known
 from .boxes import Fields, Spelled, boxes_of, numbers_in, read_number
 from .notices import Notices
-from .segments import OPENING, split
+from .segments import OPENING, has_tags, split
 
 _OWN_KEYS = ("image_size", "version")
 _SAID = {name: known.words(*said) for name, said in known.SAID.items()}
+_NO_COLUMNS = {*known.GLOBAL_PROMPT, *known.REASONING, *set().union(*_SAID.values())}
 _PARTS = set().union(known.GLOBAL_PROMPT, known.LISTS, known.GLOBAL_ONLY, map(known.plain, _OWN_KEYS), *_SAID.values())
 # Keys that name no thing, perhaps with a number behind: region_1, item 2, data.
 _NO_NAMES = {"", "r", *known.LISTS, *known.ENVELOPES, *known.NO_LABELS, *known.LABELS, *known.BOX_ORDERS}
 _NO_WORDS = re.compile(r"\s*(?:#[0-9a-fA-F]{3,8}|https?://\S*|[^A-Za-z\u0080-\uffff]*|\S+\.(?:png|jpe?g|webp))\s*\Z")
 _DEEPEST = 16
-MOST_ITEMS = 1000
+MOST_ITEMS = 500
 _TOO_MANY = f"the text holds more than {MOST_ITEMS} items; the others were left out"
 
 
@@ -140,11 +141,10 @@ def _value(value: Any, found: Found, depth: int, in_list: bool, name: str = "") 
         found.listed = found.listed or in_list or depth == 0
     else:
         if isinstance(value, str) and may_hold_a_reply(value):
-            found.texts.append(value)
-            segments = split(value, Notices())
-            for segment in segments if all(segment.part in ("json", "words") for segment in segments) else ():
+            for segment in split(value, Notices()) if not has_tags(value) else ():
                 for inner in segment.values:
                     _value(inner, found, depth + 1, in_list)
+            found.texts += [value] if found.count == count else []
         if in_list and found.count == count:
             found.drop("dropped_no_item", f"it is not an object with bbox_2d and hint but {shown(value)}")
 
@@ -228,7 +228,7 @@ def _parts(fields: Fields, found: Found, depth: int, with_list: bool = True) -> 
     own = depth == 0 and any(key in item for key in _OWN_KEYS)
     if prompt is None and listed is None and not own and not only and not said.keys() & {"answer", "ambiguous"}:
         return False
-    reasoning, size = fields.key(known.REASONING, (str, list)), fields.key(known.IMAGE_SIZE, list)
+    reasoning, size = fields.key(known.REASONING, (str, list)), fields.key(known.IMAGE_SIZE, (list, dict, str))
     found.prompt = found.prompt or (words_of(item[prompt]) if prompt is not None and prompt != listed else "")
     found.reasoning = found.reasoning or (words_of(item[reasoning]) if reasoning is not None else "")
     found.size = found.size or (image_size_of(item[size]) if size is not None else None)
@@ -254,6 +254,10 @@ def _is_list_text(text: str) -> bool:
 
 def image_size_of(value: Any) -> tuple[int, int] | None:
     """(width, height), or None if the value is no size of an image."""
+    if isinstance(value, dict):
+        keys = Fields(value).under(known.EDGES)
+        value = [value[keys[side]] for side in "wh" if side in keys]
+    value = numbers_in(value) if isinstance(value, str) else value
     sides = [read_number(side) for side in value] if isinstance(value, list) and len(value) == 2 else [None]
     if any(side is None or not 1 <= side <= LARGEST_SIDE for side in sides):
         return None
@@ -332,18 +336,18 @@ def _only_words(fields: Fields, used: Sequence[str]) -> tuple[str, str]:
 def _table(fields: Fields, found: Found) -> bool:
     """Take the rows of an object of lists that belong together: boxes and words, or edges by name. False if it is none."""
     lists = {word: value for word, key in fields.keys.items() if isinstance(value := fields.item[key], list) and value}
-    texts = [word for word, value in lists.items() if all(map(_is_text, value))]
+    texts = [word for word, value in lists.items() if all(map(_is_text, value)) and word not in _NO_COLUMNS]
     texts.sort(key=lambda word: known.HINTS.get(word, 1000 + known.LABELS.get(word, 1000)))
-    boxes = [word for word, value in lists.items() if word in known.BOX_ORDERS and all(map(_is_box, value))]
+    boxes = [word for word, value in lists.items() if all(map(_is_box, value))]
+    boxes.sort(key=lambda word: word not in known.BOX_ORDERS)
     edges = [word for word, value in lists.items() if word in known.EDGES]
     columns = boxes[:1] if boxes and texts else edges if len(edges) >= 4 else []
     if len({len(lists[word]) for word in columns}) != 1:
         return False
     count, words = len(lists[columns[0]]), lists[texts[0]] if texts else []
-    names = {
-        word: key if word in known.HINTS or word in known.LABELS or word not in texts[:1] else "hint"
-        for word, key in fields.keys.items()
-    }
+    unknown = {word: "hint" for word in texts[:1] if word not in known.HINTS and word not in known.LABELS}
+    unknown |= {word: "bbox_2d" for word in columns if word not in known.BOX_ORDERS and word not in known.EDGES}
+    names = {**fields.keys, **unknown}
     if texts and len(words) != count:
         told = f"there are {count} boxes and {len(words)} texts under {shown(fields.keys[texts[0]])}; each was taken with the other of its place"
         found.told.append(("lengths_differ", 0, told))

@@ -33,7 +33,7 @@ _OVERSHOOT, _FAR = 0.1, 0.25
 # Of the boxes, so many have to lie far outside the image that the model saw before all are taken for 0..1000.
 _FAR_SHARE = 0.25
 # Numbers up to 100 are taken for percent on an image whose sides are so much longer: in pixels they all lay in its corner.
-_LEAST_FOR_PERCENT = 300
+_PERCENT, _LEAST_FOR_PERCENT = 105, 300
 # Around a point without a box: this share of the image's width and height to each side.
 _AROUND_POINT = 0.1
 
@@ -130,9 +130,9 @@ def _guessed(boxes: Sequence[Spelled], seen: Size | None, image_size: Size) -> t
         return "relative_1000", ()
     across, down = seen = seen or smart_resize(*image_size)
     choose = "choose the coordinates yourself if the boxes do not fit"
-    if boxes and 5 <= max(largest) <= 100 and min(seen) >= _LEAST_FOR_PERCENT:
+    if boxes and 5 <= max(largest) <= _PERCENT and min(seen) >= _LEAST_FOR_PERCENT:
         return "relative_100", (
-            f"the boxes were read as percent, because no number is above 100 and as pixels of the image the model saw ({across}x{down}) "
+            f"the boxes were read as percent, because no number is above {_PERCENT} and as pixels of the image the model saw ({across}x{down}) "
             "all would lie in its corner", choose,
         )  # fmt: skip
     over = [

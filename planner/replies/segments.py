@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .json_repair import Loose, Reader
 from .json_texts import CUT_OFF
 from .notices import Notices
-from .vocabulary import REASONING_ENDS, REASONING_OPENS, TAGS, plain
+from .vocabulary import REASONING_ENDS, REASONING_OPENS, tag
 
 OPENING = re.compile("[\\[{\uff3b\u3010\u3014\uff5b]")
 _NAME = r"(?P<{}slash>/?)\s{{0,8}}(?P<{}name>[A-Za-z_][\w.:-]{{0,40}})"
@@ -36,13 +36,14 @@ class Segment(NamedTuple):
 
     part: what its tag means (`think`, `gen_image`, `region`, `answer`, ...), `json` for JSON without a tag, or `words`.
     text: what stands there. values, repairs: the JSON in a region or of `json`, and what was repaired in it.
-    attributes: of a region's tag.
+    between: the words before each value of a region. attributes: of a region's tag.
     """
 
     part: str
     text: str
     values: tuple[Any, ...] = ()
     repairs: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
     attributes: str = ""
 
 
@@ -78,7 +79,7 @@ def _tags(text: str) -> list[_Tag]:
     for match in _TAG.finditer(text):
         odd = match["odd_name"] is not None
         name = match["odd_name"] if odd else match["name"]
-        part, closes = TAGS.get(plain(name.rpartition(":")[2]), ("", None))
+        part, closes = tag(name)
         if part:
             slash = bool(match["odd_slash"] or match["slash"])
             found.append((odd, _Tag(part, name.lower(), slash if closes is None else closes, *match.span(), match["attributes"] or "")))  # fmt: skip
@@ -88,6 +89,11 @@ def _tags(text: str) -> list[_Tag]:
     tags = [tag for odd, tag in found if not odd or not plainly or tag.part == "think" and not sized]
     channels = [_Tag("think", match.group(), closes, *match.span(), "") for look, closes in _CHANNELS for match in look.finditer(text)]  # fmt: skip
     return sorted((*tags, *channels), key=lambda tag: tag.start) if channels and not sized else tags
+
+
+def has_tags(text: str) -> bool:
+    """Whether the text holds a tag that the vocabulary knows."""
+    return bool(_tags(text))
 
 
 class _Splitter:
@@ -172,7 +178,7 @@ class _Splitter:
 
     def _region(self, tag: _Tag) -> int:
         """Read a region's JSON, one value after another, up to the next tag outside of it."""
-        at, values, repairs = tag.end, [], []
+        at, values, repairs, between = tag.end, [], [], []
         self.regions += 1
         while True:
             index, before = self._next_tag(at)
@@ -180,6 +186,7 @@ class _Splitter:
             if opening is None:
                 break
             loose = self._json(opening.start())
+            between += [self.text[at : opening.start()] if not number else "" for number in range(len(loose.values))]
             values += loose.values
             repairs += loose.repairs
             at = max(loose.end, opening.end())
@@ -187,7 +194,8 @@ class _Splitter:
         if not closed:
             self._not_closed(tag, before)
         content = self.text[tag.end : before].strip()
-        self.found.append(Segment("region", content, tuple(values), tuple(dict.fromkeys(repairs)), tag.attributes))
+        repaired = tuple(dict.fromkeys(repairs))
+        self.found.append(Segment("region", content, tuple(values), repaired, tuple(between), tag.attributes))
         return self.tags[index].end if closed else before
 
     def _not_closed(self, tag: _Tag, end: int) -> None:

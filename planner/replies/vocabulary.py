@@ -30,8 +30,10 @@ GLOBAL_PROMPT = words(
 REGION_TAGS = words("region", "regions", "region_list")
 REASONING = words(
     "think", "thinking", "thought", "thoughts", "reasoning", "reasoning_content", "reason", "rationale", "analysis", "reflection",
-    "scratchpad", "chain_of_thought", "cot", "inner_monologue", "inner_prefix", "longcat_think", "internal_thoughts",
+    "scratchpad", "chain_of_thought", "cot", "inner_monologue", "thought_process", "internal_thoughts", "inner_prefix", "details",
 )  # fmt: skip
+# A tag whose name holds one of them is reasoning too: <seed:think>, <longcat_think>, <|begin_of_thought|>.
+REASONING_STEMS = ("think", "thought", "reasoning", "reflect")
 IMAGE_SIZE = words("image_size")
 # What else a reply may say; a plan keeps it under the first name. A hypothetical instruction has a kind.
 SAID = {
@@ -57,7 +59,7 @@ ENVELOPES = words(
 )
 # What should be seen in the box afterwards.
 HINTS = words(
-    "hint", "hints", "hint_text", "prompt", "prompts", "instruction", "instructions", "edit", "edit_instruction", "edit_prompt", "edit_hint",
+    "hint", "hints", "hint_text", "hint_list", "region_hints", "prompt", "prompts", "instruction", "instructions", "edit", "edit_instruction", "edit_prompt", "edit_hint",
     "change", "changes", "action", "modification", "desired", "replacement", "\u63d0\u793a", "\u7f16\u8f91", "\u6307\u4ee4", "\u4fee\u6539",
 )  # fmt: skip
 # What is there: they stand for hints only where no item has any.
@@ -88,7 +90,7 @@ BOXES = {
     AS_CHOSEN: (
         "bbox_2d", "bbox", "2d_bbox", "bounding_box", "bounding_box_2d", "box", "boxes", "bboxes", "bounding_boxes", "bbox_coordinates",
         "box_coordinates", "coordinates", "coordinate", "coords", "bndbox", "rect", "rectangle", "region_box", "bounds", "bounding_rect",
-        "region", "regions", "location", "position", "area", "polygon", "polygons", "quad_boxes", "bounding_poly", "bounding_polygon", "vertices",
+        "region", "regions", "region_boxes", "bbox_list", "box_list", "bboxes_2d", "location", "position", "area", "polygon", "polygons", "quad_boxes", "bounding_poly", "bounding_polygon", "vertices",
         "normalized_vertices", "\u5750\u6807", "\u8fb9\u754c\u6846",
     ),
     BOX_2D: ("box_2d", "boxes_2d"),
@@ -100,17 +102,66 @@ BOXES = {
 POINTS = words("point_2d", "point", "points", "point2d", "points_2d", "center", "centre", "center_point", "click_point")
 
 # Names of edges and corners are put together: min_x, xmin, x_start, left, top_left_x, ... One more word makes them all.
-_FIRST = ("min", "start", "begin", "from", "first", "low", "top_left", "left_top", "upper_left", "tl", "ul", "lt")
-_LAST = ("max", "end", "stop", "to", "last", "high", "bottom_right", "right_bottom", "lower_right", "br", "lr", "rb")
-_SIDES = {"x1": ("left", "l"), "y1": ("top", "upper", "t"), "x2": ("right", "r"), "y2": ("bottom", "lower", "b")}
+_FIRST = (
+    "min",
+    "start",
+    "begin",
+    "from",
+    "first",
+    "low",
+    "top_left",
+    "left_top",
+    "upper_left",
+    "tl",
+    "ul",
+    "lt",
+    "nw",
+    "\u5de6\u4e0a",
+)
+_LAST = (
+    "max",
+    "end",
+    "stop",
+    "to",
+    "last",
+    "high",
+    "bottom_right",
+    "right_bottom",
+    "lower_right",
+    "br",
+    "lr",
+    "rb",
+    "se",
+    "\u53f3\u4e0b",
+)
+_SIDES = {
+    "x1": ("left", "l", "west", "\u5de6"), "y1": ("top", "upper", "t", "north", "\u4e0a"),
+    "x2": ("right", "r", "east", "\u53f3"), "y2": ("bottom", "lower", "b", "south", "\u4e0b"),
+}  # fmt: skip
+_AXES = {"x": ("x", "col", "column"), "y": ("y", "row")}
 _SIZES = {"w": ("w", "width", "box_width"), "h": ("h", "height", "box_height")}
 _CENTRES = ("c", "center", "centre", "mid", "middle")
 # A pair of numbers, or an object with x and y, under one name.
+_CORNERS = ("corner", "point")
 _PAIRS = {
-    "first": (*_FIRST, "p1", "point1", "corner1", "origin", "corner", "top_left_corner", "p0", "position", "location"),
-    "last": (*_LAST, "p2", "point2", "corner2", "bottom_right_corner", "bottom_right_point"),
-    "upper": ("top_right", "upper_right", "tr", "right_top"),
-    "lower": ("bottom_left", "lower_left", "bl", "left_bottom"),
+    "first": (
+        *_FIRST,
+        "p1",
+        "p0",
+        "pt1",
+        "point1",
+        "corner1",
+        "x1y1",
+        "xy",
+        "origin",
+        "corner",
+        "position",
+        "location",
+        "offset",
+    ),
+    "last": (*_LAST, "p2", "pt2", "point2", "corner2", "x2y2"),
+    "upper": ("top_right", "upper_right", "tr", "right_top", "ne"),
+    "lower": ("bottom_left", "lower_left", "bl", "left_bottom", "sw"),
     "centre": ("center", "centre", "center_point", "mid_point", "middle"),
     "size": ("size", "dimensions", "extent", "wh"),
     "x range": ("x", "xs", "x_range"),
@@ -139,12 +190,15 @@ REASONING_OPENS = (
     r"<\|channel\|?>\s{0,4}(?:analysis|thought)(?:<\|message\|>)?",
     r"<unused94>(?:thought)?",
     r"\A\s{0,8}analysis(?=[A-Z])",
+    r"(?i:here(?: is|'s) my thought process:)",
+    r"\AThinking\.\.\.\n",
 )
 REASONING_ENDS = (
     r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>\s{0,4}final\s{0,4}<\|message\|>", r"<channel\|>", r"<unused95>",
     r"assistantfinal",
+    r"(?i:here(?: is|'s) my response:)",
+    r"\.\.\.done thinking\.",
 )  # fmt: skip
-BEGIN_OF, END_OF = ("begin_of", "start_of", "begin", "start"), ("end_of", "end")
 SPECIAL_TOKENS = re.compile(r"<\|[A-Za-z_]{1,30}\|>|<(?:end_of_turn|start_of_turn|eos|bos|/?s|pad|grounding|seg\d{3})>")
 
 # ---- words in prose --------------------------------------------------------------------------------------------------
@@ -168,34 +222,52 @@ CORRECTION = re.compile(
 # ---- how they are looked up ----------------------------------------------------------------------------------------
 
 
-def _tags() -> dict[str, tuple[str, bool | None]]:
-    """What each tag is: its part, and whether it opens (False) or closes (True) it, or a slash says so (None)."""
+def _tags() -> dict[str, str]:
+    """The part that each tag holds."""
     parts = {"think": REASONING, "gen_image": GLOBAL_PROMPT, "region": REGION_TAGS, "image_size": IMAGE_SIZE, **SAID}
-    found: dict[str, tuple[str, bool | None]] = {}
-    for part, said in parts.items():
-        found |= {plain(word): (part, None) for word in said}
-    for word in REASONING:
-        found |= {plain(begin) + word: ("think", False) for begin in BEGIN_OF}
-        found |= {plain(end) + word: ("think", True) for end in END_OF}
-    return found | {"innersuffix": ("think", True)}
+    return {plain(word): part for part, said in parts.items() for word in said}
+
+
+@lru_cache(maxsize=1024)
+def tag(name: str) -> tuple[str, bool | None]:
+    """The part that a tag holds ("" if it is none of ours); and whether its name says that it opens (False) or closes it."""
+    word = plain(name.rpartition(":")[2])
+    if word in TAGS:
+        return TAGS[word], None
+    if not any(stem in word for stem in REASONING_STEMS) and word != "innersuffix":
+        return "", None
+    return "think", True if word.startswith("end") or word == "innersuffix" else False if word.startswith(
+        ("begin", "start")
+    ) else None
 
 
 def _edges() -> dict[str, str]:
     """x1, y1, x2, y2, w, h, x, y, cx or cy for every name of an edge, a size or a centre."""
     found = {plain(word): edge for edge, names in (*_SIDES.items(), *_SIZES.items()) for word in names}
-    for axis in "xy":
-        for edge, names in ((f"{axis}1", (*_FIRST, *_SIDES[f"{axis}1"])), (f"{axis}2", (*_LAST, *_SIDES[f"{axis}2"]))):
-            for word in map(plain, names):
-                found |= {axis + word: edge, word + axis: edge}
-        for word in _CENTRES:
-            found |= {axis + word: f"c{axis}", word + axis: f"c{axis}"}
-        found |= {f"{axis}{number}": f"{axis}{number}" for number in (0, 1, 2)} | {axis: axis}
+    for axis, axes in _AXES.items():
+        names = {
+            f"{axis}0": ("0",), f"{axis}1": ("1", *_FIRST, *_SIDES[f"{axis}1"]), f"{axis}2": ("2", *_LAST, *_SIDES[f"{axis}2"]),
+            f"c{axis}": _CENTRES, axis: ("", "offset", "pos"),
+        }  # fmt: skip
+        for edge, said in names.items():
+            for word in map(plain, said):
+                for one in axes:
+                    found |= {one + word: edge, word + one: edge}
+    return found
+
+
+def _pairs() -> dict[str, str]:
+    """first, last, upper, lower, centre, size, x range or y range for every name of a pair of numbers."""
+    found = {plain(word): role for role, names in _PAIRS.items() for word in names}
+    for role in ("first", "last", "upper", "lower"):
+        for word in map(plain, _PAIRS[role]):
+            found |= {word + noun: role for noun in _CORNERS} | {noun + word: role for noun in _CORNERS}
     return found
 
 
 TAGS = _tags()
 EDGES = _edges()
-PAIRS = {plain(word): role for role, names in _PAIRS.items() for word in names}
+PAIRS = _pairs()
 BOX_ORDERS = {plain(word): order for order, names in BOXES.items() for word in names}
 MARKS = {
     plain(prefix + word + suffix): (role, closes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import folder_paths
 
 from ..planner.asking.templates import LONGEST, TEMPLATES, Template, load_template
-from ..planner.models.files import models_below
+from ..planner.models.files import PUBLISHED_TEMPLATE, models_below
 from ..planner.models.interface import PlannerModel
 from ..planner.plan import Notice, PlanError
 
@@ -43,9 +43,8 @@ def template_for(name: str, planner: PlannerModel) -> tuple[Template, tuple[Noti
     beside = planner.trained_template
     if beside is None:
         return load_template("edit"), ()
-    name = next((file for file in _files() if Path(file).name.casefold() == beside.name), "")
-    if name:
-        return _read(name, _path(name)), ()
+    for file in _named(beside.name):
+        return _read(file, _path(file)), ()
     if beside.is_file():
         return _read(beside.name, str(beside)), ()
     missing = Notice(
@@ -62,12 +61,17 @@ def template_stamp(name: str) -> str:
     """What changes when the user saves the template again, so that ComfyUI then runs its node again."""
     if name in TEMPLATES:
         return name
-    files = _files() if name == AUTO else [name]
+    files = _named(PUBLISHED_TEMPLATE) if name == AUTO else [name]
     return " ".join([name, *(f"{file} {os.stat(_path(file)).st_mtime_ns}" for file in files)])
 
 
 def _files() -> list[str]:
     return [name for name in folder_paths.get_filename_list(FOLDER) if name.lower().endswith(_SUFFIXES)]
+
+
+def _named(name: str) -> list[str]:
+    """The user's templates of that name, in whatever folder."""
+    return [file for file in _files() if Path(file).name.casefold() == name]
 
 
 def _read(name: str, path: str) -> Template:

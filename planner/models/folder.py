@@ -61,6 +61,9 @@ def load(path: Path, dtype: str, device: str) -> FolderModel:
             f"'{path.name}' needs program code out of its folder, which is never run; take a model that transformers "
             "knows itself"
         )
+    quantised = bool(config.get("quantization_config"))
+    if quantised and dtype != "default":
+        raise PlanError(f"'{path.name}' is quantised and keeps its own numbers; set dtype to 'default'")
     weight_files(path)
     place = torch.device("cpu") if device == "cpu" else management.get_torch_device()
     if device == "spread":
@@ -84,7 +87,7 @@ def load(path: Path, dtype: str, device: str) -> FolderModel:
     spec = _with_limits(spec_of(str(config.get("model_type", "unknown"))), processor)
     patcher = None
     if device != "spread":
-        if config.get("quantization_config"):
+        if quantised:
             _check_movable(network, path)
         patcher = comfy.model_patcher.ModelPatcher(
             _Held(network), load_device=place, offload_device=torch.device("cpu")

@@ -13,7 +13,7 @@ from replan.planner.asking.conversation import Planned, PlanRequest
 from replan.planner.asking.planning import plan_images
 from replan.planner.asking.templates import planner_messages
 from replan.planner.models import choose, folder
-from replan.planner.models.interface import Sampling
+from replan.planner.models.interface import TORCH_DTYPES, Sampling
 from replan.planner.plan import PlanError
 from replan.planner.plans.lint import lint
 from replan.tools.training.planner_model import Sizes, make_model, make_processor, make_tokenizer, save
@@ -305,6 +305,8 @@ def test_a_quantised_folder_is_unloaded_like_any_other(learned_planner, tmp_path
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     config["quantization_config"] = {**settings, "modules_to_not_convert": ["model.visual", "lm_head"]}
     (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(PlanError, match="'quantised' is quantised and keeps its own numbers; set dtype to 'default'"):
+        choose.load_planner(copy, "fp32")
     planner = choose.load_planner(copy)
     assert make_plan(planner, square(LEFT), request()).plan.regions[0].box == LEFT
     assert planner.patcher in management.loaded_models()
@@ -362,6 +364,20 @@ def test_two_loads_of_one_folder_are_one_until_it_changes(learned_planner):
     assert first.label.startswith("Qwen2.5-VL 'learned' by transformers")
     (learned_planner / "generation_config.json").touch()
     assert choose.load_planner(learned_planner) is not first
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_folder_computes_in_what_is_asked_for_whatever_comfyui_prefers(learned_planner, dtype, monkeypatch):
+    other = torch.bfloat16 if dtype == "fp32" else torch.float32
+    for name in ("text_encoder_dtype", "unet_dtype", "unet_manual_cast"):
+        monkeypatch.setattr(management, name, lambda *_, **__: other)
+    monkeypatch.setattr(management, "should_use_bf16", lambda *_, **__: other is torch.bfloat16)
+    asked, seen = choose.load_planner(learned_planner, dtype), []
+    layer = asked.network.model.language_model.layers[-1].mlp
+    hook = layer.register_forward_hook(lambda _, given, out: seen.extend([given[0].dtype, out.dtype]))
+    asked.answer(planner_messages(ASK, "paint it blue"), [square(LEFT)], Sampling(3))
+    hook.remove()
+    assert set(seen) == {TORCH_DTYPES[dtype]}
 
 
 def changed(folder, tmp_path, **entries):

@@ -1,5 +1,6 @@
 """The planner's nodes on the real server: choices, plans, refusals, caching, interruption, and a plan that edits."""
 
+import asyncio
 import io
 import json
 import shutil
@@ -7,6 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
+import aiohttp
 import graphs
 import numpy as np
 import pytest
@@ -259,6 +261,44 @@ def test_an_answer_comes_out_of_its_own_socket(server, models, blocks):
     ((reports, answers), _) = texts(server, graph, *shown)
     assert answers == ["a square"]
     assert "Check: " not in reports[0]
+
+
+def test_the_node_shows_which_question_is_asked_and_the_progress_of_its_reply(server, models, blocks):
+    """As the page hears it, over ComfyUI's own socket."""
+    graph = Graph()
+    batch = graph.add(
+        "ImageBatch",
+        image1=graph.add("LoadImage", image=blocks["left"]),
+        image2=graph.add("LoadImage", image=blocks["right"]),
+    )
+    planned = planner_node(graph, models, batch, second_look=True, seed=7)
+    graph.add("PreviewAny", source=planned)
+    texts, bars = asyncio.run(heard(server, graph, planned.id))
+    assert texts[0] == "image 1 of 2: planning"
+    assert texts[1] == "image 1 of 2: a second look at region 'r1'"
+    assert "image 2 of 2: planning" in texts and texts[-1] == "2 of 2 images planned"
+    assert len(bars) > 3
+
+
+async def heard(server, graph, node) -> tuple[list[str], list[float]]:
+    """The texts and the bars that a node shows while the graph runs."""
+    texts, bars, client = [], [], uuid.uuid4().hex
+    address = f"{server.url.replace('http', 'ws', 1)}/ws?clientId={client}"
+    async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
+        await asyncio.to_thread(server.post, "/prompt", {"prompt": graph.prompt, "client_id": client})
+        while True:
+            message = await socket.receive(timeout=120)
+            if message.type is aiohttp.WSMsgType.BINARY and message.data[:4] == b"\0\0\0\3":
+                length = int.from_bytes(message.data[4:8], "big")
+                assert message.data[8 : 8 + length].decode() == node
+                texts.append(message.data[8 + length :].decode())
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                event = json.loads(message.data)
+                if event["type"] == "progress" and event["data"]["node"] == node:
+                    bars.append(event["data"]["value"])
+                if event["type"] in ("execution_success", "execution_error"):
+                    assert event["type"] == "execution_success", event
+                    return texts, bars
 
 
 def test_the_published_planner_is_asked_with_its_own_template_once_that_is_there(server, models, blocks):

@@ -4,7 +4,7 @@ import json
 import struct
 
 import pytest
-from replan.planner.models.files import models_below, read_config, stamp, weight_files
+from replan.planner.models.files import models_below, read_config, stamp, trained_template, weight_files
 from replan.planner.models.interface import SPECS, spec_of, without_control_words
 from replan.planner.plan import PlanError
 
@@ -112,6 +112,30 @@ def test_a_model_that_was_replaced_has_another_stamp(tmp_path):
     assert stamp(place) == before != ()
     weights(place / "model.safetensors", 16)
     assert stamp(place) != before
+
+
+@pytest.mark.parametrize(
+    ("place", "published"),
+    [
+        ("RePlan-Qwen2.5-VL-7B/config.json", True),
+        ("models--TainU--RePlan-Qwen2.5-VL-7B/snapshots/0123abc/config.json", True),
+        ("TainU/RePlan_Qwen2.5-VL-7B-bf16/config.json", True),
+        ("replan_qwen2.5_vl_7b_fp8.safetensors", True),
+        ("Qwen2.5-VL-7B-Instruct/config.json", False),
+        ("replan/qwen3_vl_8b.safetensors", False),
+    ],
+)
+def test_the_published_planner_is_known_by_its_name(tmp_path, place, published):
+    file = tmp_path / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}", encoding="utf-8")
+    path = file.parent if file.name == "config.json" else file
+    assert trained_template(path) == (file.parent / "replan.txt" if published else None)
+
+
+def test_the_published_planner_is_known_by_what_its_config_says(tmp_path):
+    (tmp_path / "config.json").write_text('{"_name_or_path": "TainU/RePlan-Qwen2.5-VL-7B"}', encoding="utf-8")
+    assert trained_template(tmp_path) == tmp_path / "replan.txt"
 
 
 def test_what_is_known_of_kinds_of_models():

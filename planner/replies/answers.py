@@ -14,7 +14,7 @@ from typing import Any
 
 from ..plan import shown
 from .grounding import boxes_in_text
-from .items import Found, find, image_size_of, may_hold_a_reply
+from .items import Found, find, image_size_of, is_pair, may_hold_a_reply
 from .json_repair import Reader
 from .json_texts import CUT_OFF
 from .notices import Notices
@@ -135,6 +135,11 @@ def read_answer(text: str, depth: int = 0, drafts_only: bool = False) -> Answer:
 def _drafts(segments: Sequence[Segment], told: Notices) -> list[_Draft]:
     """The answers of a reply in order: a new one begins where a global prompt comes again."""
     drafts, words = [_Draft()], ""
+    lists = [segment for segment in segments if segment.part == "json"]
+    if len(lists) == 2 and is_pair(*(segment.values[0] for segment in lists)):  # of boxes, and of their hints
+        first, second = lists
+        both = Segment("json", first.text + second.text, ([first.values[0], second.values[0]],), first.repairs)
+        segments = [both if segment is first else segment for segment in segments if segment is not second]
     for segment in segments:
         draft = drafts[-1]
         if segment.part == "words":
@@ -241,11 +246,6 @@ def _elsewhere(answer: Answer, segments: Sequence[Segment], depth: int) -> Answe
     """The answer in a text inside the reply: its answer tag, a program's envelope, marks without JSON, its reasoning."""
     said = answer.said.get("answer", "")
     texts = [text for text in (said, *answer.found.texts) if may_hold_a_reply(text)][:_MOST_TEXTS]
-    # A list of boxes and one of hints, each on its own.
-    lists = [value for segment in segments for value in segment.values if segment.part == "json" and value]
-    if len(lists) == 2 and not answer.found.count and (pairs := find([lists])).items:
-        answer.found = pairs
-        return answer
     parts = ("words",) if answer.found.count else ("words", "json")
     found = boxes_in_text("".join(segment.text for segment in segments if segment.part in parts))
     broken = found.count and not answer.found.count and all(code == "dropped_mark" for code, _, _ in found.told)

@@ -155,7 +155,7 @@ def _list(value: list[Any], found: Found, depth: int, in_list: bool) -> None:
     rest = [entry for entry in value if not _is_text(entry)]
     if len(texts) == 1 and (_is_box(rest) or len(rest) == 1 and _is_box(rest[0])):
         _object(Fields({"bbox_2d": rest if len(rest) == 4 else rest[0], "hint": texts[0]}), found, depth, True, "")
-    elif len(value) == 2 and all(isinstance(entry, list) and entry for entry in value) and _is_text(value[0][0]) != _is_text(value[1][0]) and any(all(map(_is_box, entry)) for entry in value):  # fmt: skip
+    elif len(value) == 2 and is_pair(*value):
         boxes, hints = value if _is_text(value[1][0]) else value[::-1]
         _object(Fields({"bbox_2d": boxes, "hint": hints}), found, depth, True, "")
     elif not any(isinstance(entry, (dict, list, str)) for entry in value):
@@ -186,6 +186,14 @@ def _object(fields: Fields, found: Found, depth: int, in_list: bool, name: str) 
                 found.texts.append(item[key])
         if in_list and (count, texts) == (found.count, len(found.texts)):
             found.drop("dropped_no_box", f"it has no bbox_2d: {shown(item)}")
+
+
+def is_pair(first: Any, second: Any) -> bool:
+    """Whether of two lists one holds boxes and the other words."""
+    if not isinstance(first, list) or not isinstance(second, list) or not first or not second:
+        return False
+    boxes, hints = (first, second) if _is_text(second[0]) else (second, first)
+    return all(map(_is_box, boxes)) and all(map(_is_text, hints))
 
 
 def _is_text(value: Any) -> bool:

@@ -18,16 +18,21 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
 import conftest  # noqa: E402, F401  (makes the checkout importable as `replan`)
 import json_repair  # noqa: E402
-from replan.planner.replies import reply  # noqa: E402
-from replan.planner.replies.loose_json import Loose  # noqa: E402
+from replan.planner.replies import segments  # noqa: E402
+from replan.planner.replies.json_repair import Loose  # noqa: E402
 from reply_corpus import Case, load_corpus  # noqa: E402
 from test_reply_corpus import differences  # noqa: E402
 
 
-def repaired(text: str, start: int = 0) -> Loose:
-    """What json-repair makes of a text, as this pack's reader would give it."""
-    value = json_repair.loads(text[start:])
-    return Loose([value] if isinstance(value, (dict, list)) and value != "" else [], (), len(text))
+class Repaired:
+    """Reads a text with json-repair, as this pack's reader of JSON does."""
+
+    def __init__(self, text: str, whole: bool = True):
+        self.text = text
+
+    def read(self, start: int) -> Loose:
+        value = json_repair.loads(self.text[start:])
+        return Loose([value] if isinstance(value, (dict, list)) else [], (), len(self.text), ())
 
 
 def wrong(cases: list[Case]) -> tuple[list[str], float]:
@@ -40,7 +45,7 @@ def wrong(cases: list[Case]) -> tuple[list[str], float]:
 def main() -> None:
     cases = load_corpus()
     own, own_time = wrong(cases)
-    reply.find_values = reply.read_values = repaired
+    segments.Reader = Repaired
     other, other_time = wrong(cases)
     print(
         f"{len(cases)} replies; wrong: own reader {len(own)} ({own_time:.2f} s), json-repair {len(other)} "

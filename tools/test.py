@@ -4,7 +4,7 @@ Examples:  python tools/test.py              what a change must pass, in two pro
            python tools/test.py --fast       the same without servers and browsers, while you work
            python tools/test.py --full       also the slow tests (marked `full`)
            python tools/test.py --host 0.27  against the older ComfyUI
-           python tools/test.py -k plan      whatever pytest takes, in one process
+           python tools/test.py -k plan      whatever pytest takes; what chooses tests runs in one process
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from node_setup import ensure_checker
 
 # Tests that share a server stay in one process, which begins with them (tests/conftest.py).
 TWO_PROCESSES = ("-n", "2", "--no-loadscope-reorder")
+REPORTING = ("--durations", "--tb", "--color", "-q", "-v", "-r")  # arguments of pytest that choose no tests
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
     style = run(host, "ruff", "check", "--quiet", ".") + run(host, "ruff", "format", "--check", "--quiet", ".")
     left_out = [name for name, left in (("full", not args.full), ("server", args.fast)) if left]
     chosen = [f"not {name}" for name in left_out]
-    if for_pytest:
+    if any(not argument.startswith(REPORTING) for argument in for_pytest):
         tests = run(host, "pytest", *(("-m", " and ".join(chosen)) if chosen else ()), *for_pytest)
         return tests or int(style > 0)
     # What measures time runs alone, on a machine that is otherwise idle.
@@ -47,7 +48,7 @@ def main() -> int:
     tests = 0
     for report, marks, how in zip(reports, ("not timed", "timed"), (TWO_PROCESSES, ()), strict=True):
         report.unlink(missing_ok=True)
-        tests |= run(host, "pytest", *how, f"--junitxml={report}", "-m", " and ".join([*chosen, marks]))
+        tests |= run(host, "pytest", *how, f"--junitxml={report}", "-m", " and ".join([*chosen, marks]), *for_pytest)
     if style:
         print("style: ruff found faults, see above; `ruff format .` mends the layout")
     print(closing_line(reports), flush=True)

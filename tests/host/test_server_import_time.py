@@ -17,7 +17,8 @@ comfy.cli_args.args.cpu = True
 import nodes, comfy_api.latest, comfy_extras.nodes_custom_sampler  # loaded before any custom node
 before = set(sys.modules)
 begun = time.process_time()
-spec = importlib.util.spec_from_file_location("replan", {root!r} + "/__init__.py", submodule_search_locations=[{root!r}])
+root = {root!r}
+spec = importlib.util.spec_from_file_location("replan", root + "/__init__.py", submodule_search_locations=[root])
 module = importlib.util.module_from_spec(spec)
 sys.modules["replan"] = module
 spec.loader.exec_module(module)

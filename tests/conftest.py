@@ -1,9 +1,7 @@
 """Make the checkout importable as the package `replan`, wherever it lies and whatever its folder's name."""
 
-import functools
 import importlib.util
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -30,7 +28,6 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 SERVERS = {"server", "servers"}  # fixtures that start a ComfyUI server
-TAKES_SERVER = re.compile(r"def \w+\([^)]*\bservers?\b")
 
 
 def pytest_configure(config):
@@ -60,6 +57,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     Known by their text: the process that schedules collects nothing.
     """
+    from server_tests import uses_server
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -68,9 +66,3 @@ def pytest_xdist_make_scheduler(config, log):
             return "server" if uses_server(file) else file
 
     return ByFile(config, log)
-
-
-@functools.cache
-def uses_server(file: str) -> bool:
-    """Whether a test file, named as pytest names it, has a test or a fixture that takes a server."""
-    return "browser" in file.split("/") or bool(TAKES_SERVER.search((ROOT / file).read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import uses_server
+from server_tests import uses_server
 
 ROOT = Path(__file__).resolve().parents[2]
 

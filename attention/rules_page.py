@@ -38,21 +38,27 @@ def rules_for_page() -> dict:
     """What the page needs before it asks, as a value for JSON.
 
     kinds: name, label, words and owner ("region", "reference" or "") of each. auto: the name of the preset that takes
-    the family's. families: name -> the share of the steps before the switch.
+    the family's.
     """
     kinds = [
         {"name": name, "label": label, "words": words, "owner": _sort_of(kind)}
         for kind, (name, label, words) in enumerate(zip(KINDS, SHORT_NAMES, _WORDS, strict=True))
     ]
-    return {"kinds": kinds, "auto": AUTO, "families": {family.name: family.switch for family in FAMILIES.values()}}
+    return {"kinds": kinds, "auto": AUTO}
 
 
 def matrix_for_page(
-    text: str, preset: str, family: str, regions: Sequence[str], changes: Iterable[Mapping[str, Any]] = ()
+    text: str,
+    preset: str,
+    family: str,
+    regions: Sequence[str],
+    changes: Iterable[Mapping[str, Any]] = (),
+    switch: float = -1.0,
+    switch_step: int = -1,
 ) -> dict:
     """A stored rule matrix as the page shows it, after `changes`.
 
-    preset, family: what the node's widgets hold. regions: the ids that have rows, `other` among them where "another
+    preset, family, switch, switch_step: what the node's widgets hold. regions: the ids that have rows, `other` among them where "another
     region" has. changes: {phase, query, key, value}; value true, false, None for the preset's, or "next" for what a
     press gives: another sign, and in the end the preset's again. Or {phases: 2}, which gives the steps before the switch
     the cells there are as their own, and {phases: 1}, which takes them away.
@@ -60,7 +66,7 @@ def matrix_for_page(
     The answer: text, with the changes in it; value, what the last change gave; cells, how many are set; named, the
     regions that cells name; names of rows and columns; before and after, a row of words for each name ("x changed set":
     the sign, then `changed` from the preset, `set` by a cell, `fixed`), before None without two phases; own_before,
-    whether the text and not the preset has that phase. RegionError for a text that cannot be read.
+    whether the text and not the preset has that phase; when, in words, the steps of it. RegionError for a text that cannot be read.
     """
     matrix = _Matrix(text, preset, family)
     value = None
@@ -77,7 +83,17 @@ def matrix_for_page(
         "before": matrix.states("before", names) if two else None,
         "after": matrix.states("after", names),
         "own_before": two and PRESETS[matrix.rules.preset].before is None,
+        "when": _when(family, switch, switch_step),
     }
+
+
+def _when(family: str, switch: float, switch_step: int) -> str:
+    if switch_step >= 0:
+        return f"the first {switch_step} steps"
+    if switch < 0 and family not in FAMILIES:
+        shares = ", ".join(f"{one.switch:.0%} ({one.name})" for one in FAMILIES.values())
+        return f"the first {shares} of the noise schedule"
+    return f"the first {switch if switch >= 0 else FAMILIES[family].switch:.0%} of the noise schedule"
 
 
 class _Matrix:

@@ -120,7 +120,9 @@ def matrix(asked: Mapping[str, Any]) -> dict[str, Any]:
         raise PlanError(f"rows for {len(regions)} regions are too many to show; at most {MOST_ROWS}, switch some off")
     given = [_value(asked, name, str) for name in ("text", "preset", "family")]
     try:
-        return {"problem": "", **matrix_for_page(*given, [str(one) for one in regions], _value(asked, "changes", list))}
+        switch = _value(asked, "switch", (int, float)), _value(asked, "switch_step", int)
+        answer = matrix_for_page(*given, [str(one) for one in regions], _value(asked, "changes", list), *switch)
+        return {"problem": "", **answer}
     except RegionError as error:
         return {"problem": str(error)}
 

@@ -123,7 +123,7 @@ def test_two_phases(comfy):
         matrix.id,
     )
     matrix.root("tbody th").first.hover()
-    matrix.root().get_by_text("Before: the first 30 % of the steps").wait_for()
+    matrix.root().get_by_text("Before: the first 30% of the noise schedule").wait_for()
     matrix.button("Before the switch").click()
     assert matrix.state("N.BG", "N all") == "-", "the preset's own before-rules"
     matrix.press("N.BG", "N all")

@@ -74,7 +74,15 @@ def test_what_a_person_changed_is_said_in_words(server):
 
 
 def test_the_rule_matrix_is_read_and_pressed_by_the_rules_that_act(server):
-    asked = {"text": "", "preset": "replan", "family": "flux", "regions": ["r1"], "changes": []}
+    asked = {
+        "text": "",
+        "preset": "replan",
+        "family": "flux",
+        "regions": ["r1"],
+        "changes": [],
+        "switch": -1,
+        "switch_step": -1,
+    }
     press = {"phase": "after", "query": "main", "key": "noise:*", "value": "next"}
     status, answer = ask(server, "matrix", {**asked, "changes": [press]})
     assert (status, answer["problem"], answer["text"]) == (200, "", '{"after":{"main|noise:*":false}}')

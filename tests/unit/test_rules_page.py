@@ -5,7 +5,6 @@ import random
 
 import pytest
 from replan.attention.components import components
-from replan.attention.families import FAMILIES
 from replan.attention.payload import RegionError
 from replan.attention.rules import AUTO, PRESETS, make_rules
 from replan.attention.rules_page import matrix_for_page, rules_for_page
@@ -176,4 +175,17 @@ def test_what_the_page_has_before_it_asks():
     data = rules_for_page()
     assert [kind["owner"] for kind in data["kinds"]].count("region") == 3
     assert all(kind["label"] and kind["words"] for kind in data["kinds"])
-    assert data["auto"] == AUTO and set(data["families"]) == set(FAMILIES)
+    assert data["auto"] == AUTO
+
+
+@pytest.mark.parametrize(
+    ("family", "switch", "switch_step", "says"),
+    [
+        ("qwen", -1.0, -1, "the first 50% of the noise schedule"),
+        ("flux", 0.3, -1, "the first 30% of the noise schedule"),
+        ("flux", 0.3, 4, "the first 4 steps"),
+        ("auto", -1.0, -1, "(flux)"),
+    ],
+)
+def test_where_the_switch_is(family, switch, switch_step, says):
+    assert says in matrix_for_page("", "local_first", family, [], (), switch, switch_step)["when"]

@@ -78,17 +78,19 @@ type Scene = {
 // ---- the rule matrix; a name is a component ("main", "noise:r1"), all of a kind ("noise:*") or those of another region ("noise:other")
 
 type Kind = { name: string; label: string; words: string; owner: "" | "region" | "reference" };
-/** rules_for_page of attention/rules_page.py; families: the share of the steps before the switch */
-type RuleData = { kinds: Kind[]; auto: string; families: Record<string, number> };
+/** rules_for_page of attention/rules_page.py */
+type RuleData = { kinds: Kind[]; auto: string };
 type Phase = "before" | "after";
 /** matrix_for_page of attention/rules_page.py */
 type MatrixAnswer = {
-  problem: string; text: string; names: string[]; named: string[]; cells: number; before: string[][] | null; after: string[][]; own_before: boolean;
+  problem: string; text: string; names: string[]; named: string[]; cells: number; before: string[][] | null; after: string[][]; own_before: boolean; when: string;
 };
 /** index: its place, which gives its colour; absent: the plan does not have it */
 type RuleRegion = { id: string; hint: string; index: number; absent: boolean; shown: boolean };
-/** What the node around the matrix says. when: which steps are before the switch; regions: null where no plan is known. */
-type RuleContext = { preset: string; family: string; when: string; regions: { id: string; hint: string }[] | null };
+/** What the node around the matrix says. regions: null where no plan is known. */
+type RuleContext = {
+  widgets: { preset: string; family: string; switch: number; switch_step: number }; regions: { id: string; hint: string }[] | null;
+};
 type MatrixOptions = {
   value: string; ask: Ask; data: RuleData; context: RuleContext; open: boolean; onChange: (value: string) => void; onOpen: (open: boolean) => void;
 };

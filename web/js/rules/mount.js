@@ -13,7 +13,7 @@ const FIRST_SHOWN = 6;
 /** Of the regions that cells name, this many have rows unasked: rows and columns multiply. */
 const NAMED_SHOWN = 18;
 /** @type {MatrixAnswer} */
-const NOTHING = { problem: "", text: "", names: [], named: [], cells: 0, before: null, after: [], own_before: false };
+const NOTHING = { problem: "", text: "", names: [], named: [], cells: 0, before: null, after: [], own_before: false, when: "" };
 
 /** @param {HTMLElement} container @param {MatrixOptions} options */
 export function mount(container, options) {
@@ -142,8 +142,7 @@ class RuleMatrix {
     setAttribute(this.root, "aria-busy", true);
     for (;;) {
       const { changes, brush } = this.taken();
-      const { preset, family } = this.context;
-      const question = { text: this.value, preset, family, regions: this.rows() };
+      const question = { text: this.value, ...this.context.widgets, regions: this.rows() };
       if (!changes.length && JSON.stringify(question) === this.asked) break;
       try {
         const answer = await this.options.ask("matrix", { ...question, changes });
@@ -212,7 +211,7 @@ class RuleMatrix {
   }
 
   render() {
-    const { answer: { problem, cells: count }, open, context: { preset, when } } = this;
+    const { answer: { problem, cells: count, when }, open, context: { widgets: { preset } } } = this;
     setAttribute(this.toggle, "aria-expanded", open);
     this.summary.textContent = problem ? WORDS.unreadable : count ? say(count === 1 ? WORDS.cell : WORDS.cells, { preset, count }) : preset;
     this.text.hidden = !problem && !(open && this.textShown);
@@ -232,7 +231,7 @@ class RuleMatrix {
   notesOf(regions) {
     const { answer: { problem }, value, silence } = this;
     const ids = regions.filter(({ absent }) => absent).map(({ id }) => shortened(id, 30)).join(", ");
-    const notes = [silence, problem && say(WORDS.kept, { why: problem }), ids && say(WORDS.gone, { ids }), this.context.preset === "off" && value && WORDS.off];
+    const notes = [silence, problem && say(WORDS.kept, { why: problem }), ids && say(WORDS.gone, { ids }), this.context.widgets.preset === "off" && value && WORDS.off];
     return notes.flatMap((text) => (text ? [{ kind: problem || silence ? "problem" : "warning", text, actions: [] }] : []));
   }
 

@@ -2,7 +2,6 @@
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
 import { addValueWidget, after, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
-import { say, texts } from "../common/texts.js";
 import { shownRegions } from "../editor/page.js";
 import { mount } from "./mount.js";
 
@@ -45,15 +44,9 @@ function addMatrix(node, name, { app, api }) {
 
 /** @returns {RuleContext} */
 function contextOf(node, data) {
-  const value = (one) => widgetOf(node, one)?.value;
-  const family = value("family") ?? "auto";
-  const percent = (one) => `${Math.round(one * 100)} %`;
-  let share = Object.entries(data.families).map(([name, one]) => `${percent(one)} (${name})`).join(", ");
-  if (value("switch") >= 0) share = percent(value("switch"));
-  else if (data.families[family]) share = percent(data.families[family]);
-  const steps = value("switch_step");
-  const when = steps >= 0 ? say(texts.rules.steps, { steps }) : say(texts.rules.share, { share });
-  return { preset: value("preset") ?? data.auto, family, when, regions: regionsOf(node) };
+  const value = (name, usual) => widgetOf(node, name)?.value ?? usual;
+  const widgets = { preset: value("preset", data.auto), family: value("family", "auto"), switch: value("switch", -1), switch_step: value("switch_step", -1) };
+  return { widgets, regions: regionsOf(node) };
 }
 
 /** The regions of the plan that comes in, or null where none is known. */

@@ -9,33 +9,33 @@ const MOST = 4;
 const LIFE = 15_000;
 
 function start({ app, api }) {
-  const told = new Set();
-  /** @type {{name: string, text: string}[]} */
-  let waiting = [];
-  /** @type {object[]} */
-  let shown = [];
-  const show = () => {
-    const names = [...new Set(waiting.map(({ name }) => name))];
-    const lines = waiting.map(({ name, text }) => (names.length > 1 ? `${name}: ${text}` : text));
-    const count = lines.splice(MOST).length;
-    if (count) lines.push(say(texts.common.moreInLog, { count }));
-    const message = { severity: "warn", life: LIFE, summary: names.length > 1 ? "RePlan" : names[0], detail: lines.join("\n\n") };
-    shown.push(message);
-    waiting = [];
-    app.extensionManager.toast.add(message);
-  };
-  api.addEventListener("execution_start", () => {
-    told.clear();
-    for (const message of shown) app.extensionManager.toast.remove(message);
-    shown = [];
-  });
-  api.addEventListener(EVENT, (/** @type {CustomEvent} */ { detail: { node, name, text } }) => {
-    const key = `${node} ${text}`;
-    if (told.has(key)) return;
-    told.add(key);
-    if (!waiting.length) setTimeout(show, GATHER);
-    waiting.push({ name, text });
-  });
+	const told = new Set();
+	/** @type {{name: string, text: string}[]} */
+	let waiting = [];
+	/** @type {object[]} */
+	let shown = [];
+	const show = () => {
+		const names = [...new Set(waiting.map(({ name }) => name))];
+		const lines = waiting.map(({ name, text }) => (names.length > 1 ? `${name}: ${text}` : text));
+		const count = lines.splice(MOST).length;
+		if (count) lines.push(say(texts.common.moreInLog, { count }));
+		const message = { severity: "warn", life: LIFE, summary: names.length > 1 ? "RePlan" : names[0], detail: lines.join("\n\n") };
+		shown.push(message);
+		waiting = [];
+		app.extensionManager.toast.add(message);
+	};
+	api.addEventListener("execution_start", () => {
+		told.clear();
+		for (const message of shown) app.extensionManager.toast.remove(message);
+		shown = [];
+	});
+	api.addEventListener(EVENT, (/** @type {CustomEvent} */ { detail: { node, name, text } }) => {
+		const key = `${node} ${text}`;
+		if (told.has(key)) return;
+		told.add(key);
+		if (!waiting.length) setTimeout(show, GATHER);
+		waiting.push({ name, text });
+	});
 }
 
 export const noticesPage = { widgets: {}, start, extend() {} };

@@ -14,15 +14,15 @@ const PAGES = [editorPage, rulesPage, noticesPage];
 const host = { app, api };
 
 app.registerExtension({
-  name: "replan.pages",
-  getCustomWidgets() {
-    const all = PAGES.flatMap((page) => Object.entries(page.widgets));
-    return Object.fromEntries(all.map(([type, add]) => [type, (node, name) => ({ widget: add(node, name, host) })]));
-  },
-  setup() {
-    for (const page of PAGES) page.start(host);
-  },
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    for (const page of PAGES) page.extend(nodeType, nodeData, host);
-  },
+	name: "replan.pages",
+	getCustomWidgets() {
+		const all = PAGES.flatMap((page) => Object.entries(page.widgets));
+		return Object.fromEntries(all.map(([type, add]) => [type, (node, name) => ({ widget: add(node, name, host) })]));
+	},
+	setup() {
+		for (const page of PAGES) page.start(host);
+	},
+	beforeRegisterNodeDef(nodeType, nodeData) {
+		for (const page of PAGES) page.extend(nodeType, nodeData, host);
+	},
 });

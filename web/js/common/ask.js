@@ -7,10 +7,10 @@ const PATIENCE = 20_000;
 
 /** The answer, or Problem with words for a person. @param {any} api of ComfyUI @param {string} question @param {object} data */
 export async function ask(api, question, data) {
-  const sent = { method: "POST", body: JSON.stringify(data), headers: { "Content-Type": "application/json" }, signal: AbortSignal.timeout(PATIENCE) };
-  const response = await api.fetchApi(`/replan/${question}`, sent).catch(() => null);
-  if (!response) throw new Problem(texts.common.noAnswer);
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(answer.error ?? say(texts.common.otherAnswer, response));
-  return answer;
+	const sent = { method: "POST", body: JSON.stringify(data), headers: { "Content-Type": "application/json" }, signal: AbortSignal.timeout(PATIENCE) };
+	const response = await api.fetchApi(`/replan/${question}`, sent).catch(() => null);
+	if (!response) throw new Problem(texts.common.noAnswer);
+	const answer = await response.json().catch(() => ({}));
+	if (!response.ok) throw new Problem(answer.error ?? say(texts.common.otherAnswer, response));
+	return answer;
 }

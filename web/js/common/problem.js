@@ -5,19 +5,19 @@ export class Problem extends Error {}
 
 /** @param {unknown} holds @param {string} message @returns {asserts holds} */
 export function need(holds, message) {
-  if (!holds) throw new Problem(message);
+	if (!holds) throw new Problem(message);
 }
 
 /** @param {string} text @param {string} what it is */
 export function parseJson(text, what) {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new Problem(say(texts.common.notJson, { what, why: error.message }));
-  }
+	try {
+		return JSON.parse(text);
+	} catch (error) {
+		throw new Problem(say(texts.common.notJson, { what, why: error.message }));
+	}
 }
 
 /** @param {any} value */
 export function isObject(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+	return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -5,5 +5,5 @@ export { texts };
 
 /** A text with its {places} filled in. @param {string} text @param {Record<string, unknown>} values */
 export function say(text, values) {
-  return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
+	return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
 }

@@ -3,5 +3,5 @@ const COLOURS = ["230,25,75", "60,180,75", "0,130,200", "255,225,25", "245,130,4
 
 /** @param {number} index place of the region @param {number} [alpha] */
 export function colour(index, alpha = 1) {
-  return `rgba(${COLOURS[index % COLOURS.length]},${alpha})`;
+	return `rgba(${COLOURS[index % COLOURS.length]},${alpha})`;
 }

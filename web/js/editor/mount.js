@@ -21,293 +21,293 @@ const WORDS = texts.editor;
 
 /** @param {HTMLElement} container @param {EditorOptions} options */
 export function mount(container, options) {
-  const editor = new Editor(options);
-  container.replaceChildren(...styleSheets("common.css", "editor.css"), editor.root);
-  return editor;
+	const editor = new Editor(options);
+	container.replaceChildren(...styleSheets("common.css", "editor.css"), editor.root);
+	return editor;
 }
 
 export class Editor {
-  /** A stored text that cannot be read, kept until someone starts anew. @type {string | null} */
-  unreadable = null;
-  problem = "";
-  /** The value from outside that the server is asked about; refused: why a run would not take it. @type {string | null} */
-  checked = null;
-  refused = "";
-  /** @type {RunReport | null} */
-  report = null;
-  /** What reading the pasted text told. @type {{note: string, warnings: string[]} | null} */
-  pasted = null;
-  pictureProblem = "";
-  runProblem = "";
-  progress = "";
-  /** @type {number | null} 0..1 where it is known */
-  share = null;
-  frame = 0;
+	/** A stored text that cannot be read, kept until someone starts anew. @type {string | null} */
+	unreadable = null;
+	problem = "";
+	/** The value from outside that the server is asked about; refused: why a run would not take it. @type {string | null} */
+	checked = null;
+	refused = "";
+	/** @type {RunReport | null} */
+	report = null;
+	/** What reading the pasted text told. @type {{note: string, warnings: string[]} | null} */
+	pasted = null;
+	pictureProblem = "";
+	runProblem = "";
+	progress = "";
+	/** @type {number | null} 0..1 where it is known */
+	share = null;
+	frame = 0;
 
-  /** @param {EditorOptions} options */
-  constructor(options) {
-    this.options = options;
-    this.state = new EditorState(this.read(options.value), options.follow);
-    this.state.blocked = this.unreadable !== null;
-    this.written = this.value;
-    this.view = new CanvasView(this.state);
-    this.patches = new Patches(options.ask, () => this.changed("view"));
-    this.gestures = new Gestures(this.view, this.state, () => this.store());
-    this.panel = new Panel(this.state, () => this.focus());
-    this.commands = commandsOf(this);
-    this.toolbar = makeToolbar(this.state, this.commands);
-    this.notes = new Notes();
-    this.mode = element("span", { class: "replan-mode" });
-    this.bar = element("progress", { class: "replan-progress", max: 1, "aria-label": WORDS.progress, hidden: true });
-    this.status = element("span", { class: "replan-status" });
-    this.live = element("span", { class: "replan-hidden-text", role: "status", "aria-live": "polite" });
-    this.layer = element("div", { class: "replan-layer", hidden: true });
-    this.root = element("div", { class: "replan replan-editor", onkeydown: (event) => this.key(event) },
-      this.toolbar.root, element("div", { class: "replan-line" }, this.mode, this.bar, this.toolbar.dimmer, this.status, this.live), this.notes.root,
-      element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer);
-    keepEventsInside(this.root);
-    this.listen();
-    this.state.onChange = (what) => this.changed(what);
-    if (options.background) this.setBackground(options.background);
-    this.update();
-  }
+	/** @param {EditorOptions} options */
+	constructor(options) {
+		this.options = options;
+		this.state = new EditorState(this.read(options.value), options.follow);
+		this.state.blocked = this.unreadable !== null;
+		this.written = this.value;
+		this.view = new CanvasView(this.state);
+		this.patches = new Patches(options.ask, () => this.changed("view"));
+		this.gestures = new Gestures(this.view, this.state, () => this.store());
+		this.panel = new Panel(this.state, () => this.focus());
+		this.commands = commandsOf(this);
+		this.toolbar = makeToolbar(this.state, this.commands);
+		this.notes = new Notes();
+		this.mode = element("span", { class: "replan-mode" });
+		this.bar = element("progress", { class: "replan-progress", max: 1, "aria-label": WORDS.progress, hidden: true });
+		this.status = element("span", { class: "replan-status" });
+		this.live = element("span", { class: "replan-hidden-text", role: "status", "aria-live": "polite" });
+		this.layer = element("div", { class: "replan-layer", hidden: true });
+		this.root = element("div", { class: "replan replan-editor", onkeydown: (event) => this.key(event) },
+			this.toolbar.root, element("div", { class: "replan-line" }, this.mode, this.bar, this.toolbar.dimmer, this.status, this.live), this.notes.root,
+			element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer);
+		keepEventsInside(this.root);
+		this.listen();
+		this.state.onChange = (what) => this.changed(what);
+		if (options.background) this.setBackground(options.background);
+		this.update();
+	}
 
-  // ---- the stored value
+	// ---- the stored value
 
-  /** @returns {Stored} */
-  read(value) {
-    this.unreadable = null;
-    try {
-      return readStored(value);
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      this.unreadable = value;
-      this.problem = error.message;
-      return { plan: null, about: FRESH, view: VIEW };
-    }
-  }
+	/** @returns {Stored} */
+	read(value) {
+		this.unreadable = null;
+		try {
+			return readStored(value);
+		} catch (error) {
+			if (!(error instanceof Problem)) throw error;
+			this.unreadable = value;
+			this.problem = error.message;
+			return { plan: null, about: FRESH, view: VIEW };
+		}
+	}
 
-  /** What can be shown may still be refused by a run: ask. */
-  async check(value) {
-    this.checked = value;
-    this.refused = "";
-    const { problem } = value ? await this.options.ask("check", { value }).catch(() => ({})) : {};
-    if (value !== this.checked || !problem) return;
-    if (this.unreadable === null) this.refused = problem;
-    else this.problem = problem;
-    this.update();
-  }
+	/** What can be shown may still be refused by a run: ask. */
+	async check(value) {
+		this.checked = value;
+		this.refused = "";
+		const { problem } = value ? await this.options.ask("check", { value }).catch(() => ({})) : {};
+		if (value !== this.checked || !problem) return;
+		if (this.unreadable === null) this.refused = problem;
+		else this.problem = problem;
+		this.update();
+	}
 
-  get value() {
-    return this.unreadable ?? writeStored(this.state.stored);
-  }
+	get value() {
+		return this.unreadable ?? writeStored(this.state.stored);
+	}
 
-  /** From outside: a workflow was loaded, ComfyUI undid something. */
-  setValue(value) {
-    if (value === this.value) return;
-    const stored = this.read(value);
-    this.state.blocked = this.unreadable !== null;
-    this.gestures.cancel();
-    this.state.adopt(stored);
-    if (this.report) this.state.seeImage(this.report.image_size);
-    this.written = this.value;
-    void this.check(value);
-    this.update();
-  }
+	/** From outside: a workflow was loaded, ComfyUI undid something. */
+	setValue(value) {
+		if (value === this.value) return;
+		const stored = this.read(value);
+		this.state.blocked = this.unreadable !== null;
+		this.gestures.cancel();
+		this.state.adopt(stored);
+		if (this.report) this.state.seeImage(this.report.image_size);
+		this.written = this.value;
+		void this.check(value);
+		this.update();
+	}
 
-  startAnew() {
-    this.unreadable = null;
-    this.state.blocked = false;
-    this.state.receive(this.state.upstream);
-    this.store();
-  }
+	startAnew() {
+		this.unreadable = null;
+		this.state.blocked = false;
+		this.state.receive(this.state.upstream);
+		this.store();
+	}
 
-  /** @param {boolean} upstreamConnected */
-  promptValue(upstreamConnected) {
-    return this.unreadable ?? forPrompt(this.state.stored, upstreamConnected && this.state.follow === "until_edited");
-  }
+	/** @param {boolean} upstreamConnected */
+	promptValue(upstreamConnected) {
+		return this.unreadable ?? forPrompt(this.state.stored, upstreamConnected && this.state.follow === "until_edited");
+	}
 
-  store() {
-    const { value } = this;
-    if (value === this.written) return;
-    this.written = value;
-    this.checked = null;
-    this.refused = "";
-    this.options.onChange(value);
-  }
+	store() {
+		const { value } = this;
+		if (value === this.written) return;
+		this.written = value;
+		this.checked = null;
+		this.refused = "";
+		this.options.onChange(value);
+	}
 
-  /** @param {Changed} what */
-  changed(what) {
-    if (!this.gestures.dragging) this.store();
-    void this.patches.update(this.state);
-    this.view.show({ cells: this.patches.cells });
-    if (what === "selection") this.sayCurrent();
-    this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.update(); });
-  }
+	/** @param {Changed} what */
+	changed(what) {
+		if (!this.gestures.dragging) this.store();
+		void this.patches.update(this.state);
+		this.view.show({ cells: this.patches.cells });
+		if (what === "selection") this.sayCurrent();
+		this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.update(); });
+	}
 
-  // ---- what ComfyUI tells
+	// ---- what ComfyUI tells
 
-  /** @param {RunReport} report */
-  setReport(report) {
-    this.report = report;
-    this.runProblem = "";
-    this.pasted = null;
-    const { plan } = this.state;
-    this.state.seeImage(report.image_size);
-    this.state.receive(report.upstream);
-    if (this.state.plan !== plan) this.gestures.cancel(); // its boxes are those of the plan before, on another image
-    this.update();
-  }
+	/** @param {RunReport} report */
+	setReport(report) {
+		this.report = report;
+		this.runProblem = "";
+		this.pasted = null;
+		const { plan } = this.state;
+		this.state.seeImage(report.image_size);
+		this.state.receive(report.upstream);
+		if (this.state.plan !== plan) this.gestures.cancel(); // its boxes are those of the plan before, on another image
+		this.update();
+	}
 
-  /** @param {string | null} address */
-  setBackground(address) {
-    this.pictureProblem = "";
-    if (!address) return this.view.show({ image: null });
-    const picture = new Image();
-    const show = (image, problem = "") => {
-      if (this.picture !== picture) return; // another one was asked for
-      this.view.show({ image });
-      this.pictureProblem = problem;
-      this.update();
-    };
-    this.picture = picture;
-    picture.onload = () => show(picture);
-    picture.onerror = () => show(null, texts.notes.noPicture);
-    picture.src = address;
-  }
+	/** @param {string | null} address */
+	setBackground(address) {
+		this.pictureProblem = "";
+		if (!address) return this.view.show({ image: null });
+		const picture = new Image();
+		const show = (image, problem = "") => {
+			if (this.picture !== picture) return; // another one was asked for
+			this.view.show({ image });
+			this.pictureProblem = problem;
+			this.update();
+		};
+		this.picture = picture;
+		picture.onload = () => show(picture);
+		picture.onerror = () => show(null, texts.notes.noPicture);
+		picture.src = address;
+	}
 
-  /** Without a text nothing runs. @param {string} text @param {number | null} [share] */
-  setProgress(text, share = null) {
-    if (text === this.progress && share === this.share) return;
-    this.progress = text;
-    this.share = share;
-    this.update();
-  }
+	/** Without a text nothing runs. @param {string} text @param {number | null} [share] */
+	setProgress(text, share = null) {
+		if (text === this.progress && share === this.share) return;
+		this.progress = text;
+		this.share = share;
+		this.update();
+	}
 
-  setRunProblem(text) {
-    this.runProblem = text;
-    this.update();
-  }
+	setRunProblem(text) {
+		this.runProblem = text;
+		this.update();
+	}
 
-  // ---- showing
+	// ---- showing
 
-  update() {
-    const { state, bar, mode } = this;
-    this.toolbar.update();
-    this.panel.update();
-    this.panel.root.hidden = !state.view.side;
-    const [name, words] = this.unreadable === null ? modeOf(state.plan, state.about) : ["", ""];
-    mode.textContent = words ? texts.modes[words] : WORDS.unreadableMode;
-    mode.dataset.mode = name;
-    bar.hidden = !this.progress;
-    if (this.share === null) bar.removeAttribute("value");
-    else bar.value = this.share;
-    this.status.textContent = this.progress || say(WORDS.size, { size: state.plan.image_size.join(" x ") });
-    this.notes.update(notesOf(this));
-  }
+	update() {
+		const { state, bar, mode } = this;
+		this.toolbar.update();
+		this.panel.update();
+		this.panel.root.hidden = !state.view.side;
+		const [name, words] = this.unreadable === null ? modeOf(state.plan, state.about) : ["", ""];
+		mode.textContent = words ? texts.modes[words] : WORDS.unreadableMode;
+		mode.dataset.mode = name;
+		bar.hidden = !this.progress;
+		if (this.share === null) bar.removeAttribute("value");
+		else bar.value = this.share;
+		this.status.textContent = this.progress || say(WORDS.size, { size: state.plan.image_size.join(" x ") });
+		this.notes.update(notesOf(this));
+	}
 
-  sayCurrent() {
-    const { current, selection, plan: { regions } } = this.state;
-    const count = selection.length;
-    this.live.textContent = !current ? WORDS.noneSelected : count > 1 ? say(WORDS.severalSelected, { count }) : say(WORDS.selected, {
-      number: regions.indexOf(current) + 1, count: regions.length, id: current.id, hint: shortened(current.hint, 200) || texts.common.noHint,
-      box: current.bbox_2d.map(Math.round).join(", "), locked: current.locked ? WORDS.lockedToo : "",
-    });
-  }
+	sayCurrent() {
+		const { current, selection, plan: { regions } } = this.state;
+		const count = selection.length;
+		this.live.textContent = !current ? WORDS.noneSelected : count > 1 ? say(WORDS.severalSelected, { count }) : say(WORDS.selected, {
+			number: regions.indexOf(current) + 1, count: regions.length, id: current.id, hint: shortened(current.hint, 200) || texts.common.noHint,
+			box: current.bbox_2d.map(Math.round).join(", "), locked: current.locked ? WORDS.lockedToo : "",
+		});
+	}
 
-  focus() {
-    this.view.canvas.focus({ preventScroll: true });
-  }
+	focus() {
+		this.view.canvas.focus({ preventScroll: true });
+	}
 
-  writeHint() {
-    if (!this.state.current) return;
-    this.panel.update(); // without it the fields show a frame later
-    this.panel.hint.focus();
-  }
+	writeHint() {
+		if (!this.state.current) return;
+		this.panel.update(); // without it the fields show a frame later
+		this.panel.hint.focus();
+	}
 
-  // ---- keys, clipboard, dialogs
+	// ---- keys, clipboard, dialogs
 
-  /** Outside the canvas: in the list the keys of the canvas, elsewhere undo and redo. */
-  key(event) {
-    const { key, target } = event;
-    if (key === "Escape") this.close();
-    else if (target === this.panel.list && key !== "Tab") runKey(this.commands, event);
-    else if (target !== this.view.canvas && !isTextField(target)) runKey(this.commands.filter(({ anywhere }) => anywhere), event);
-  }
+	/** Outside the canvas: in the list the keys of the canvas, elsewhere undo and redo. */
+	key(event) {
+		const { key, target } = event;
+		if (key === "Escape") this.close();
+		else if (target === this.panel.list && key !== "Tab") runKey(this.commands, event);
+		else if (target !== this.view.canvas && !isTextField(target)) runKey(this.commands.filter(({ anywhere }) => anywhere), event);
+	}
 
-  listen() {
-    const { view: { canvas }, gestures } = this;
-    canvas.addEventListener("keydown", (event) => onKey(event, this));
-    canvas.addEventListener("keyup", (event) => event.key === " " && (gestures.spaceHeld = false));
-    canvas.addEventListener("blur", () => (gestures.spaceHeld = false));
-    canvas.addEventListener("copy", (event) => {
-      const { plan, selected } = this.state;
-      event.clipboardData?.setData("text/plain", planToText(selected.length ? { ...plan, regions: selected, part: true } : plan));
-      event.preventDefault();
-    });
-    canvas.addEventListener("paste", (event) => {
-      event.preventDefault();
-      void this.pasteText(event.clipboardData?.getData("text/plain") ?? "");
-    });
-  }
+	listen() {
+		const { view: { canvas }, gestures } = this;
+		canvas.addEventListener("keydown", (event) => onKey(event, this));
+		canvas.addEventListener("keyup", (event) => event.key === " " && (gestures.spaceHeld = false));
+		canvas.addEventListener("blur", () => (gestures.spaceHeld = false));
+		canvas.addEventListener("copy", (event) => {
+			const { plan, selected } = this.state;
+			event.clipboardData?.setData("text/plain", planToText(selected.length ? { ...plan, regions: selected, part: true } : plan));
+			event.preventDefault();
+		});
+		canvas.addEventListener("paste", (event) => {
+			event.preventDefault();
+			void this.pasteText(event.clipboardData?.getData("text/plain") ?? "");
+		});
+	}
 
-  /** Take the plan of a text, or the regions of a copied part. @param {string} text @param {Coordinates} [coordinates] */
-  async paste(text, coordinates = "auto") {
-    const { state } = this;
-    const { plan: { part, editor, ...plan }, note, warnings } = await this.options.ask("read", { text, coordinates, image_size: state.plan.image_size });
-    if (part) state.insert(plan.regions);
-    else state.paste(plan);
-    this.pasted = part ? null : { note, warnings };
-    this.close();
-    this.update();
-  }
+	/** Take the plan of a text, or the regions of a copied part. @param {string} text @param {Coordinates} [coordinates] */
+	async paste(text, coordinates = "auto") {
+		const { state } = this;
+		const { plan: { part, editor, ...plan }, note, warnings } = await this.options.ask("read", { text, coordinates, image_size: state.plan.image_size });
+		if (part) state.insert(plan.regions);
+		else state.paste(plan);
+		this.pasted = part ? null : { note, warnings };
+		this.close();
+		this.update();
+	}
 
-  async pasteText(text) {
-    if (!text || this.state.readOnly) return;
-    try {
-      await this.paste(text);
-    } catch (error) {
-      this.showPaste(text, error.message);
-    }
-  }
+	async pasteText(text) {
+		if (!text || this.state.readOnly) return;
+		try {
+			await this.paste(text);
+		} catch (error) {
+			this.showPaste(text, error.message);
+		}
+	}
 
-  copy() {
-    void this.toClipboard(planToText(this.state.plan));
-  }
+	copy() {
+		void this.toClipboard(planToText(this.state.plan));
+	}
 
-  async toClipboard(text) {
-    try {
-      await navigator.clipboard.writeText(text);
-      this.live.textContent = texts.common.copied;
-    } catch {
-      // Without a secure address the page may not write it.
-      this.open(WORDS.copyTitle, [element("textarea", { rows: 10, readonly: true, "aria-label": WORDS.copyLabel, value: text })]);
-      this.layer.querySelector("textarea")?.select();
-    }
-  }
+	async toClipboard(text) {
+		try {
+			await navigator.clipboard.writeText(text);
+			this.live.textContent = texts.common.copied;
+		} catch {
+			// Without a secure address the page may not write it.
+			this.open(WORDS.copyTitle, [element("textarea", { rows: 10, readonly: true, "aria-label": WORDS.copyLabel, value: text })]);
+			this.layer.querySelector("textarea")?.select();
+		}
+	}
 
-  /** @param {string} [text] @param {string} [problem] */
-  showPaste(text, problem) {
-    this.open(WORDS.pasteTitle, pasteForm((...given) => this.paste(...given), text, problem));
-  }
+	/** @param {string} [text] @param {string} [problem] */
+	showPaste(text, problem) {
+		this.open(WORDS.pasteTitle, pasteForm((...given) => this.paste(...given), text, problem));
+	}
 
-  async showChanges() {
-    const { base, about, plan } = this.state;
-    const { lines } = await this.options.ask("changes", { before: base, after: plan }).catch(({ message }) => ({ lines: [message] }));
-    this.open(WORDS.changesTitle, changesList(lines, about.base !== null));
-  }
+	async showChanges() {
+		const { base, about, plan } = this.state;
+		const { lines } = await this.options.ask("changes", { before: base, after: plan }).catch(({ message }) => ({ lines: [message] }));
+		this.open(WORDS.changesTitle, changesList(lines, about.base !== null));
+	}
 
-  open(name, content) {
-    const close = button([texts.common.close, texts.common.closeTitle], () => this.close());
-    fill(this.layer, [element("div", { class: "replan-dialog", role: "dialog", "aria-label": name }, element("div", { class: "replan-row" }, element("strong", {}, name), close), ...content)]);
-    this.layer.hidden = false;
-    (this.layer.querySelector("textarea") ?? close).focus();
-  }
+	open(name, content) {
+		const close = button([texts.common.close, texts.common.closeTitle], () => this.close());
+		fill(this.layer, [element("div", { class: "replan-dialog", role: "dialog", "aria-label": name }, element("div", { class: "replan-row" }, element("strong", {}, name), close), ...content)]);
+		this.layer.hidden = false;
+		(this.layer.querySelector("textarea") ?? close).focus();
+	}
 
-  close() {
-    if (this.layer.hidden) return;
-    this.layer.replaceChildren();
-    this.layer.hidden = true;
-    this.focus();
-  }
+	close() {
+		if (this.layer.hidden) return;
+		this.layer.replaceChildren();
+		this.layer.hidden = true;
+		this.focus();
+	}
 }

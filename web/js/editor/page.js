@@ -24,115 +24,115 @@ const outputs = new WeakMap();
 const memoryKey = (node, app) => `replan.editor.${(app.rootGraph ?? app.graph)?.id ?? ""}.${executionId(app, node)}`;
 
 function remember(node, app) {
-  if (!outputs.has(node)) return;
-  try {
-    sessionStorage.setItem(memoryKey(node, app), JSON.stringify({ ...outputs.get(node), value: editors.get(node)?.value }));
-  } catch {
-    // A full store: the picture then comes back with the next run.
-  }
+	if (!outputs.has(node)) return;
+	try {
+		sessionStorage.setItem(memoryKey(node, app), JSON.stringify({ ...outputs.get(node), value: editors.get(node)?.value }));
+	} catch {
+		// A full store: the picture then comes back with the next run.
+	}
 }
 
 /** @param {ComfyNode} node @param {string} name @param {Host} host */
 function addEditor(node, name, { app, api }) {
-  const container = element("div", { class: "replan-host" });
-  const queue = async (...only) => {
-    await app.queuePrompt(0, 1, only.length ? only : undefined);
-    /** @type {any[]} */
-    const refused = Object.values(app.lastNodeErrors ?? {});
-    const problems = refused.flatMap(({ class_type, errors }) => errors.map(({ message, details }) => `${class_type}: ${message}. ${details}`));
-    if (problems.length) editor.setRunProblem(problems.join("\n"));
-  };
-  const editor = mount(container, {
-    value: "",
-    ask: (...question) => ask(api, ...question),
-    onChange: () => { noteChange(app, node); remember(node, app); },
-    onPlan: () => queue(executionId(app, node)),
-    onRun: () => queue(),
-  });
-  editors.set(node, editor);
-  const widget = addValueWidget(app, node, name, WIDGET, container, editor, () => MIN_HEIGHT);
-  widget.serializeValue = () => editor.promptValue(upstreamConnected(node));
-  return widget;
+	const container = element("div", { class: "replan-host" });
+	const queue = async (...only) => {
+		await app.queuePrompt(0, 1, only.length ? only : undefined);
+		/** @type {any[]} */
+		const refused = Object.values(app.lastNodeErrors ?? {});
+		const problems = refused.flatMap(({ class_type, errors }) => errors.map(({ message, details }) => `${class_type}: ${message}. ${details}`));
+		if (problems.length) editor.setRunProblem(problems.join("\n"));
+	};
+	const editor = mount(container, {
+		value: "",
+		ask: (...question) => ask(api, ...question),
+		onChange: () => { noteChange(app, node); remember(node, app); },
+		onPlan: () => queue(executionId(app, node)),
+		onRun: () => queue(),
+	});
+	editors.set(node, editor);
+	const widget = addValueWidget(app, node, name, WIDGET, container, editor, () => MIN_HEIGHT);
+	widget.serializeValue = () => editor.promptValue(upstreamConnected(node));
+	return widget;
 }
 
 /** The regions that a node's editor gives; null without a plan or an editor. */
 export function shownRegions(node) {
-  const state = editors.get(node)?.state;
-  return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions.filter(isOn) : null;
+	const state = editors.get(node)?.state;
+	return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions.filter(isOn) : null;
 }
 
 /** Whether a plan will come in: a link from a node that is not switched off, or from around a subgraph. */
 function upstreamConnected(node) {
-  const slot = node.inputs?.findIndex(({ name }) => name === "plan") ?? -1;
-  return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0;
+	const slot = node.inputs?.findIndex(({ name }) => name === "plan") ?? -1;
+	return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0;
 }
 
 /** Tell the editors how runs go on. */
 function start({ app, api }) {
-  const title = (id) => nodeAt(app, id)?.title ?? say(texts.runs.node, { id });
-  const tell = (call) => ofAllNodes(app, editors).forEach(call);
-  let running = "";
-  const progress = (text, share) => tell((editor) => editor.setProgress(text, share));
-  const step = (text) => progress((running = text));
-  const end = (problem) => {
-    step("");
-    if (problem) tell((editor) => editor.setRunProblem(problem));
-  };
-  const listeners = {
-    execution_start: () => { tell((editor) => editor.setRunProblem("")); step(texts.runs.starting); },
-    executing: ({ detail }) => step(detail === null ? "" : title(detail.display_node ?? detail.node ?? detail)),
-    progress: ({ detail: { node, value, max } }) => progress(`${node == null ? running : title(node)}: ${value} / ${max}`, max ? value / max : null),
-    execution_success: () => end(""),
-    // If it goes on after all, its next step shows it again.
-    reconnecting: () => running && end(texts.runs.lost),
-    execution_interrupted: () => end(texts.runs.interrupted),
-    execution_error: ({ detail: { node_id, exception_message } }) => {
-      const [name, text] = [title(node_id), String(exception_message ?? "").trim()];
-      end(text.startsWith(`${name}:`) ? text : `${name}: ${text}`); // our nodes name themselves
-    },
-  };
-  for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
+	const title = (id) => nodeAt(app, id)?.title ?? say(texts.runs.node, { id });
+	const tell = (call) => ofAllNodes(app, editors).forEach(call);
+	let running = "";
+	const progress = (text, share) => tell((editor) => editor.setProgress(text, share));
+	const step = (text) => progress((running = text));
+	const end = (problem) => {
+		step("");
+		if (problem) tell((editor) => editor.setRunProblem(problem));
+	};
+	const listeners = {
+		execution_start: () => { tell((editor) => editor.setRunProblem("")); step(texts.runs.starting); },
+		executing: ({ detail }) => step(detail === null ? "" : title(detail.display_node ?? detail.node ?? detail)),
+		progress: ({ detail: { node, value, max } }) => progress(`${node == null ? running : title(node)}: ${value} / ${max}`, max ? value / max : null),
+		execution_success: () => end(""),
+		// If it goes on after all, its next step shows it again.
+		reconnecting: () => running && end(texts.runs.lost),
+		execution_interrupted: () => end(texts.runs.interrupted),
+		execution_error: ({ detail: { node_id, exception_message } }) => {
+			const [name, text] = [title(node_id), String(exception_message ?? "").trim()];
+			end(text.startsWith(`${name}:`) ? text : `${name}: ${text}`); // our nodes name themselves
+		},
+	};
+	for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
 }
 
 /** Show what a run of the node left. */
 function showOutput(node, { replan_editor, replan_background }, { app, api }) {
-  const editor = editors.get(node);
-  const said = replan_editor?.[0];
-  if (!editor || typeof said !== "string") return;
-  outputs.set(node, { replan_editor, replan_background });
-  editor.setReport(JSON.parse(said));
-  const picture = replan_background?.[0];
-  editor.setBackground(picture ? api.apiURL(`/view?${new URLSearchParams(picture)}`) : null);
-  remember(node, app);
+	const editor = editors.get(node);
+	const said = replan_editor?.[0];
+	if (!editor || typeof said !== "string") return;
+	outputs.set(node, { replan_editor, replan_background });
+	editor.setReport(JSON.parse(said));
+	const picture = replan_background?.[0];
+	editor.setBackground(picture ? api.apiURL(`/view?${new URLSearchParams(picture)}`) : null);
+	remember(node, app);
 }
 
 function extend(nodeType, nodeData, host) {
-  if (nodeData.name !== "RePlanRegionEditor") return;
-  takeOver(nodeData.input.optional.regions, WIDGET);
-  const type = nodeType.prototype;
-  const setFollow = (node, value) => editors.get(node)?.state.setFollow(value);
-  after(type, "onNodeCreated", function () {
-    this.setSize?.([Math.max(this.size[0], START_SIZE[0]), Math.max(this.size[1], START_SIZE[1])]);
-    const follow = widgetOf(this, "follow_upstream");
-    if (follow) after(follow, "callback", (value) => setFollow(this, value));
-  });
-  after(type, "onWidgetChanged", function (name, value) {
-    if (name === "follow_upstream") setFollow(this, value);
-  });
-  after(type, "onConfigure", function () {
-    const follow = widgetOf(this, "follow_upstream");
-    if (follow) setFollow(this, follow.value);
-    // The graph and its outputs are complete only after every node is configured.
-    setTimeout(() => {
-      if (!this.graph || editors.get(this)?.report) return;
-      const kept = host.app.nodeOutputs?.[this.id];
-      const memory = kept?.replan_editor ? kept : JSON.parse(sessionStorage.getItem(memoryKey(this, host.app)) ?? "{}");
-      if (memory === kept || memory.value === editors.get(this)?.value) showOutput(this, memory, host);
-    });
-  });
-  after(type, "onExecuted", function (output) {
-    showOutput(this, output ?? {}, host);
-  });
+	if (nodeData.name !== "RePlanRegionEditor") return;
+	takeOver(nodeData.input.optional.regions, WIDGET);
+	const type = nodeType.prototype;
+	const setFollow = (node, value) => editors.get(node)?.state.setFollow(value);
+	after(type, "onNodeCreated", function () {
+		this.setSize?.([Math.max(this.size[0], START_SIZE[0]), Math.max(this.size[1], START_SIZE[1])]);
+		const follow = widgetOf(this, "follow_upstream");
+		if (follow) after(follow, "callback", (value) => setFollow(this, value));
+	});
+	after(type, "onWidgetChanged", function (name, value) {
+		if (name === "follow_upstream") setFollow(this, value);
+	});
+	after(type, "onConfigure", function () {
+		const follow = widgetOf(this, "follow_upstream");
+		if (follow) setFollow(this, follow.value);
+		// The graph and its outputs are complete only after every node is configured.
+		setTimeout(() => {
+			if (!this.graph || editors.get(this)?.report) return;
+			const kept = host.app.nodeOutputs?.[this.id];
+			const memory = kept?.replan_editor ? kept : JSON.parse(sessionStorage.getItem(memoryKey(this, host.app)) ?? "{}");
+			if (memory === kept || memory.value === editors.get(this)?.value) showOutput(this, memory, host);
+		});
+	});
+	after(type, "onExecuted", function (output) {
+		showOutput(this, output ?? {}, host);
+	});
 }
 
 export const editorPage = { widgets: { [WIDGET]: addEditor }, start, extend };

@@ -65,7 +65,8 @@ def _plan_from_frame(
 ) -> RegionPlan:
     texts = _hints_for([drawn.description for drawn in frame], lines, f"{where}box", "boxes")
     width, height = image_size
-    regions, warnings = [], []
+    regions: list[Region] = []
+    notices: list[Notice] = []
     for number, (drawn, hint) in enumerate(zip(frame, texts, strict=True), 1):
         name = f"{where}box {number}"
         box = checked_box(drawn.box, name)
@@ -75,15 +76,12 @@ def _plan_from_frame(
                 f"{name}: {list(box)} lies outside the image of {width}x{height} pixels; move it onto the image"
             )
         if inside != box:
-            warnings.append(
-                f"{name}: {list(box)} reaches over the border of the image of {width}x{height} and was clamped to it"
-            )
+            told = f"{name}: {list(box)} reaches over the border of the image of {width}x{height} and was clamped to it"
+            notices.append(Notice("clamped", told, regions=(f"r{number}",)))
         regions.append(Region(f"r{number}", inside, hint))
     if not regions:
-        warnings.append("there are no boxes: the plan has no regions")
-    return RegionPlan(
-        image_size, _prompt(global_prompt), tuple(regions), notices=tuple(Notice("told", text) for text in warnings)
-    )
+        notices.append(Notice("no_boxes", "there are no boxes: the plan has no regions"))
+    return RegionPlan(image_size, _prompt(global_prompt), tuple(regions), notices=tuple(notices))
 
 
 def _frames(boxes: Any, image_size: Size) -> list[list[_Drawn]]:
@@ -218,13 +216,8 @@ def plan_from_masks(masks: np.ndarray, hints: str = "", global_prompt: str = KEE
             )
         box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
         regions.append(Region(f"r{number}", box, hint, mask=RegionMask.from_array(inside)))
-    warnings = () if regions else ("there are no masks: the plan has no regions",)
-    return RegionPlan(
-        (int(width), int(height)),
-        _prompt(global_prompt),
-        tuple(regions),
-        notices=tuple(Notice("told", text) for text in warnings),
-    )
+    notices = () if regions else (Notice("no_masks", "there are no masks: the plan has no regions"),)
+    return RegionPlan((int(width), int(height)), _prompt(global_prompt), tuple(regions), notices=notices)
 
 
 # ---- hints --------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ SENTENCES = {
     "no_plan": _NO_PLAN,
     "empty": _NO_PLAN,
     "all_dropped": "Nothing of your reply can be used.",
-    "bad_json": "The plan's JSON has a wrong value. Write it in the tags that were asked for.",
     "cut_off": "Your reply broke off before its end. Write it shorter: less reasoning, and no more regions than "
     "needed.",
     "unreadable": _NO_REGIONS,

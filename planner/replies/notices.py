@@ -58,7 +58,6 @@ ERROR_CODES = {
     "empty": "the text is empty",
     "no_plan": "there is no plan in the text",
     "cut_off": "the text broke off before its plan",
-    "bad_json": "a plan's JSON has a wrong value",
     "all_dropped": "every item of the list was dropped; `notices` says why each was",
 }
 

@@ -256,8 +256,8 @@ def test_settings_that_need_regions_are_told_when_a_template_asks_for_words(plan
 def test_a_reply_that_was_cut_off_says_what_to_raise(planner):
     with pytest.raises(PlanError, match="holds no plan.* It stopped at max_tokens 10: raise it. It wrote 10 tokens"):
         make_plan(planner, square(LEFT), request(sampling=Sampling(10)))
-    plan, *_ = make_plan(planner, square(LEFT), request(sampling=Sampling(20)))
-    assert any("cut off at max_tokens 20" in warning for warning in plan.warnings)
+    plan, *_ = make_plan(planner, square(LEFT), request(sampling=Sampling(21)))
+    assert any("cut off at max_tokens 21" in warning for warning in plan.warnings)
 
 
 def test_an_image_of_any_size_can_be_seen_but_no_strip(planner):

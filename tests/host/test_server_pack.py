@@ -15,7 +15,7 @@ CONTRACT = {
         ["text STRING"],
     ),
     "RePlanPlanFromBoxes": (
-        ["boxes BOUNDING_BOX,ARRAY,STRING", "image IMAGE", "hints? STRING", "global_prompt? STRING"],
+        ["boxes BOUNDING_BOX,ARRAY,STRING,BBOX,JSON", "image IMAGE", "hints? STRING", "global_prompt? STRING"],
         ["plan REGION_PLAN list", "global_prompt STRING list", "report STRING list"],
     ),
     "RePlanPlanFromMasks": (

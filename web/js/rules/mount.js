@@ -38,6 +38,7 @@ class RuleMatrix {
 	stroke = null;
 	/** The question that `answer` answers. */
 	asked = "";
+	chipsListed = "";
 	busy = false;
 
 	/** @param {MatrixOptions} options */
@@ -237,6 +238,9 @@ class RuleMatrix {
 
 	showChips(regions) {
 		const another = { id: ANOTHER, hint: WORDS.another, shown: this.anotherShown };
+		const listed = JSON.stringify([regions, another]); // made anew, a button loses focus and press
+		if (listed === this.chipsListed) return;
+		this.chipsListed = listed;
 		fill(this.chips, [WORDS.regions, ...[...regions, another].map(({ id, hint, shown }, index) => {
 			const title = `${id}: ${shortened(hint, 200) || texts.common.noHint}`;
 			const press = () => {

@@ -83,6 +83,7 @@ def test_every_code_of_the_list_is_told_by_some_reply():
             pass
     assert set(ERROR_CODES) - errors <= set()
     assert set(CODES) - told <= {
+        "nothing_to_edit",
         "dropped_too_many",
         "half_character",
         "id_renamed",

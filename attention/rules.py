@@ -37,7 +37,10 @@ _SAME, _OTHER = 0, 1
 
 
 def _published() -> np.ndarray:
-    """The published default (flex_attn.py, `symmetric_masking` off; the paper's five rules, section 3.3) as (query kind, key kind, same/other region)."""
+    """The published default as (query kind, key kind, same/other region).
+
+    From flex_attn.py with `symmetric_masking` off: the paper's five rules, section 3.3.
+    """
     sees = np.ones((len(KINDS), len(KINDS), 2), dtype=bool)
     # Hint isolation: no two texts see one another. An image inside the text (Qwen) sees all and is seen by all.
     sees[MAIN, HINT] = sees[HINT, MAIN] = False
@@ -158,8 +161,7 @@ class Rules:
             raise RegionError(f"there is no rule preset '{self.preset}'; the presets are {AUTO}, {', '.join(PRESETS)}")
 
     def for_family(self, name: str) -> Rules:
-        """These rules with the defaults of a family filled in: its preset for AUTO, its switch where there are two phases
-        and none was chosen.
+        """These rules with the defaults of a family: its preset for AUTO, its switch for two phases without one.
 
         name: the family of the model at hand; one that was chosen in `family` comes first.
         """
@@ -299,8 +301,8 @@ def _read_cells(cells: object) -> Cells:
         _check_key(key, name)
         if ANOTHER in (_owner(query), _owner(key)) and not _faces_a_region(query, key):
             raise RegionError(
-                f"in the rule '{name}' the owner 'other' means any region but that of the other side, and the other side has "
-                "none; write hint, noise or image with a region's id or * there"
+                f"in the rule '{name}' the owner 'other' means any region but that of the other side, and the other "
+                "side has none; write hint, noise or image with a region's id or * there"
             )
         if query == key and _breadth(query) == 0 and not allowed:
             raise RegionError(

@@ -20,14 +20,17 @@ class RegionConditioning(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        image = "Qwen-Image-Edit only: the {} image that the text encoder of this conditioning was given. Hints are read with it in context."
+        image = (
+            "Qwen-Image-Edit only: the {} image that the text encoder of this conditioning was given. Hints are read "
+            "with it in context."
+        )
         return io.Schema(
             node_id="RePlanRegionConditioning",
             display_name="RePlan Region Conditioning",
             category=f"{CATEGORY}/conditioning",
-            description="Adds the hints of a plan to a conditioning: each hint is encoded on its own and rides beside the global "
-            "prompt until RePlan Apply Region Rules shows it to its own region only. Guidance, reference latents, ControlNet and "
-            "masks in the conditioning stay. An empty plan changes nothing.",
+            description="Adds the hints of a plan to a conditioning: each hint is encoded on its own and rides "
+            "beside the global prompt until RePlan Apply Region Rules shows it to its own region only. Guidance, "
+            "reference latents, ControlNet and masks in the conditioning stay. An empty plan changes nothing.",
             search_aliases=[
                 "regional prompt",
                 "region prompt",
@@ -49,32 +52,32 @@ class RegionConditioning(io.ComfyNode):
                 ),
                 PlanSocket.Input(
                     "plan",
-                    tooltip="The regions whose hints are added. A planner's hint is plain text. A hint that a person typed or changed "
-                    "takes the prompt syntax of CLIP Text Encode: embedding:name, on Flux.1 also (word:1.2); \\( and \\) are "
-                    "parentheses.",
+                    tooltip="The regions whose hints are added. A planner's hint is plain text. A hint that a person "
+                    "typed or changed takes the prompt syntax of CLIP Text Encode: embedding:name, on Flux.1 also "
+                    "(word:1.2); \\( and \\) are parentheses.",
                 ),
                 io.Combo.Input(
                     "encoder",
                     options=list(ENCODERS),
                     default="auto",
-                    tooltip="Qwen-Image-Edit only: the node that encoded the global prompt, TextEncodeQwenImageEdit (edit) or its Plus "
-                    "form (plus). auto finds out, and refuses images that it does not find in the conditioning; edit and plus take "
-                    "your word for them, with a warning.",
+                    tooltip="Qwen-Image-Edit only: the node that encoded the global prompt, TextEncodeQwenImageEdit "
+                    "(edit) or its Plus form (plus). auto finds out, and refuses images that it does not find in the "
+                    "conditioning; edit and plus take your word for them, with a warning.",
                 ),
                 io.Combo.Input(
                     "use",
                     options=list(USES),
                     default="hint",
-                    tooltip="hint for the positive conditioning. Negative hints need a second node like this one, on the negative conditioning "
-                    "and with negative_hint; regions without one are left out there.",
+                    tooltip="hint for the positive conditioning. Negative hints need a second node like this one, on "
+                    "the negative conditioning and with negative_hint; regions without one are left out there.",
                 ),
                 io.Combo.Input(
                     "hint_padding",
                     options=list(HINT_PADDINGS),
                     default="host",
-                    tooltip="host: padded as ComfyUI pads any prompt for this text encoder. trim: only the hint's own tokens, faster and "
-                    "further from what the model was trained on. reference: 512 T5 tokens a hint as in the published code (Flux.1; other "
-                    "encoders as host).",
+                    tooltip="host: padded as ComfyUI pads any prompt for this text encoder. trim: only the hint's "
+                    "own tokens, faster and further from what the model was trained on. reference: 512 T5 tokens a "
+                    "hint as in the published code (Flux.1; other encoders as host).",
                 ),
                 io.Image.Input("image", optional=True, tooltip=image.format("first")),
                 io.Image.Input("image2", optional=True, tooltip=image.format("second")),
@@ -129,13 +132,13 @@ def _lost_negative_hints(plan: RegionPlan, use: str, prompt: Mapping[str, Any]) 
     nodes = [node["inputs"] for node in prompt.values() if node.get("class_type") == "RePlanRegionConditioning"]
     if use == "hint" and names and not any(inputs.get("use") != "hint" for inputs in nodes):
         yield (
-            f"the negative hint of {', '.join(names)} does nothing here; add a second RePlan Region Conditioning, with use "
-            "'negative_hint', to the negative conditioning"
+            f"the negative hint of {', '.join(names)} does nothing here; add a second RePlan Region Conditioning, "
+            "with use 'negative_hint', to the negative conditioning"
         )
 
 
 def _lost_regions(prompt: Mapping[str, Any], own_id: str | None) -> Iterator[str]:
-    """A warning for each node of this run that drops what this node attached: it keeps only what its first input carries."""
+    """A warning for each node of this run that drops what this node attached: it keeps its first input's only."""
     if not prompt:
         return
     from nodes import NODE_CLASS_MAPPINGS
@@ -160,8 +163,9 @@ def _lost_regions(prompt: Mapping[str, Any], own_id: str | None) -> Iterator[str
         for node in (prompt[node_id] for node_id in dropping):
             title = node.get("_meta", {}).get("title") or node["class_type"]
             yield (
-                f"'{title}' ({node['class_type']}) gets these regions at its second input, conditioning_from, and drops them; "
-                "connect this conditioning to conditioning_to, or put RePlan Region Conditioning behind that node"
+                f"'{title}' ({node['class_type']}) gets these regions at its second input, conditioning_from, and "
+                "drops them; connect this conditioning to conditioning_to, or put RePlan Region Conditioning behind "
+                "that node"
             )
         fresh = {
             node_id for origin, node_id, name in links if origin in fresh and name != "conditioning_from"

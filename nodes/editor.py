@@ -25,9 +25,9 @@ from .sockets import CATEGORY, PlanSocket, naming
 _SHOWN_SIDE = 1536
 _REGIONS_WIDGET = 1  # place of `regions` among the node's widgets
 _NO_PAGE = (
-    "the page sent an empty text as 'regions': its script did not load, so there is no editor and nothing can be drawn. "
-    "Reload the page without its cache (Ctrl+Shift+R) and let the browser load scripts from /extensions, or write a plan's "
-    "JSON into the text field"
+    "the page sent an empty text as 'regions': its script did not load, so there is no editor and nothing can be "
+    "drawn. Reload the page without its cache (Ctrl+Shift+R) and let the browser load scripts from /extensions, or "
+    "write a plan's JSON into the text field"
 )
 
 
@@ -78,8 +78,9 @@ class RePlanRegionEditor(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     socketless=True,
-                    tooltip="The plan as JSON, which the editor draws, saved in the workflow. A prompt over the API may hold "
-                    "any plan's JSON here. Where this is a text field the editor's page script did not load: reload the page.",
+                    tooltip="The plan as JSON, which the editor draws, saved in the workflow. A prompt over the API "
+                    "may hold any plan's JSON here. Where this is a text field the editor's page script did not "
+                    "load: reload the page.",
                 ),
             ],
             outputs=[

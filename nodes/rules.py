@@ -59,10 +59,10 @@ class RePlanRules(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "How far down the noise schedule the before-rules hold, where a preset has them ('local_first', or "
-                        "a matrix with a 'before' phase): a share of the steps with the schedulers simple and sgm_uniform, "
-                        "that noise level with others. More keeps a change inside its box, less blends it in. -1: the "
-                        f"family's default ({_switches()})."
+                        "How far down the noise schedule the before-rules hold, where a preset has them "
+                        "('local_first', or a matrix with a 'before' phase): a share of the steps with the "
+                        "schedulers simple and sgm_uniform, that noise level with others. More keeps a change inside "
+                        f"its box, less blends it in. -1: the family's default ({_switches()})."
                     ),
                 ),
                 io.Int.Input(
@@ -70,19 +70,21 @@ class RePlanRules(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=10000,
-                    tooltip="A number of steps under the before-rules instead, counted in the first sampler node; -1: use switch.",
+                    tooltip="A number of steps under the before-rules instead, counted in the first sampler node; "
+                    "-1: use switch.",
                 ),
                 io.Combo.Input(
                     "family",
                     options=["auto", *FAMILIES],
                     default="auto",
-                    tooltip="Whose default switch, and default preset under 'auto', to take; 'auto': those of the model the rules are "
-                    "applied to.",
+                    tooltip="Whose default switch, and default preset under 'auto', to take; 'auto': those of the "
+                    "model the rules are applied to.",
                 ),
                 PlanSocket.Input(
                     "plan",
                     optional=True,
-                    tooltip="Optional plan: gives the rule matrix its regions; cells for a region it does not have are reported.",
+                    tooltip="Optional plan: gives the rule matrix its regions; cells for a region it does not have "
+                    "are reported.",
                 ),
                 io.String.Input(
                     "matrix",
@@ -92,8 +94,10 @@ class RePlanRules(io.ComfyNode):
                     socketless=True,
                     extra_dict={"replan_rules": rules_for_page()},
                     tooltip=(
-                        'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, "after": '
-                        '{"image_prompt|hint:r1": false}}. The query, which looks, comes first, the key, which is seen, second. '
+                        'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, '
+                        '"after": '
+                        '{"image_prompt|hint:r1": false}}. The query, which looks, comes first, the key, which is '
+                        "seen, second. "
                         "A region's id may be * (every region) or other (any but the one on the other side)."
                     ),
                 ),
@@ -110,8 +114,8 @@ class RePlanRules(io.ComfyNode):
             warnings.append(f"the plan has no region for the rules {', '.join(gone)}; they wait until it has")
         if plan is not None and ANOTHER in plan.active.ids:
             warnings.append(
-                f"a region of the plan is called '{ANOTHER}', which in a rule means any other region; give it another id to "
-                "name it in a rule"
+                f"a region of the plan is called '{ANOTHER}', which in a rule means any other region; give it another "
+                "id to name it in a rule"
             )
         tell(cls, warnings)
         if plan is None:
@@ -184,8 +188,8 @@ class RePlanRulesPreview(io.ComfyNode):
             display_name="RePlan Rules Preview",
             category=f"{CATEGORY}/rules",
             description=(
-                "Draw the rules: a table of components (rows are who looks, columns what is seen; orange edges differ from "
-                "the preset) and a map over the tokens of one edited image of the plan's size."
+                "Draw the rules: a table of components (rows are who looks, columns what is seen; orange edges "
+                "differ from the preset) and a map over the tokens of one edited image of the plan's size."
             ),
             search_aliases=["attention matrix", "attention map", "show rules", "debug regions"],
             is_output_node=True,

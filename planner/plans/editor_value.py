@@ -26,7 +26,7 @@ PAGE_KEYS = ("locked", "hidden")
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored value: the plan or None, what the page says of it, and whether the page shows upstream's plan instead."""
+    """A stored value: the plan or None, what the page says of it, whether the page shows upstream's plan instead."""
 
     plan: RegionPlan | None = None
     edited: bool = False

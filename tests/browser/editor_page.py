@@ -23,7 +23,8 @@ NOT_OURS = (
 
 
 def prepare(server, folder: Path) -> None:
-    """Settings of the page, and the pictures the tests edit, in the server's input folder: cup.png (600 x 400), square.png, large.png (12 megapixels)."""
+    """Settings of the page, and the pictures the tests edit,
+    in the server's input folder: cup.png (600 x 400), square.png, large.png (12 megapixels)."""
     from PIL import Image
     from skimage import data
 
@@ -54,7 +55,10 @@ LATE_FRAMES = """() => {
 def open_page(
     browser, server, renderer: str, zoom: float = 1.0, late: bool = False, blocked: str | None = None
 ) -> Page:
-    """A new tab. The window grows with the graph's zoom, so that everything stays on it. blocked: addresses that never load."""
+    """A new tab.
+
+    The window grows with the graph's zoom, so that everything stays on it. blocked: addresses that never load.
+    """
     side = max(1.0, zoom)
     context = browser.new_context(viewport={"width": round(1500 * side), "height": round(1000 * side)})
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
@@ -116,7 +120,9 @@ class Page:
 
     def wait_for_app(self) -> None:
         self.until(
-            "() => window.app?.extensionManager && window.app.canvas?.graph && window.app.extensionManager.workflow?.activeWorkflow?.changeTracker && LiteGraph.registered_node_types.RePlanRegionEditor",
+            "() => window.app?.extensionManager && window.app.canvas?.graph && "
+            "window.app.extensionManager.workflow?.activeWorkflow?.changeTracker && "
+            "LiteGraph.registered_node_types.RePlanRegionEditor",
             timeout=120_000,
         )
 
@@ -158,7 +164,8 @@ class Page:
         """
         margin = 60 / min(1.0, self.zoom)
         self.js(
-            "([x, y, zoom]) => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [x, y]; app.canvas.setDirty(true, true); }",
+            "([x, y, zoom]) => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [x, y]; "
+            "app.canvas.setDirty(true, true); }",
             [margin - x, margin - y, self.zoom],
         )
 
@@ -172,7 +179,8 @@ class Page:
         """LoadImage (and RePlan Plan from Text) into an editor; the editor's id."""
         node = self.js(
             """([picture, plan, follow, pos]) => {
-              const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y]; app.graph.add(n); return n; };
+              const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y]; app.graph.add(n);
+              return n; };
               const editor = add('RePlanRegionEditor', pos[0], pos[1]);
               editor.widgets.find((w) => w.name === 'follow_upstream').value = follow;
               editor.widgets.find((w) => w.name === 'follow_upstream').callback?.(follow);
@@ -210,7 +218,8 @@ class Page:
                 await new Promise((done) => requestAnimationFrame(done));
                 const found = document.querySelector(selector);
                 const r = found?.getBoundingClientRect();
-                const here = r?.width > 50 && getComputedStyle(found).getPropertyValue(property) === value && Boolean(found.closest('[data-node-id]')) === nodes2;
+                const here = r?.width > 50 && getComputedStyle(found).getPropertyValue(property) === value
+                  && Boolean(found.closest('[data-node-id]')) === nodes2;
                 const now = here ? [r.left, r.top, r.width, r.height].join() : '';
                 same = now && now === last ? same + 1 : 0;
                 last = now;
@@ -236,7 +245,8 @@ class Page:
     def run_branch(self, button: str = "Plan") -> None:
         """Press a button that runs something, and wait for its end and until what it changed is shown."""
         self.js(
-            "() => { window.ended = 0; for (const name of ['execution_success', 'execution_error']) app.api.addEventListener(name, () => { window.ended += 1; }, { once: true }); }"
+            "() => { window.ended = 0; for (const name of ['execution_success', 'execution_error']) "
+            "app.api.addEventListener(name, () => { window.ended += 1; }, { once: true }); }"
         )
         self.button(button).click()
         self.until("() => window.ended > 0", timeout=180_000)
@@ -255,7 +265,8 @@ class Page:
     def stored(self) -> dict:
         """The widget's value as the workflow stores it; {} when empty."""
         text = self.js(
-            "() => app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === 'regions').value"
+            "() => app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').widgets.find((w) => w.name === "
+            "'regions').value"
         )
         return json.loads(text) if text else {}
 
@@ -267,7 +278,8 @@ class Page:
 
     def wait_regions(self, count: int) -> None:
         self.until(
-            """(count) => { const v = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor')?.widgets.find((w) => w.name === 'regions').value;
+            """(count) => { const v = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor')
+                ?.widgets.find((w) => w.name === 'regions').value;
               return (v ? (JSON.parse(v).regions ?? []).length : 0) === count; }""",
             count,
         )
@@ -276,7 +288,8 @@ class Page:
         """A point on the screen for a point of the plan's image, with the view as the Fit button leaves it."""
         width, height = (int(side) for side in re.findall(r"\d+", self.editor(".replan-status").first.inner_text())[:2])
         rect = self.js(
-            "() => { const c = document.querySelector('.replan-canvas'); const r = c.getBoundingClientRect(); return [r.left, r.top, r.width, r.height, r.width / c.offsetWidth]; }"
+            "() => { const c = document.querySelector('.replan-canvas'); const r = c.getBoundingClientRect(); return "
+            "[r.left, r.top, r.width, r.height, r.width / c.offsetWidth]; }"
         )
         zoom = rect[4]
         scale = min((rect[2] / zoom - 16) / width, (rect[3] / zoom - 16) / height) * zoom
@@ -309,7 +322,8 @@ class Page:
     def chosen(self, *wanted: str) -> None:
         """Wait until exactly these regions are selected."""
         self.until(
-            "(wanted) => [...document.querySelectorAll('.replan-editor [aria-selected=true]')].map((row) => row.dataset.region).sort().join() === wanted",
+            "(wanted) => [...document.querySelectorAll('.replan-editor [aria-selected=true]')].map((row) => "
+            "row.dataset.region).sort().join() === wanted",
             ",".join(sorted(wanted)),
         )
 

@@ -21,7 +21,8 @@ class Matrix:
         self.comfy = comfy
         self.id = comfy.js(
             """([matrix, preset, plan]) => {
-              const add = (type, x) => { const n = LiteGraph.createNode(type); n.pos = [x, 20]; app.graph.add(n); return n; };
+              const add = (type, x) => { const n = LiteGraph.createNode(type); n.pos = [x, 20]; app.graph.add(n);
+              return n; };
               const rules = add('RePlanRules', 0);
               rules.setSize([520, 760]);
               rules.widgets.find((w) => w.name === 'matrix').value = matrix;
@@ -41,7 +42,8 @@ class Matrix:
         self.comfy.at_rest(".replan-matrix", "display: flex")
 
     def root(self, selector=""):
-        """Elements of the widget, as they are once the page has drawn what was done before, and asked what it comes to."""
+        """Elements of the widget, as they are once the page has drawn what was done before,
+        and asked what it comes to."""
         self.comfy.drawn()
         self.comfy.until("() => document.querySelector('.replan-matrix')?.getAttribute('aria-busy') !== 'true'")
         return self.comfy.tab.locator(f".replan-matrix {selector}".strip())

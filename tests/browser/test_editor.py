@@ -125,7 +125,8 @@ def test_the_keyboard_alone_does_everything(comfy):
 def test_the_hosts_keys_to_run_and_save_go_through_and_no_others(comfy):
     with_plan(comfy)
     comfy.js(
-        "() => { window.keys = []; window.noteKey = (e) => { window.keys.push(e.key); e.preventDefault(); e.stopImmediatePropagation(); }; document.addEventListener('keydown', window.noteKey); }"
+        "() => { window.keys = []; window.noteKey = (e) => { window.keys.push(e.key); e.preventDefault(); "
+        "e.stopImmediatePropagation(); }; document.addEventListener('keydown', window.noteKey); }"
     )
     comfy.click(500, 200)
     for part in (comfy.editor(".replan-canvas"), comfy.hint(), comfy.editor('[role="listbox"]')):
@@ -135,7 +136,8 @@ def test_the_hosts_keys_to_run_and_save_go_through_and_no_others(comfy):
     pressed = comfy.js("() => window.keys.filter((key) => key !== 'Control')")
     assert pressed == ["Enter", "s"] * 3
     comfy.js(
-        "() => { window.queued = 0; window.queue = app.queuePrompt; app.queuePrompt = async () => { window.queued += 1; }; }"
+        "() => { window.queued = 0; window.queue = app.queuePrompt; app.queuePrompt = async () => { window.queued += "
+        "1; }; }"
     )
     comfy.hint().focus()
     comfy.key("Control+Enter")
@@ -243,7 +245,8 @@ def test_a_release_that_never_arrives_ends_the_drag(comfy, button):
     comfy.tab.mouse.down(button=button)
     comfy.tab.mouse.move(*end, steps=3)
     comfy.js(
-        "() => addEventListener('pointerup', (event) => { event.stopImmediatePropagation(); event.preventDefault(); }, { capture: true, once: true })"
+        "() => addEventListener('pointerup', (event) => { event.stopImmediatePropagation(); event.preventDefault(); "
+        "}, { capture: true, once: true })"
     )
     comfy.tab.mouse.up(button=button)
     comfy.tab.mouse.move(*later, steps=3)
@@ -277,7 +280,8 @@ def test_clear_the_mode_line_and_how_things_are_shown(comfy):
     comfy.key("Control+z", "Control+z", "Control+z")
     comfy.wait_regions(2)
     boxes = [region["bbox_2d"] for region in comfy.regions()]
-    brightness = """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+    brightness = """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0,
+    0, c.width, c.height).data;
       let sum = 0; for (let i = 0; i < d.length; i += 4) sum += d[i]; return sum / (d.length / 4); }"""
     before = comfy.js(brightness)
     comfy.editor().get_by_label("Dim the image").fill("0.9")
@@ -350,7 +354,8 @@ def test_paste_a_reply_copy_and_paste_regions(comfy):
     with_plan(comfy)
     comfy.button("Paste").click()
     comfy.editor().get_by_label("Plan to paste").fill(
-        '<gen_image>A cup.</gen_image><region>[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}, {"bbox_2d": "oops"}]</region>'
+        '<gen_image>A cup.</gen_image><region>[{"bbox_2d": [0.1, 0.2, 0.5, 0.6], "hint": "gold"}, {"bbox_2d": '
+        '"oops"}]</region>'
     )
     comfy.button("Use it").click()
     comfy.wait_regions(1)
@@ -391,7 +396,8 @@ def test_a_text_that_cannot_be_pasted_stays_and_says_why_also_without_a_server(c
     comfy.problems.clear()  # the browser's own words about the refused requests
 
 
-TINTED = """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+TINTED = """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0,
+c.width, c.height).data;
   let n = 0; for (let i = 0; i < d.length; i += 4) n += Math.abs(d[i] - d[i + 2]) > 30; return n / (d.length / 4); }"""
 
 
@@ -403,7 +409,8 @@ def test_the_patches_shown_are_those_the_run_takes_masks_included(comfy):
     for mask in (None, half):
         with_plan(comfy, {**PLAN, "regions": [{**region, "mask": mask}]})
         comfy.js(
-            "() => { const draw = CanvasRenderingContext2D.prototype; window.drawImage ??= draw.drawImage; draw.drawImage = () => {}; }"
+            "() => { const draw = CanvasRenderingContext2D.prototype; window.drawImage ??= draw.drawImage; "
+            "draw.drawImage = () => {}; }"
         )  # the mask itself is drawn too: leave it out
         comfy.button("Patches").click()
         comfy.until(f"() => ({TINTED})() > 0.1")
@@ -433,7 +440,9 @@ def test_nothing_to_list_is_no_button_and_the_editor_has_no_tooltip_of_its_own(c
     comfy.tab.mouse.move(*comfy.at(700, 700))
     comfy.js("() => new Promise((done) => setTimeout(done, 1200))")
     over = comfy.js(
-        "() => { const found = []; for (let e = document.querySelector('.replan-canvas'); e; e = e.parentElement) if (e.title) found.push(e.title); return [...found, ...[...document.querySelectorAll('.p-tooltip, .node-tooltip')].map((e) => e.innerText)].join(' '); }"
+        "() => { const found = []; for (let e = document.querySelector('.replan-canvas'); e; e = e.parentElement) if "
+        "(e.title) found.push(e.title); return [...found, ...[...document.querySelectorAll('.p-tooltip, "
+        ".node-tooltip')].map((e) => e.innerText)].join(' '); }"
     )
     assert "JSON" not in over, over
     assert comfy.js("(id) => app.graph.getNodeById(id).type", node) == "RePlanRegionEditor"
@@ -448,7 +457,8 @@ def test_the_right_side_panel_leaves_the_editor_its_width(comfy):
     try:
         comfy.js("(id) => { app.canvas.deselectAll?.(); app.canvas.selectNode?.(app.graph.getNodeById(id)); }", node)
         comfy.until(
-            "() => [...document.querySelectorAll('*')].some((e) => !e.children.length && e.textContent.trim() === 'follow_upstream' && !e.closest('[data-node-id]'))"
+            "() => [...document.querySelectorAll('*')].some((e) => !e.children.length && e.textContent.trim() === "
+            "'follow_upstream' && !e.closest('[data-node-id]'))"
         )
         comfy.drawn()
         assert comfy.js(width) == before
@@ -462,7 +472,8 @@ def test_the_editor_grows_with_its_node_and_has_names_for_screen_readers(comfy):
     width = "() => document.querySelector('.replan-canvas').offsetWidth"
     before = comfy.js(width)
     comfy.js(
-        "(id) => { const n = app.graph.getNodeById(id); n.setSize([n.size[0] + 200, n.size[1] + 100]); app.canvas.setDirty(true, true); }",
+        "(id) => { const n = app.graph.getNodeById(id); n.setSize([n.size[0] + 200, n.size[1] + 100]); "
+        "app.canvas.setDirty(true, true); }",
         node,
     )
     comfy.until(f"(before) => ({width})() > before + 150", before)
@@ -473,6 +484,7 @@ def test_the_editor_grows_with_its_node_and_has_names_for_screen_readers(comfy):
     assert comfy.editor().get_by_role("listbox", name="Regions").get_by_role("option", selected=True).count() == 1
     assert "Region 4 of 4" in comfy.editor('[aria-live="polite"]').inner_text()
     nameless = comfy.js(
-        "() => [...document.querySelectorAll('.replan-editor :is(button, input, textarea, select, canvas)')].filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || e.title)).length"
+        "() => [...document.querySelectorAll('.replan-editor :is(button, input, textarea, select, "
+        "canvas)')].filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || e.title)).length"
     )
     assert nameless == 0

@@ -22,7 +22,8 @@ SECOND = {**FIRST, "regions": [{"id": "r1", "bbox_2d": [90, 70, 390, 310], "hint
 
 def change_upstream(comfy, plan: dict) -> None:
     comfy.js(
-        "(text) => { app.graph.nodes.find((n) => n.type === 'RePlanPlanFromText').widgets.find((w) => w.name === 'text').value = text; }",
+        "(text) => { app.graph.nodes.find((n) => n.type === 'RePlanPlanFromText').widgets.find((w) => w.name === "
+        "'text').value = text; }",
         json.dumps(plan),
     )
 
@@ -34,8 +35,10 @@ def text_of(comfy) -> str:
 def test_plan_runs_only_the_branch_and_shows_image_plan_and_reasoning(comfy):
     comfy.build(plan=json.dumps(FIRST))
     comfy.js(
-        """() => { const image = app.graph.nodes.find((n) => n.type === 'LoadImage'), other = LiteGraph.createNode('PreviewImage'); other.pos = [0, 800];
-          app.graph.add(other); image.connect(0, other, 0); window.ran = []; app.api.addEventListener('executed', (e) => window.ran.push(e.detail.node)); }"""
+        """() => { const image = app.graph.nodes.find((n) => n.type === 'LoadImage'),
+          other = LiteGraph.createNode('PreviewImage'); other.pos = [0, 800];
+          app.graph.add(other); image.connect(0, other, 0); window.ran = [];
+          app.api.addEventListener('executed', (e) => window.ran.push(e.detail.node)); }"""
     )
     comfy.run_branch()
     comfy.wait_regions(2)
@@ -44,7 +47,8 @@ def test_plan_runs_only_the_branch_and_shows_image_plan_and_reasoning(comfy):
     assert comfy.editor(".replan-mode").get_attribute("data-mode") == "planned"
     assert "spoon lies" in comfy.editor(".replan-reasoning").text_content()
     red = comfy.js(
-        """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        """() => { const c = document.querySelector('.replan-canvas'), d = c.getContext('2d').getImageData(0, 0,
+          c.width, c.height).data;
           let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] > d[i + 2] + 40; return n / (d.length / 4); }"""
     )
     assert red > 0.2, "the picture is a brown cup, not grey"
@@ -94,7 +98,9 @@ def test_always_shows_upstream_and_keeps_the_stored_plan(comfy):
     comfy.key("n", "Delete", "Control+z")
     assert len(comfy.regions()) == 1, "the stored plan is as it was"
     comfy.js(
-        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), rules = LiteGraph.createNode('RePlanRules'); rules.pos = [460, 700]; app.graph.add(rules); e.connect(0, rules, rules.inputs.findIndex((i) => i.name === 'plan')); }"
+        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), rules = "
+        "LiteGraph.createNode('RePlanRules'); rules.pos = [460, 700]; app.graph.add(rules); e.connect(0, rules, "
+        "rules.inputs.findIndex((i) => i.name === 'plan')); }"
     )
     comfy.until("() => document.querySelectorAll('.replan-chips .replan-button').length === 3")
     assert "r2: the table" in comfy.js(
@@ -107,7 +113,8 @@ def test_a_disconnected_plan_stays_and_a_followed_one_that_is_missing_is_an_erro
     comfy.run_branch()
     comfy.wait_regions(2)
     comfy.js(
-        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'); e.disconnectInput(e.inputs.findIndex((i) => i.name === 'plan')); }"
+        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'); "
+        "e.disconnectInput(e.inputs.findIndex((i) => i.name === 'plan')); }"
     )
     sent = next(
         node["inputs"]["regions"] for node in comfy.prompt().values() if node["class_type"] == "RePlanRegionEditor"
@@ -142,7 +149,8 @@ def test_what_the_host_tells_reaches_editors_in_subgraphs_and_none_of_a_closed_w
     """Listeners of its own kept every editor of a subgraph alive, and at work, after its workflow was closed."""
     node = comfy.build(picture=None)
     comfy.js(
-        "(id) => { const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])); app.canvas.setGraph(made.subgraph); }",
+        "(id) => { const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])); "
+        "app.canvas.setGraph(made.subgraph); }",
         node,
     )
     comfy.look()
@@ -163,7 +171,8 @@ def test_what_the_host_tells_reaches_editors_in_subgraphs_and_none_of_a_closed_w
 def test_a_run_whose_connection_is_lost_does_not_stay_on_the_screen(comfy):
     comfy.build(plan=json.dumps(FIRST))
     comfy.js(
-        """() => { window.back = false; app.api.addEventListener('reconnected', () => { window.back = true; }, { once: true });
+        """() => { window.back = false; app.api.addEventListener('reconnected', () => { window.back = true;
+          }, { once: true });
           app.api.addEventListener('execution_start', () => app.api.socket.close(), { once: true }); }"""
     )
     comfy.button("Plan").click()
@@ -229,7 +238,10 @@ def test_a_box_drawn_before_the_image_is_stretched_over_it_and_a_reload_shows_it
 def test_a_result_brings_back_the_plan_that_made_it(comfy):
     comfy.build(plan=json.dumps(FIRST))
     comfy.js(
-        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), s = LiteGraph.createNode('SaveImage'); s.pos = [0, 800]; app.graph.add(s); e.connect(2, s, 0); window.saved = null; app.api.addEventListener('executed', (x) => { if (x.detail.output?.images) window.saved = x.detail.output.images[0]; }); }"
+        "() => { const e = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), s = "
+        "LiteGraph.createNode('SaveImage'); s.pos = [0, 800]; app.graph.add(s); e.connect(2, s, 0); window.saved = "
+        "null; app.api.addEventListener('executed', (x) => { if (x.detail.output?.images) window.saved = "
+        "x.detail.output.images[0]; }); }"
     )
     comfy.run_branch("Run")
     comfy.until("() => window.saved")
@@ -246,9 +258,11 @@ def test_a_result_brings_back_the_plan_that_made_it(comfy):
     comfy.empty()
     comfy.js(
         """async (address) => {
-          const file = new File([await (await fetch(address)).blob()], 'result.png', { type: 'image/png' }), dropped = new DataTransfer();
+          const file = new File([await (await fetch(address)).blob()], 'result.png', { type: 'image/png' }),
+          dropped = new DataTransfer();
           dropped.items.add(file);
-          document.querySelector('#graph-canvas').dispatchEvent(new DragEvent('drop', { dataTransfer: dropped, bubbles: true, cancelable: true }));
+          document.querySelector('#graph-canvas').dispatchEvent(new DragEvent('drop', { dataTransfer: dropped,
+          bubbles: true, cancelable: true }));
         }""",
         address,
     )
@@ -273,7 +287,11 @@ def test_an_edit_runs_to_an_image_with_the_tiny_model(comfy):
     comfy.js("async (prompt) => { await app.loadApiJson(prompt, 'edit'); }", prompt)
     comfy.until("() => document.querySelector('.replan-editor')")
     comfy.js(
-        "() => { window.images = []; app.api.addEventListener('executed', (x) => window.images.push(...(x.detail.output?.images ?? []).map((i) => i.filename))); window.seen = []; new MutationObserver(() => window.seen.push(document.querySelector('.replan-status')?.textContent)).observe(document.body, { subtree: true, childList: true, characterData: true }); }"
+        "() => { window.images = []; app.api.addEventListener('executed', (x) => "
+        "window.images.push(...(x.detail.output?.images ?? []).map((i) => i.filename))); window.seen = []; new "
+        "MutationObserver(() => "
+        "window.seen.push(document.querySelector('.replan-status')?.textContent)).observe(document.body, { subtree: "
+        "true, childList: true, characterData: true }); }"
     )
     comfy.look(*comfy.js("() => [...app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor').pos]"))
     comfy.shown()
@@ -286,14 +304,16 @@ def test_an_edit_runs_to_an_image_with_the_tiny_model(comfy):
 
 # Adds up in window.work the milliseconds that animation frames and moves of the pointer over a canvas take the page.
 TIME_WORK = """() => {
-  const timed = (call) => function (...args) { const begun = performance.now(); try { return call.apply(this, args); } finally { window.work += performance.now() - begun; } };
+  const timed = (call) => function (...args) { const begun = performance.now(); try { return call.apply(this, args);
+  } finally { window.work += performance.now() - begun; } };
   const { requestAnimationFrame } = window, canvas = HTMLCanvasElement.prototype;
   Object.assign(window, {
     work: 0,
     requestAnimationFrame: (call) => requestAnimationFrame.call(window, timed(call)),
     untimed: () => { window.requestAnimationFrame = requestAnimationFrame; delete canvas.addEventListener; },
   });
-  canvas.addEventListener = function (name, call, options) { EventTarget.prototype.addEventListener.call(this, name, name === 'pointermove' ? timed(call) : call, options); };
+  canvas.addEventListener = function (name, call, options) { EventTarget.prototype.addEventListener.call(this, name,
+  name === 'pointermove' ? timed(call) : call, options); };
 }"""
 
 
@@ -321,17 +341,22 @@ def test_two_hundred_regions_open_and_drag(comfy, work_is_timed, record_property
     comfy.js(
         """() => {
           Object.assign(window, { frames: [], works: [], long: [], changes: 0, drawings: 0 });
-          new PerformanceObserver((list) => window.long.push(...list.getEntries().map((e) => Math.round(e.duration)))).observe({ type: 'longtask' });
-          new MutationObserver((all) => { window.changes += all.reduce((n, one) => n + (one.addedNodes.length || 1), 0); })
-            .observe(document.querySelector('.replan-list'), { subtree: true, childList: true, attributes: true, characterData: true });
+          new PerformanceObserver((list) => window.long.push(...list.getEntries().map((e) => Math.round(e.duration))))
+            .observe({ type: 'longtask' });
+          new MutationObserver((all) => { window.changes += all.reduce((n, one) => n + (one.addedNodes.length || 1),
+          0); })
+            .observe(document.querySelector('.replan-list'), { subtree: true, childList: true, attributes: true,
+            characterData: true });
           const context = document.querySelector('.replan-canvas').getContext('2d'), { clearRect } = context;
           context.clearRect = function (...args) { window.drawings += 1; clearRect.apply(this, args); };
         }"""
     )
     held, shown = comfy.js(
-        """async (value) => { const node = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'), begun = performance.now();
+        """async (value) => { const node = app.graph.nodes.find((n) => n.type === 'RePlanRegionEditor'),
+          begun = performance.now();
           node.widgets.find((w) => w.name === 'regions').value = value; const held = performance.now() - begun;
-          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))); return [held, performance.now() - begun]; }""",
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            return [held, performance.now() - begun]; }""",
         json.dumps({**FIRST, "regions": regions}),
     )
     comfy.wait_regions(count)
@@ -340,20 +365,25 @@ def test_two_hundred_regions_open_and_drag(comfy, work_is_timed, record_property
     comfy.click(15, 15)
     comfy.chosen("r0")
     comfy.js(
-        """() => { Object.assign(window, { changes: 0, drawings: 0, long: [], work: 0, measuring: true }); let last = performance.now();
-          const tick = (now) => { window.frames.push(now - last); window.works.push(window.work); window.work = 0; last = now; if (window.measuring) requestAnimationFrame(tick); }; requestAnimationFrame(tick); }"""
+        """() => { Object.assign(window, { changes: 0, drawings: 0, long: [], work: 0, measuring: true });
+          let last = performance.now();
+          const tick = (now) => { window.frames.push(now - last); window.works.push(window.work); window.work = 0;
+          last = now; if (window.measuring) requestAnimationFrame(tick); }; requestAnimationFrame(tick); }"""
     )
     comfy.drag((15, 15), (560, 360), steps=60)
     comfy.drawn()
     frames, works, long, changes, drawings = comfy.js(
-        "() => { window.measuring = false; return [window.frames, window.works, window.long, window.changes, window.drawings]; }"
+        "() => { window.measuring = false; return [window.frames, window.works, window.long, window.changes, "
+        "window.drawings]; }"
     )
     times, works = sorted(frames[1:]), sorted(works[1:])
     record_property(
         "times",
-        f"{count} regions taken in within {held:.0f} ms (shown after {shown:.0f}); dragging one, frames come every {times[len(times) // 2]:.1f} ms"
-        f" (median), {times[int(len(times) * 0.95)]:.1f} ms (95th percentile of {len(times)}), of which the page's scripts take"
-        f" {works[len(works) // 2]:.1f} ms (median), {works[int(len(works) * 0.95)]:.1f} ms (95th percentile), {works[-1]:.1f} ms (longest); {drawings} drawings; long tasks {long} ms",
+        f"{count} regions taken in within {held:.0f} ms (shown after {shown:.0f}); dragging one, frames come every "
+        f"{times[len(times) // 2]:.1f} ms (median), {times[int(len(times) * 0.95)]:.1f} ms (95th percentile of "
+        f"{len(times)}), of which the page's scripts take {works[len(works) // 2]:.1f} ms (median), "
+        f"{works[int(len(works) * 0.95)]:.1f} ms (95th percentile), {works[-1]:.1f} ms (longest); {drawings} "
+        f"drawings; long tasks {long} ms",
     )
     assert comfy.near(comfy.box(0), [549, 349, 575, 379], 4)
     assert 5 < drawings <= 65, "one drawing for each of 60 moves, and a few around them"

@@ -21,7 +21,8 @@ def add(comfy, *nodes: tuple[str, dict]) -> None:
 
 def run(comfy) -> None:
     comfy.js(
-        """async () => { const done = new Promise((resolve) => app.api.addEventListener('execution_success', resolve, { once: true }));
+        """async () => { const done = new Promise((resolve) => app.api.addEventListener('execution_success', resolve,
+          { once: true }));
           await app.queuePrompt(0, 1); await done; }"""
     )
 
@@ -43,10 +44,12 @@ def test_notices_of_a_run_are_shown_once_together_and_go_with_the_next_run(comfy
     assert comfy.js("() => document.querySelector('.p-toast-message b')") is None
     assert said.count("under the preset") == 1
     comfy.js(
-        "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'preset') w.value = 'replan'; }"
+        "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'preset') w.value "
+        "= 'replan'; }"
     )
     comfy.js(
-        "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'matrix') w.value = ''; }"
+        "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'matrix') w.value "
+        "= ''; }"
     )
     run(comfy)
     comfy.until("() => !document.querySelector('.p-toast-message')")

@@ -1,4 +1,4 @@
-"""The page when the pack's own scripts do not load (a stale cache, a proxy, a blocker): nothing is lost, nothing silent."""
+"""The page when the pack's own scripts do not load (a stale cache, a blocker): nothing is lost, nothing silent."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ import pytest
 from editor_plan import PLAN, with_plan
 
 CELLS = json.dumps({"after": {"hint:*|main": True}})
-WAIT = """async () => { const ended = new Promise((done) => { for (const name of ['execution_success', 'execution_error'])
+WAIT = """async () => { const ended = new Promise((done) => { for (const name of ['execution_success',
+'execution_error'])
     app.api.addEventListener(name, (event) => done([name, event.detail.exception_message ?? '']), { once: true }); });
   await app.queuePrompt(0, 1); return ended; }"""
 SET = "([id, name, value]) => { app.graph.getNodeById(id).widgets.find((w) => w.name === name).value = value; }"
@@ -27,9 +28,12 @@ def bare(page) -> Iterator:
 def test_a_drawn_plan_and_its_cells_are_kept_saved_again_and_run(comfy, bare):
     with_plan(comfy)
     comfy.js(
-        """(cells) => { const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y]; app.graph.add(n); return n; };
-          const editor = app.graph.nodes[0], image = add('LoadImage', 0, 20), text = add('RePlanPlanToText', 0, 500), show = add('PreviewAny', 0, 700), rules = add('RePlanRules', 0, 900);
-          image.widgets[0].value = 'cup.png'; image.connect(0, editor, 0); editor.connect(0, text, 0); text.connect(0, show, 0);
+        """(cells) => { const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y];
+          app.graph.add(n); return n; };
+          const editor = app.graph.nodes[0], image = add('LoadImage', 0, 20), text = add('RePlanPlanToText', 0, 500),
+          show = add('PreviewAny', 0, 700), rules = add('RePlanRules', 0, 900);
+          image.widgets[0].value = 'cup.png'; image.connect(0, editor, 0); editor.connect(0, text, 0);
+          text.connect(0, show, 0);
           rules.widgets.find((w) => w.name === 'matrix').value = cells; }""",
         CELLS,
     )
@@ -41,7 +45,8 @@ def test_a_drawn_plan_and_its_cells_are_kept_saved_again_and_run(comfy, bare):
         (same,) = [one for one in again["nodes"] if one["id"] == node["id"]]
         assert same.get("widgets_values") == node.get("widgets_values"), node["type"]
     bare.js(
-        "() => { window.shown = null; app.api.addEventListener('executed', (e) => { window.shown = e.detail.output?.text ?? window.shown; }); }"
+        "() => { window.shown = null; app.api.addEventListener('executed', (e) => { window.shown = "
+        "e.detail.output?.text ?? window.shown; }); }"
     )
     assert bare.js(WAIT)[0] == "execution_success"
     bare.until("() => window.shown")

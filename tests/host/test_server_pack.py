@@ -2,9 +2,9 @@
 
 import pytest
 
-# The public contract: of each node its inputs in order ("name TYPE", with a question mark when optional) and its outputs
-# ("name TYPE", with "list" when one value for each item comes out). A saved workflow finds sockets by name and widget
-# values by position, so after a first release inputs are only ever appended.
+# The public contract: of each node its inputs in order ("name TYPE", with a question mark when optional) and its
+# outputs ("name TYPE", with "list" when one value for each item comes out). A saved workflow finds sockets by name and
+# widget values by position, so after a first release inputs are only ever appended.
 CONTRACT = {
     "RePlanPlanFromText": (
         ["text STRING", "image? IMAGE", "coordinates? COMBO", "seen_width? INT", "seen_height? INT"],

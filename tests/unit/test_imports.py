@@ -17,8 +17,10 @@ LIGHT = {"numpy", "torch", "PIL", "comfy", "comfy_api", "comfy_extras", "comfy_e
 # The host: what any file of `attention` that touches it may use, and its two sides.
 COMMON = ("comfy.model_management", "comfy.utils")
 DIFFUSION = (
-    "comfy.model", "comfy.sample", "comfy.patcher_extension", "comfy.ldm", "comfy.k_diffusion", "comfy.conds", "comfy.controlnet",
-    "comfy.hooks", "comfy.latent_formats", "comfy.lora", "comfy.ops", "comfy.supported_models", "comfy.weight_adapter", "comfy.cldm",
+    "comfy.model", "comfy.sample", "comfy.patcher_extension", "comfy.ldm", "comfy.k_diffusion", "comfy.conds",
+    "comfy.controlnet",
+    "comfy.hooks", "comfy.latent_formats", "comfy.lora", "comfy.ops", "comfy.supported_models", "comfy.weight_adapter",
+    "comfy.cldm",
 )  # fmt: skip
 TEXT = ("comfy.text_encoders", "comfy.sd", "comfy.clip", "comfy_extras")
 DIFFUSION_FILES = {"attention/wrappers.py", "attention/override.py", "attention/families.py"}

@@ -1,7 +1,7 @@
 """The rule matrix of the page: what it shows of a stored text, and what a press makes of it.
 
-The page draws and sends presses (web/js/rules); every sign is read from the table that acts, so nothing is decided twice.
-The words for the kinds of component come to the page as a part of the node's schema (nodes/rules.py).
+The page draws and sends presses (web/js/rules); every sign is read from the table that acts, so nothing is decided
+twice. The words for the kinds of component come to the page as a part of the node's schema (nodes/rules.py).
 """
 
 from __future__ import annotations
@@ -58,15 +58,16 @@ def matrix_for_page(
 ) -> dict:
     """A stored rule matrix as the page shows it, after `changes`.
 
-    preset, family, switch, switch_step: what the node's widgets hold. regions: the ids that have rows, `other` among them where "another
-    region" has. changes: {phase, query, key, value}; value true, false, None for the preset's, or "next" for what a
-    press gives: another sign, and in the end the preset's again. Or {phases: 2}, which gives the steps before the switch
-    the cells there are as their own, and {phases: 1}, which takes them away.
+    preset, family, switch, switch_step: what the node's widgets hold. regions: the ids that have rows, `other` among
+    them where "another region" has. changes: {phase, query, key, value}; value true, false, None for the preset's, or
+    "next" for what a press gives: another sign, and in the end the preset's again. Or {phases: 2}, which gives the
+    steps before the switch the cells there are as their own, and {phases: 1}, which takes them away.
 
     The answer: text, with the changes in it; value, what the last change gave; cells, how many are set; named, the
-    regions that cells name; names of rows and columns; before and after, a row of words for each name ("x changed set":
-    the sign, then `changed` from the preset, `set` by a cell, `fixed`), before None without two phases; own_before,
-    whether the text and not the preset has that phase; when, in words, the steps of it. RegionError for a text that cannot be read.
+    regions that cells name; names of rows and columns; before and after, a row of words for each name ("x changed
+    set": the sign, then `changed` from the preset, `set` by a cell, `fixed`), before None without two phases;
+    own_before, whether the text and not the preset has that phase; when, in words, the steps of it. RegionError for a
+    text that cannot be read.
     """
     matrix = _Matrix(text, preset, family)
     value = None
@@ -118,7 +119,10 @@ class _Matrix:
         self._read(self._written({**{name: one for name, one in self.data.items() if name != "before"}, **before}))
 
     def set_cell(self, phase: Phase, query: str, key: str, value: bool | str | None) -> bool | None:
-        """Set one cell, or take it away (None). One that changes nothing is left out. What it has become is returned."""
+        """Set one cell, or take it away (None).
+
+        One that changes nothing is left out. What it has become is returned.
+        """
         if _is_fixed(query, key, _pairs(query, key)):
             return None
         signs = {one: self._sign_with(phase, query, key, one) for one in (None, True, False)}

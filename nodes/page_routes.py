@@ -1,6 +1,7 @@
 """What the page asks of the pack between runs, on ComfyUI's own server: POST /replan/<question>, JSON there and back.
 
-An answer is 200; what cannot be answered is {"error": why, in words for a person}. The page's side is web/js/common/ask.js.
+An answer is 200; what cannot be answered is {"error": why, in words for a person}. The page's side is
+web/js/common/ask.js.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def check(asked: Mapping[str, Any]) -> dict[str, Any]:
 def patches(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The patches that each region covers, masks included.
 
-    asked: plan, patch (its side in pixels of the plan's image), expand (a ratio, as RePlan Expand Regions takes it). The
-    answer: size [rows, columns], and cells, region id -> run lengths over them as a plan's mask has them.
+    asked: plan, patch (its side in pixels of the plan's image), expand (a ratio, as RePlan Expand Regions takes it).
+    The answer: size [rows, columns], and cells, region id -> run lengths over them as a plan's mask has them.
     """
     plan = expand_regions(plan_from_json(_value(asked, "plan", Mapping)).active, _value(asked, "expand", (int, float)))
     patch = max(1, _value(asked, "patch", int))
@@ -114,7 +115,7 @@ def changes(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def matrix(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The rule matrix as the page shows it: what `matrix_for_page` takes and answers; problem: why it cannot be read, or ""."""
+    """The rule matrix as the page shows it: what `matrix_for_page` takes and answers; problem: why unreadable."""
     regions = _value(asked, "regions", list)
     if len(regions) > MOST_ROWS:
         raise PlanError(f"rows for {len(regions)} regions are too many to show; at most {MOST_ROWS}, switch some off")

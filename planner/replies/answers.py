@@ -93,7 +93,10 @@ class _Draft:
 
 
 def read_answer(text: str, depth: int = 0, drafts_only: bool = False) -> Answer:
-    """The answer that counts in a reply, be it an empty one. drafts_only: it is reasoning, so each list replaces the last."""
+    """The answer that counts in a reply, be it an empty one.
+
+    drafts_only: it is reasoning, so each list replaces the last.
+    """
     if '"' not in text and "&quot;" in text and "{" in text and "<image_size>" not in text:
         text = html.unescape(text)
     answer = Answer()
@@ -226,7 +229,7 @@ def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
 
 
 def _corrects(block: _Block, before: Found) -> bool:
-    """Whether a block takes the place of what came before it: words say so, or it is a whole plan or the same hints again."""
+    """Whether a block replaces what came before it: words say so, or it is a whole plan or the same hints again."""
     if CORRECTION.search(block.before) or block.found.prompt and before.prompt or block.found.plan and before.plan:
         return True
     hints, earlier = ([item.hint or item.label for item in found.items] for found in (block.found, before))
@@ -243,7 +246,7 @@ def _brief(found: Found) -> str:
 
 
 def _elsewhere(answer: Answer, segments: Sequence[Segment], depth: int) -> Answer:
-    """The answer in a text inside the reply: its answer tag, a program's envelope, marks without JSON, its reasoning."""
+    """The answer in a text inside the reply: its answer tag, a program's envelope, marks without JSON, reasoning."""
     said = answer.said.get("answer", "")
     texts = [text for text in (said, *answer.found.texts) if may_hold_a_reply(text)][:_MOST_TEXTS]
     parts = ("words",) if answer.found.count else ("words", "json")

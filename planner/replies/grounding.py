@@ -1,4 +1,4 @@
-"""Boxes in a text that is no JSON: in a model's own marks, in coordinates that are tokens of their own, or beside a name."""
+"""Boxes in a text that is no JSON: in a model's own marks, in coordinates that are tokens, or beside a name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ _TOKENS = [
 _AROUND_NAME = " \t\n:;,.|*_`'\"=>\u2013\u2014\u201c\u201d-[](){}"
 # What a line says besides a box and its words: its number and the names of both.
 _LABEL = re.compile(
-    r"^\W{0,8}(?:(?:region|item)\b\W{0,4})?\d{1,3}\s{0,4}[.):]|\b(?:bounding[ _]box|bbox(?:_2d)?|box|hint|coordinates)\b\W{0,4}[:=]"
+    r"^\W{0,8}(?:(?:region|item)\b\W{0,4})?\d{1,3}\s{0,4}[.):]"
+    r"|\b(?:bounding[ _]box|bbox(?:_2d)?|box|hint|coordinates)\b\W{0,4}[:=]"
     r"|\b(?:answer|output|result|assistant)\s{0,4}:",
     re.IGNORECASE,
 )
 # "I found the green plate, it is located at" -> "the green plate"
 _LEAD = re.compile(
-    r".{0,200}\b(?:shows?|contains?|depicts?|see|found|find|detect(?:ed)?|locate|identified|there (?:is|are)|here (?:is|are)|and|it is)\s{1,4}",
+    r".{0,200}\b(?:shows?|contains?|depicts?|see|found|find|detect(?:ed)?|locate|identified|there (?:is|are)"
+    r"|here (?:is|are)|and|it is)\s{1,4}",
     re.IGNORECASE | re.DOTALL,
 )
 _VERB = re.compile(
@@ -142,7 +144,7 @@ class _Reader:
         self.found.add(boxes, name if self.as_hints else "", name, {} if self.as_hints else {"label": name})
 
     def _end_line(self) -> None:
-        """Name the boxes of a line by the words before each of them, or behind each where the line begins with a box."""
+        """Name the boxes of a line by the words before each, or behind each where the line begins with a box."""
         line, self.line = self.line, []
         parts = [part for part in (self._clean(part) if isinstance(part, str) else part for part in line) if part]
         step = -1 if parts and isinstance(parts[0], str) else 1

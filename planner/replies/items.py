@@ -1,7 +1,7 @@
 """JSON values to items: each value is looked at once, for what it says of a plan or of one of its regions.
 
-An item is a box in the text's own numbers with a hint, and whatever else was said. What cannot be used is dropped with its
-reason. What the numbers count, and so pixels, is `pixels`.
+An item is a box in the text's own numbers with a hint, and whatever else was said. What cannot be used is dropped with
+its reason. What the numbers count, and so pixels, is `pixels`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TOO_MANY = f"the text holds more than {MOST_ITEMS} items; the others were left 
 class Item(NamedTuple):
     """One region as it was written: its box in the text's own numbers, unordered and unclamped.
 
-    number: its place in the text, for messages. hint: "" where only `label` says something. keys: the whole object; used:
-    those keys that box and hint came from.
+    number: its place in the text, for messages. hint: "" where only `label` says something. keys: the whole object;
+    used: those keys that box and hint came from.
     """
 
     number: int
@@ -48,9 +48,9 @@ class Item(NamedTuple):
 class Found:
     """What values say of a plan.
 
-    listed: whether there is a region list, be it empty. count: its items, those that were dropped too. told: code, number
-    (0 for none) and words of what happened to them. unread: what stands in the place of the list. texts: those in which a
-    reply may stand, the likeliest first. plan: the object that has a key that only a plan's own JSON has.
+    listed: whether there is a region list, be it empty. count: its items, those that were dropped too. told: code,
+    number (0 for none) and words of what happened to them. unread: what stands in the place of the list. texts: those
+    in which a reply may stand, the likeliest first. plan: the object that has a key that only a plan's own JSON has.
     """
 
     prompt: str = ""
@@ -93,7 +93,14 @@ class Found:
         for name in ("prompt", "reasoning", "size", "listed", "global_only", "unread", "plan"):
             setattr(self, name, getattr(self, name) or getattr(other, name))
 
-    def add(self, boxes: Sequence[Spelled], hint: str, label: str = "", keys: Mapping[str, Any] | None = None, used: tuple[str, ...] = ()) -> None:  # fmt: skip
+    def add(
+        self,
+        boxes: Sequence[Spelled],
+        hint: str,
+        label: str = "",
+        keys: Mapping[str, Any] | None = None,
+        used: tuple[str, ...] = (),
+    ) -> None:
         """Add a thing, an item for each of its boxes."""
         self.count += 1
         self.items += [Item(self.count, box, hint, label, keys or {}, used) for box in boxes]
@@ -126,7 +133,10 @@ def find(values: Sequence[Any], in_list: bool = False) -> Found:
 
 
 def _value(value: Any, found: Found, depth: int, in_list: bool, name: str = "") -> None:
-    """Look at a value. in_list: it is a member of a region list, so it should be an item. name: the key it stands under."""
+    """Look at a value.
+
+    in_list: it is a member of a region list, so it should be an item. name: the key it stands under.
+    """
     count = found.count
     if count > MOST_ITEMS or depth > _DEEPEST:
         return
@@ -342,7 +352,7 @@ def _only_words(fields: Fields, used: Sequence[str]) -> tuple[str, str]:
 
 
 def _table(fields: Fields, found: Found) -> bool:
-    """Take the rows of an object of lists that belong together: boxes and words, or edges by name. False if it is none."""
+    """Take the rows of an object of parallel lists: boxes and words, or edges by name. False if it is none."""
     lists = {word: value for word, key in fields.keys.items() if isinstance(value := fields.item[key], list) and value}
     texts = [word for word, value in lists.items() if all(map(_is_text, value)) and word not in _NO_COLUMNS]
     texts.sort(key=lambda word: known.HINTS.get(word, 1000 + known.LABELS.get(word, 1000)))
@@ -357,9 +367,16 @@ def _table(fields: Fields, found: Found) -> bool:
     unknown |= {word: "bbox_2d" for word in columns if word not in known.BOX_ORDERS and word not in known.EDGES}
     names = {**fields.keys, **unknown}
     if texts and len(words) != count:
-        told = f"there are {count} boxes and {len(words)} texts under {shown(fields.keys[texts[0]])}; each was taken with the other of its place"
+        told = (
+            f"there are {count} boxes and {len(words)} texts under {shown(fields.keys[texts[0]])}; each was taken "
+            "with the other of its place"
+        )
         found.told.append(("lengths_differ", 0, told))
-    shared = {key: fields.item[key] for word, key in fields.keys.items() if word not in known.GLOBAL_PROMPT and not isinstance(fields.item[key], (list, dict))}  # fmt: skip
+    shared = {
+        key: fields.item[key]
+        for word, key in fields.keys.items()
+        if word not in known.GLOBAL_PROMPT and not isinstance(fields.item[key], (list, dict))
+    }
     for row in range(count):
         cells = {names[word]: value[row] for word, value in lists.items() if row < len(value) in (count, len(words))}
         if not _item(Fields({**shared, **cells}), found, ""):

@@ -28,11 +28,11 @@ from .vocabulary import AS_CHOSEN, BOX_2D, Y_FIRST
 
 COORDINATES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1", "relative_1000_y_first", "relative_100")
 
-# How far over the border a number may lie, as a share of the side, and still count what the others count; models overshoot.
+# How far over the border a number may lie, as a share of the side, and still count what the others do: they overshoot.
 _OVERSHOOT, _FAR = 0.1, 0.25
 # Of the boxes, so many have to lie far outside the image that the model saw before all are taken for 0..1000.
 _FAR_SHARE = 0.25
-# Numbers up to 100 are taken for percent on an image whose sides are so much longer: in pixels they all lay in its corner.
+# Numbers up to 100 are percent on an image whose sides are so much longer: in pixels they all lay in its corner.
 _PERCENT, _LEAST_FOR_PERCENT = 105, 300
 # Around a point without a box: this share of the image's width and height to each side.
 _AROUND_POINT = 0.1
@@ -111,10 +111,10 @@ def choose_frame(
 def _guessed(boxes: Sequence[Spelled], seen: Size | None, image_size: Size) -> tuple[str, tuple[str, ...]]:
     """What `auto` takes the numbers for, and what to check about it.
 
-    Each box has a vote, so that one that overshoots or is wrong does not decide for all. Most at most 1: relative_1. All
-    spelled as models do that count in 0..1000, and most at most 1000: relative_1000. All at most 100 on a much larger
-    image: relative_100. A quarter far outside the image that the model saw, and most at most 1000: relative_1000.
-    Anything else: pixels of the image that the model saw.
+    Each box has a vote, so that one that overshoots or is wrong does not decide for all. Most at most 1: relative_1.
+    All spelled as models do that count in 0..1000, and most at most 1000: relative_1000. All at most 100 on a much
+    larger image: relative_100. A quarter far outside the image that the model saw, and most at most 1000:
+    relative_1000. Anything else: pixels of the image that the model saw.
     """
     boxes = [box for box in boxes if not box.share]
     largest = [max(abs(number) for number in box.numbers) for box in boxes]
@@ -132,8 +132,8 @@ def _guessed(boxes: Sequence[Spelled], seen: Size | None, image_size: Size) -> t
     choose = "choose the coordinates yourself if the boxes do not fit"
     if boxes and 5 <= max(largest) <= _PERCENT and min(seen) >= _LEAST_FOR_PERCENT:
         return "relative_100", (
-            f"the boxes were read as percent, because no number is above {_PERCENT} and as pixels of the image the model saw ({across}x{down}) "
-            "all would lie in its corner", choose,
+            f"the boxes were read as percent, because no number is above {_PERCENT} and as pixels of the image the "
+            f"model saw ({across}x{down}) all would lie in its corner", choose,
         )  # fmt: skip
     over = [
         max(*(number / across for number in box.numbers[0::2]), *(number / down for number in box.numbers[1::2]))
@@ -146,11 +146,12 @@ def _guessed(boxes: Sequence[Spelled], seen: Size | None, image_size: Size) -> t
     if far and in_thousand:
         if far >= _FAR_SHARE * len(boxes):
             return "relative_1000", (
-                f"the boxes were read as 0..1000, because as pixels of the image the model saw ({across}x{down}) some would lie far "
-                "outside it", choose,
+                f"the boxes were read as 0..1000, because as pixels of the image the model saw ({across}x{down}) some "
+                "would lie far outside it", choose,
             )  # fmt: skip
         return "seen_pixels", (
-            f"one of {len(boxes)} boxes lies far outside the image the model saw ({across}x{down}); all were read as its pixels",
+            f"one of {len(boxes)} boxes lies far outside the image the model saw ({across}x{down}); all were read as "
+            "its pixels",
             choose,
         )
     return "seen_pixels", ()

@@ -23,7 +23,9 @@ _TAG = re.compile(
     rf"|(?:&lt;|[\uff1c\u300a\u3008\u25c1\u3010\[])\s{{0,8}}{_NAME.format('odd_', 'odd_')}\s{{0,8}}"
     r"(?:&gt;|[\uff1e\u300b\u3009\u25b7\u3011\]])"
 )
-_CHANNELS = [(re.compile(look), closes) for looks, closes in ((REASONING_OPENS, False), (REASONING_ENDS, True)) for look in looks]  # fmt: skip
+_CHANNELS = [
+    (re.compile(look), closes) for looks, closes in ((REASONING_OPENS, False), (REASONING_ENDS, True)) for look in looks
+]
 # JSON whose every quote is escaped once more.
 _ESCAPED = re.compile(r"[\[{](?:\s|[\[{]|\\[nrt]){0,16}\\\"")
 # So many times JSON that runs over tags is read in full before only the part up to the next tag is.
@@ -82,12 +84,27 @@ def _tags(text: str) -> list[_Tag]:
         part, closes = tag(name)
         if part:
             slash = bool(match["odd_slash"] or match["slash"])
-            found.append((odd, _Tag(part, name.lower(), slash if closes is None else closes, *match.span(), match["attributes"] or "")))  # fmt: skip
+            found.append(
+                (
+                    odd,
+                    _Tag(
+                        part,
+                        name.lower(),
+                        slash if closes is None else closes,
+                        *match.span(),
+                        match["attributes"] or "",
+                    ),
+                )
+            )
             plainly = plainly or not odd and part != "think"
             sized = sized or not odd and part == "image_size"
     # Beside tags in their own brackets, others are words; so is all but them in a text that the pack wrote itself.
     tags = [tag for odd, tag in found if not odd or not plainly or tag.part == "think" and not sized]
-    channels = [_Tag("think", match.group(), closes, *match.span(), "") for look, closes in _CHANNELS for match in look.finditer(text)]  # fmt: skip
+    channels = [
+        _Tag("think", match.group(), closes, *match.span(), "")
+        for look, closes in _CHANNELS
+        for match in look.finditer(text)
+    ]
     return sorted((*tags, *channels), key=lambda tag: tag.start) if channels and not sized else tags
 
 
@@ -204,7 +221,10 @@ class _Splitter:
             self.told.add("not_closed", f"<{tag.name}> is not closed; it was read up to {reach}")
 
     def _json(self, start: int) -> Loose:
-        """The JSON at `start`. A tag in one of its quoted texts is a word, and so is a single one outside if the JSON is whole."""
+        """The JSON at `start`.
+
+        A tag in one of its quoted texts is a word, and so is a single one outside if the JSON is whole.
+        """
         index, before = self._next_tag(start)
         if _ESCAPED.match(self.text, start):
             return self._unescaped(start, before)

@@ -1,4 +1,4 @@
-"""Every word that the reader of replies knows. To teach it one more, add it to its line here; nothing else has to change.
+"""Every word that the reader of replies knows. To teach it one more, add it to its line here; that is all.
 
 Words are compared without regard to capitals, spaces, hyphens and underscores: `bbox_2d` stands for `BBox 2D` too. In a
 line, the first word that an object has wins.
@@ -24,13 +24,14 @@ def words(*given: str) -> dict[str, int]:
 # ---- parts of a plan: tags around them (<gen_image>...), keys of an object, headings ------------------------------
 
 GLOBAL_PROMPT = words(
-    "global_prompt", "gen_image", "global_edit", "global_instruction", "global_hint", "overall_edit", "global_change", "edit_global",
-    "whole_image", "overall_prompt", "overall_instruction", "global",
+    "global_prompt", "gen_image", "global_edit", "global_instruction", "global_hint", "overall_edit", "global_change",
+    "edit_global", "whole_image", "overall_prompt", "overall_instruction", "global",
 )  # fmt: skip
 REGION_TAGS = words("region", "regions", "region_list")
 REASONING = words(
-    "think", "thinking", "thought", "thoughts", "reasoning", "reasoning_content", "reason", "rationale", "analysis", "reflection",
-    "scratchpad", "chain_of_thought", "cot", "inner_monologue", "thought_process", "internal_thoughts", "inner_prefix", "details",
+    "think", "thinking", "thought", "thoughts", "reasoning", "reasoning_content", "reason", "rationale", "analysis",
+    "reflection", "scratchpad", "chain_of_thought", "cot", "inner_monologue", "thought_process", "internal_thoughts",
+    "inner_prefix", "details",
 )  # fmt: skip
 # A tag whose name holds one of them is reasoning too: <seed:think>, <longcat_think>, <|begin_of_thought|>.
 REASONING_STEMS = ("think", "thought", "reasoning", "reflect")
@@ -50,8 +51,9 @@ SAID = {
 
 # Under which a list of regions stands, or an object with the parts of a plan.
 LISTS = words(
-    "regions", "region", "objects", "edits", "items", "boxes", "plan", "result", "results", "region_list", "local_edits", "local_regions",
-    "detections", "predictions", "annotations", "elements", "local", "arguments", "parameters", "answer", "final_answer",
+    "regions", "region", "objects", "edits", "items", "boxes", "plan", "result", "results", "region_list",
+    "local_edits", "local_regions", "detections", "predictions", "annotations", "elements", "local", "arguments",
+    "parameters", "answer", "final_answer",
 )  # fmt: skip
 # Under which a program's answer holds the text of a reply: looked at first.
 ENVELOPES = words(
@@ -59,20 +61,23 @@ ENVELOPES = words(
 )
 # What should be seen in the box afterwards.
 HINTS = words(
-    "hint", "hints", "hint_text", "hint_list", "region_hints", "prompt", "prompts", "instruction", "instructions", "edit", "edit_instruction", "edit_prompt", "edit_hint",
-    "change", "changes", "action", "modification", "desired", "replacement", "\u63d0\u793a", "\u7f16\u8f91", "\u6307\u4ee4", "\u4fee\u6539",
+    "hint", "hints", "hint_text", "hint_list", "region_hints", "prompt", "prompts", "instruction", "instructions",
+    "edit", "edit_instruction", "edit_prompt", "edit_hint", "change", "changes", "action", "modification", "desired",
+    "replacement", "\u63d0\u793a", "\u7f16\u8f91", "\u6307\u4ee4", "\u4fee\u6539",
 )  # fmt: skip
 # What is there: they stand for hints only where no item has any.
 LABELS = words(
-    "label", "labels", "text_content", "description", "caption", "text", "name", "names", "object", "object_name", "class_name", "class",
-    "classes", "category", "category_name", "target", "title", "subject", "what", "item", "thing", "element", "entity", "phrase", "ref", "tag",
-    "desc", "alt", "concept", "noun", "content", "\u6807\u7b7e", "\u63cf\u8ff0", "\u540d\u79f0", "\u7269\u4f53",
+    "label", "labels", "text_content", "description", "caption", "text", "name", "names", "object", "object_name",
+    "class_name", "class", "classes", "category", "category_name", "target", "title", "subject", "what", "item",
+    "thing", "element", "entity", "phrase", "ref", "tag", "desc", "alt", "concept", "noun", "content", "\u6807\u7b7e",
+    "\u63cf\u8ff0", "\u540d\u79f0", "\u7269\u4f53",
 )  # fmt: skip
 # A text under any other key may stand for the words of an item, but never one of these.
 NO_LABELS = words(
-    "id", "index", "number", "no", "uuid", "color", "colour", "type", "kind", "shape", "format", "mode", "unit", "units", "mask", "score",
-    "confidence", "status", "priority", "language", "lang", "image", "image_id", "file", "file_name", "path", "url", "time", "date", "source",
-    "negative_hint", "negative_prompt", "position", "location", "size", "reason", "reasoning", "difficulty", "coordinate_system", "role",
+    "id", "index", "number", "no", "uuid", "color", "colour", "type", "kind", "shape", "format", "mode", "unit",
+    "units", "mask", "score", "confidence", "status", "priority", "language", "lang", "image", "image_id", "file",
+    "file_name", "path", "url", "time", "date", "source", "negative_hint", "negative_prompt", "position", "location",
+    "size", "reason", "reasoning", "difficulty", "coordinate_system", "role",
 )  # fmt: skip
 # Of an object or a list in the place of a text: the words in it.
 WORDS = words("prompt", "text", "hint", "instruction", "edit", "description", "label", "name", "content", "value")
@@ -88,10 +93,11 @@ GLOBAL_WORDS = ("global", "whole", "whole image", "whole_image", "entire image",
 AS_CHOSEN, BOX_2D, X_FIRST, Y_FIRST, CORNER_SIZE, CENTRE_SIZE = "as chosen", "box_2d", "xyxy", "yxyx", "xywh", "cxcywh"
 BOXES = {
     AS_CHOSEN: (
-        "bbox_2d", "bbox", "2d_bbox", "bounding_box", "bounding_box_2d", "box", "boxes", "bboxes", "bounding_boxes", "bbox_coordinates",
-        "box_coordinates", "coordinates", "coordinate", "coords", "bndbox", "rect", "rectangle", "region_box", "bounds", "bounding_rect",
-        "region", "regions", "region_boxes", "bbox_list", "box_list", "bboxes_2d", "location", "position", "area", "polygon", "polygons", "quad_boxes", "bounding_poly", "bounding_polygon", "vertices",
-        "normalized_vertices", "\u5750\u6807", "\u8fb9\u754c\u6846",
+        "bbox_2d", "bbox", "2d_bbox", "bounding_box", "bounding_box_2d", "box", "boxes", "bboxes", "bounding_boxes",
+        "bbox_coordinates", "box_coordinates", "coordinates", "coordinate", "coords", "bndbox", "rect", "rectangle",
+        "region_box", "bounds", "bounding_rect", "region", "regions", "region_boxes", "bbox_list", "box_list",
+        "bboxes_2d", "location", "position", "area", "polygon", "polygons", "quad_boxes", "bounding_poly",
+        "bounding_polygon", "vertices", "normalized_vertices", "\u5750\u6807", "\u8fb9\u754c\u6846",
     ),
     BOX_2D: ("box_2d", "boxes_2d"),
     X_FIRST: ("bbox_xyxy", "box_xyxy", "xyxy", "ltrb"),
@@ -173,8 +179,9 @@ _PAIRS = {
 # Around a thing's name and around its boxes: <|object_ref_start|>, <ref>, <|det|>, <|begin_of_box|>, <phrase>, ...
 NAME_MARKS = ("object_ref", "ref", "p", "phrase")
 BOX_MARKS = ("box", "det", "bbox", "quad", "object")
-# Coordinates that are tokens of their own: how a run of them begins and how one looks, how many steps the image has, and
-# whether the top edge comes first. PaliGemma, Florence-2, Kosmos-2 (it numbers the cells of a grid), MiniGPT-4, Rex-Omni.
+# Coordinates that are tokens of their own: how a run of them begins, how one looks, how many steps the image has, and
+# whether the top edge comes first. PaliGemma, Florence-2, Kosmos-2 (it numbers the cells of a grid), MiniGPT-4,
+# Rex-Omni.
 KOSMOS_CELLS = 32
 COORDINATE_TOKENS = (
     ("", r"<loc\d{4}>", 1024, True),
@@ -194,10 +201,8 @@ REASONING_OPENS = (
     r"\AThinking\.\.\.\n",
 )
 REASONING_ENDS = (
-    r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>\s{0,4}final\s{0,4}<\|message\|>", r"<channel\|>", r"<unused95>",
-    r"assistantfinal",
-    r"(?i:here(?: is|'s) my response:)",
-    r"\.\.\.done thinking\.",
+    r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>\s{0,4}final\s{0,4}<\|message\|>", r"<channel\|>",
+    r"<unused95>", r"assistantfinal", r"(?i:here(?: is|'s) my response:)", r"\.\.\.done thinking\.",
 )  # fmt: skip
 SPECIAL_TOKENS = re.compile(r"<\|[A-Za-z_]{1,30}\|>|<(?:end_of_turn|start_of_turn|eos|bos|/?s|pad|grounding|seg\d{3})>")
 
@@ -206,7 +211,8 @@ SPECIAL_TOKENS = re.compile(r"<\|[A-Za-z_]{1,30}\|>|<(?:end_of_turn|start_of_tur
 # What models write for a hint or a label that they have not. ("empty" and "nothing" may be what is seen afterwards.)
 NO_WORDS = ("none", "null", "nil", "n/a", "\u65e0")
 NOTHING = re.compile(
-    r"\W{0,8}(?:none|null|nil|empty|nothing|n/?a|no (?:global|overall|local|regional|regions?|changes?|edits?|objects?|items?)\b[^.\n]{0,60}"
+    r"\W{0,8}(?:none|null|nil|empty|nothing|n/?a"
+    r"|no (?:global|overall|local|regional|regions?|changes?|edits?|objects?|items?)\b[^.\n]{0,60}"
     r"|\u65e0|\u6ca1\u6709)\W{0,8}",
     re.IGNORECASE,
 )
@@ -230,7 +236,7 @@ def _tags() -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def tag(name: str) -> tuple[str, bool | None]:
-    """The part that a tag holds ("" if it is none of ours); and whether its name says that it opens (False) or closes it."""
+    """The part that a tag holds ("" if it is none of ours); and whether it opens (False) or closes it by its name."""
     word = plain(name.rpartition(":")[2])
     if word in TAGS:
         return TAGS[word], None
@@ -246,7 +252,8 @@ def _edges() -> dict[str, str]:
     found = {plain(word): edge for edge, names in (*_SIDES.items(), *_SIZES.items()) for word in names}
     for axis, axes in _AXES.items():
         names = {
-            f"{axis}0": ("0",), f"{axis}1": ("1", *_FIRST, *_SIDES[f"{axis}1"]), f"{axis}2": ("2", *_LAST, *_SIDES[f"{axis}2"]),
+            f"{axis}0": ("0",), f"{axis}1": ("1", *_FIRST, *_SIDES[f"{axis}1"]),
+            f"{axis}2": ("2", *_LAST, *_SIDES[f"{axis}2"]),
             f"c{axis}": _CENTRES, axis: ("", "offset", "pos"),
         }  # fmt: skip
         for edge, said in names.items():

@@ -82,7 +82,8 @@ def test_the_keyboard_alone_changes_cells_and_each_is_said(comfy):
     matrix.waits(text(after={"image_prompt|main": False}))
     assert comfy.js("() => app.graph.nodes.length") == 1, "Delete stayed inside"
     nameless = comfy.js(
-        "() => [...document.querySelectorAll('.replan-matrix :is(button, textarea, td)')].filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim())).length"
+        "() => [...document.querySelectorAll('.replan-matrix :is(button, textarea, td)')].filter((e) => "
+        "!(e.getAttribute('aria-label') || e.textContent.trim())).length"
     )
     assert nameless == 0
 
@@ -123,7 +124,9 @@ def test_two_phases(comfy):
     matrix.button("Clear").click()
     matrix.waits("")
     comfy.js(
-        "(id) => { const n = app.graph.getNodeById(id); for (const [name, value] of [['preset', 'local_first'], ['switch', 0.3]]) { const w = n.widgets.find((one) => one.name === name); w.value = value; w.callback?.(value); } }",
+        "(id) => { const n = app.graph.getNodeById(id); for (const [name, value] of [['preset', 'local_first'], "
+        "['switch', 0.3]]) { const w = n.widgets.find((one) => one.name === name); w.value = value; "
+        "w.callback?.(value); } }",
         matrix.id,
     )
     matrix.root("tbody th").first.hover()
@@ -153,11 +156,15 @@ def test_another_region_has_rows_on_request_and_a_cell_of_its_own(comfy):
 
 def test_images_in_the_text_have_a_row_only_where_the_family_may_have_them(comfy):
     matrix = Matrix(comfy)
-    choose = "([id, value]) => { const w = app.graph.getNodeById(id).widgets.find((one) => one.name === 'family'); w.value = value; w.callback?.(value); }"
+    choose = (
+        "([id, value]) => { const w = app.graph.getNodeById(id).widgets.find((one) => one.name === 'family'); "
+        "w.value = value; w.callback?.(value); }"
+    )
     for family, shown in (("flux", False), ("qwen", True), ("auto", True)):
         comfy.js(choose, [matrix.id, family])
         comfy.until(
-            "(shown) => [...document.querySelectorAll('.replan-grid tbody th')].some((one) => one.textContent === 'ImgP') === shown",
+            "(shown) => [...document.querySelectorAll('.replan-grid tbody th')].some((one) => one.textContent === "
+            "'ImgP') === shown",
             shown,
         )
 
@@ -185,7 +192,8 @@ def test_texts_stay_texts(comfy, request):
     assert comfy.js("() => window.hacked") is None
     assert (
         comfy.js(
-            "() => document.querySelectorAll('.replan-matrix :is(script, img, iframe, svg, video, audio, object, embed, link, style, form)').length"
+            "() => document.querySelectorAll('.replan-matrix :is(script, img, iframe, svg, video, audio, object, "
+            "embed, link, style, form)').length"
         )
         == 0
     )
@@ -210,14 +218,16 @@ def test_reload_copies_subgraphs_and_a_change_of_renderer_keep_it(comfy):
         comfy.use(first)
     matrix.at_rest()
     comfy.js(
-        "(id) => { app.canvas.selectItems([app.graph.getNodeById(id)]); app.canvas.copyToClipboard(); app.canvas.pasteFromClipboard(); }",
+        "(id) => { app.canvas.selectItems([app.graph.getNodeById(id)]); app.canvas.copyToClipboard(); "
+        "app.canvas.pasteFromClipboard(); }",
         matrix.id,
     )
     values = "() => app.graph.nodes.map((n) => n.widgets.find((w) => w.name === 'matrix').value)"
     comfy.until(f"() => ({values})().length === 2")
     assert comfy.js(values) == [both, both]
     comfy.js(
-        "(id) => { app.graph.remove(app.graph.nodes.find((n) => n.id !== id)); const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])); app.canvas.setGraph(made.subgraph); }",
+        "(id) => { app.graph.remove(app.graph.nodes.find((n) => n.id !== id)); const made = "
+        "app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])); app.canvas.setGraph(made.subgraph); }",
         matrix.id,
     )
     comfy.look()
@@ -265,8 +275,10 @@ def test_a_run_tells_the_regions_of_any_plan_and_they_are_kept(comfy, request):
     matrix = Matrix(comfy)
     comfy.js(
         """([id, plan]) => {
-          const add = (type, x) => { const n = LiteGraph.createNode(type); n.pos = [x, 20]; app.graph.add(n); return n; };
-          const rules = app.graph.getNodeById(id), from = add('RePlanPlanFromText', 620), shown = add('RePlanRulesPreview', 620);
+          const add = (type, x) => { const n = LiteGraph.createNode(type); n.pos = [x, 20]; app.graph.add(n);
+          return n; };
+          const rules = app.graph.getNodeById(id), from = add('RePlanPlanFromText', 620),
+          shown = add('RePlanRulesPreview', 620);
           shown.pos[1] = 500;
           from.widgets.find((w) => w.name === 'text').value = plan;
           from.connect(0, rules, rules.inputs.findIndex((i) => i.name === 'plan'));
@@ -278,7 +290,8 @@ def test_a_run_tells_the_regions_of_any_plan_and_they_are_kept(comfy, request):
     )
     matrix.root().get_by_text("run once").wait_for()
     comfy.js(
-        "async () => { window.ended = ''; for (const name of ['execution_success', 'execution_error']) app.api.addEventListener(name, () => { window.ended = name; }, { once: true }); await app.queuePrompt(0, 1); }"
+        "async () => { window.ended = ''; for (const name of ['execution_success', 'execution_error']) "
+        "app.api.addEventListener(name, () => { window.ended = name; }, { once: true }); await app.queuePrompt(0, 1); }"
     )
     comfy.until("() => window.ended", timeout=120_000)
     assert comfy.js("() => window.ended") == "execution_success"
@@ -311,9 +324,11 @@ def test_a_loop_of_plans_does_not_stop_the_page(comfy):
     matrix = Matrix(comfy, with_editor=True)
     comfy.js(
         """(id) => {
-          const add = (x) => { const n = LiteGraph.createNode('RePlanExpandRegions'); n.pos = [x, 900]; app.graph.add(n); return n; };
+          const add = (x) => { const n = LiteGraph.createNode('RePlanExpandRegions'); n.pos = [x, 900];
+          app.graph.add(n); return n; };
           const [one, other] = [add(0), add(300)], rules = app.graph.getNodeById(id);
-          for (const [from, to] of [[one, other], [other, one], [one, rules]]) from.connect(0, to, to.inputs.findIndex((i) => i.name === 'plan'));
+          for (const [from, to] of [[one, other], [other, one], [one, rules]]) from.connect(0, to,
+          to.inputs.findIndex((i) => i.name === 'plan'));
         }""",
         matrix.id,
     )

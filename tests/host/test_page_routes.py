@@ -12,11 +12,17 @@ from replan.planner.plans.plan_json import plan_from_json
 from replan.planner.replies import read_plan
 
 SIZE = [600, 400]
-REPLY = '<think>a cup</think><gen_image>A cup.</gen_image><region>[{"bbox_2d": [308, 28, 616, 196], "hint": "gold"},]</region>'
+REPLY = (
+    "<think>a cup</think><gen_image>A cup.</gen_image>"
+    '<region>[{"bbox_2d": [308, 28, 616, 196], "hint": "gold"},]</region>'
+)
 
 
 def ask(server, question: str, data, chunks: int = 0) -> tuple[int, dict]:
-    """Status and answer. data: an object, or the body itself; chunks: send it in so many parts, of a length not told."""
+    """Status and answer.
+
+    data: an object, or the body itself; chunks: send it in so many parts, of a length not told.
+    """
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     parts = urlsplit(server.url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)

@@ -1,4 +1,4 @@
-"""Image and instruction to plan, by a small model of transformers that has learnt some answers; folders that do not load."""
+"""Image and instruction to plan, by a small model that has learnt some answers; folders that do not load."""
 
 import json
 import shutil

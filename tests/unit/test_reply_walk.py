@@ -14,8 +14,8 @@ from reply_corpus import IMAGE, load_corpus
 FOLDER = Path(__file__).resolve().parents[2] / "planner" / "replies"
 # From what knows nothing of the others to what puts them together.
 CHAIN = (
-    "vocabulary", "notices", "json_texts", "json_repair", "segments", "boxes", "items", "grounding", "answers", "texts", "pixels",
-    "build", "__init__",
+    "vocabulary", "notices", "json_texts", "json_repair", "segments", "boxes", "items", "grounding", "answers", "texts",
+    "pixels", "build", "__init__",
 )  # fmt: skip
 
 

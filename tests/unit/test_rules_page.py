@@ -1,4 +1,4 @@
-"""The page's rule matrix: every sign is that of the table that acts, and a press writes a text that means what it shows."""
+"""The page's rule matrix: every sign is that of the table that acts, and a press writes the text that means it."""
 
 import json
 import random

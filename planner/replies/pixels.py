@@ -20,13 +20,12 @@ from ..geometry import Box, Size
 from ..plan import PlanError, Region, clamped, shown, usable_id, well_formed
 from ..plans.plan_json import REGION_KEYS, mask_from_dict
 from ..plans.resize import smart_resize
+from . import COORDINATES
 from .boxes import Spelled
 from .items import Item
 from .notices import Notices
 from .texts import whole_characters
 from .vocabulary import AS_CHOSEN, BOX_2D, Y_FIRST
-
-COORDINATES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1", "relative_1000_y_first", "relative_100")
 
 # How far over the border a number may lie, as a share of the side, and still count what the others do: they overshoot.
 _OVERSHOOT, _FAR = 0.1, 0.25

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from machine import pace
 from replan.planner.plan import KEEP_UNCHANGED, Notice, PlanError, Region, RegionMask, RegionPlan, fresh_id, usable_id
 from replan.planner.plans.change import expand_regions
 from replan.planner.plans.plan_json import plan_from_json, plan_to_json
@@ -629,9 +630,9 @@ def test_any_text_gives_a_plan_or_a_plan_error(text):
 )
 def test_reading_takes_time_linear_in_the_length(piece):
     text = "<gen_image>x</gen_image><region>" + piece * (300_000 // len(piece))
-    began = time.perf_counter()
-    read_plan(text, (64, 48))[0]
-    assert time.perf_counter() - began < 4
+    began = time.thread_time()
+    read_plan(text, (64, 48))
+    assert time.thread_time() - began < 4 * pace()
 
 
 def test_the_choice_of_coordinates_is_told():

@@ -73,7 +73,7 @@ def read(asked: Mapping[str, Any]) -> dict[str, Any]:
     """A plan out of any text that RePlan Plan from Text reads.
 
     asked: text, image_size [width, height] of the image, coordinates. The answer: plan, on that image; note, what
-    its boxes were read as; warnings, what was repaired, dropped or guessed.
+    its boxes were read as ("" without regions); warnings, what was repaired, dropped or guessed.
     """
     size = plan_from_json({"image_size": asked.get("image_size")}).image_size
     plan, note = read_plan(_value(asked, "text", str), size, _value(asked, "coordinates", str))

@@ -305,7 +305,7 @@ class Conversation:
 
     def _report(self, plan: RegionPlan, *notes: str, findings: Sequence[Notice] = ()) -> str:
         told = list(notes)
-        if not self.model.spec.known and self.request.coordinates == "auto":
+        if plan.regions and not self.model.spec.known and self.request.coordinates == "auto":
             told.append(
                 f"What the boxes of a '{self.model.spec.name}' count is not known and was guessed: look at the "
                 "preview, and choose coordinates if they are off"

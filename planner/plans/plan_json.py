@@ -171,7 +171,7 @@ def _region_from_dict(item: Any, number: int, taken: set[str]) -> Region:
         end=item.get("end", 1.0),
         mask=None if mask is None else mask_from_dict(mask, name),
         enabled=item.get("enabled", True),
-        plain_texts=_texts(item.get("plain_texts", []), f"{name}: plain_texts"),
+        plain_texts=texts_from_list(item.get("plain_texts", []), f"{name}: plain_texts"),
         extra={key: value for key, value in item.items() if key not in REGION_KEYS},
     )
 
@@ -190,7 +190,8 @@ def _whole_pair(value: Any, what: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _texts(value: Any, what: str) -> tuple[str, ...]:
+def texts_from_list(value: Any, what: str) -> tuple[str, ...]:
+    """Read a list of texts; `what` says whose it is in an error."""
     if not isinstance(value, list):
         raise PlanError(f"{what} must be a list of texts, found {shown(value)}")
     return tuple(_text(text, what) for text in value)

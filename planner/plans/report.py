@@ -30,7 +30,7 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     regions = plan.active.regions
     count = len(regions)
     lines = [f"Plan for an image of {width}x{height} pixels, {count} region{'s' * (count != 1)}"]
-    lines += notes
+    lines += filter(None, notes)
     lines.append(f"Global prompt: {plan.global_prompt or '(empty)'}")
     for number, region in enumerate(regions, 1):
         box = ", ".join(f"{value:.1f}".removesuffix(".0") for value in region.box)

@@ -6,7 +6,8 @@
 This is what the published planner answers and its page sends (replan.txt, replan.py and app.py of the published code).
 Writing adds `<image_size>[w, h]</image_size>`, which the published readers skip, so that a text written here
 says what its boxes count; whatever is not a default rides as a further key of its item, and so does a key that
-is not known (`label`, `point_2d`), which reading keeps. Reading is `replies`.
+is not known (`label`, `point_2d`), which reading keeps. Texts in tags are a model's words; where a region's are not,
+because a person typed prompt syntax such as (red:1.3), its item has `plain_texts`. Reading is `replies`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def write_tags(plan: RegionPlan) -> str:
 def _written(region: Region, number: int) -> dict[str, Any]:
     (x1, x2), (y1, y2) = (_whole(region.box[axis], region.box[axis + 2]) for axis in (0, 1))
     item: dict[str, Any] = {"bbox_2d": [x1, y1, x2, y2], "hint": region.hint}
+    if region.plain_texts != region.with_plain_texts().plain_texts:
+        # A reader strips the hint.
+        item["plain_texts"] = [text.strip() if text == region.hint else text for text in region.plain_texts]
     if region.negative_hint:
         item["negative_hint"] = region.negative_hint
     if (region.start, region.end) != (0.0, 1.0):

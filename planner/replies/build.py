@@ -37,7 +37,7 @@ def read_plan(
     seen_size: Size = (0, 0),
     by_model: bool = False,
 ) -> tuple[RegionPlan, str]:
-    """The plan in `text`, and in words which coordinates its boxes were read in.
+    """The plan in `text`, and in words which coordinates its boxes were read in ("" for a plan without regions).
 
     text: the plan's JSON (its slips are repaired, its values checked strictly), RePlan's tag text, a region list, or
         what models make of these; what was repaired or dropped is in the plan's notices.
@@ -46,7 +46,8 @@ def read_plan(
     coordinates, seen_size: see `pixels.choose_frame`; without effect on a text that names its own size.
     by_model: nobody can put the text right, so a plan's JSON with a wrong value is read as tolerantly as the rest.
 
-    A reply's texts, and with by_model those of a plan's JSON, are a model's words (`Region.plain_texts`).
+    A reply's texts, and with by_model those of a plan's JSON, are a model's words (`Region.plain_texts`); without
+    by_model an item that lists its `plain_texts`, as `write_tags` writes it, says which of them are.
 
     Raises ReplyError for a text without a plan and one whose every item had to be dropped, PlanError for a wrong value
     in the plan's JSON and an image of another shape.
@@ -67,7 +68,8 @@ def read_plan(
         clean_said(own.extra, True, told)
         if answer.reasoning and not plan.reasoning:
             plan = replace(plan, reasoning=whole_characters(answer.reasoning, "the reasoning", told))
-        note = f"Boxes read as pixels of the plan's own image, {own.image_size[0]}x{own.image_size[1]}"
+        width, height = own.image_size
+        note = f"Boxes read as pixels of the plan's own image, {width}x{height}" if own.regions else ""
         return _with_unused(plan.with_notices(*told), coordinates), note
     only_answers = not answer.plans and bool(answer.said)
     if not answer.plans and not only_answers:
@@ -81,13 +83,15 @@ def read_plan(
         [item.spelled for item in items], answer.size or image_size, "pixels" if sized else coordinates, seen_size
     )
     _tell_doubts(frame, items, coordinates, told)
-    regions = tuple(region.with_plain_texts() for region in to_regions(items, frame, told))
+    regions = to_regions(items, frame, told)
+    if by_model:
+        regions = tuple(region.with_plain_texts() for region in regions)
     if not regions and prompt == KEEP_UNCHANGED and not answer.found.global_only:
         _tell_nothing(said, told)
     plan = RegionPlan(frame.image_size, prompt, regions, reasoning, tuple(dict.fromkeys(told)), said)
     if sized:
         plan = _with_unused(plan if image_size is None else fit_plan(plan, image_size), coordinates)
-    return plan, f"Boxes read as {frame.note}"
+    return plan, f"Boxes read as {frame.note}" if regions else ""
 
 
 def read_box(

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..geometry import Box, Size
 from ..plan import PlanError, Region, clamped, shown, usable_id, well_formed
-from ..plans.plan_json import REGION_KEYS, mask_from_dict
+from ..plans.plan_json import REGION_KEYS, mask_from_dict, texts_from_list
 from ..plans.resize import smart_resize
 from . import COORDINATES
 from .boxes import Spelled
@@ -254,7 +254,10 @@ def _names(written: Sequence[str | None]) -> list[str]:
 
 
 def _region(item: Item, box: Box, name: str, extra: Mapping[str, Any], told: Notices) -> Region:
-    """The region with what else its item says; what it says wrongly is left out, with a warning."""
+    """The region with what else its item says; what it says wrongly is left out, with a warning.
+
+    Its texts are a model's words, unless the item itself lists those that are.
+    """
     hint = whole_characters(item.hint, f"item {item.number}: the hint", told)
     region = Region(name, box, hint, extra=extra)
     more: dict[str, Any] = {
@@ -263,10 +266,13 @@ def _region(item: Item, box: Box, name: str, extra: Mapping[str, Any], told: Not
     try:
         if item.keys.get("mask") is not None:
             more["mask"] = mask_from_dict(item.keys["mask"], f"region '{name}'")
-        return replace(region, **more) if more else region
+        if "plain_texts" in item.keys:
+            plain = texts_from_list(item.keys["plain_texts"], f"region '{name}': plain_texts")
+            return replace(region, plain_texts=plain, **more)
+        return replace(region, **more).with_plain_texts()
     except PlanError as error:
         told.add("value_left_out", f"item {item.number}: {error}; only its box and hint were used")
-        return region
+        return region.with_plain_texts()
 
 
 def _unknown_keys(item: Item, told: Notices) -> dict[str, Any]:

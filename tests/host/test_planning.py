@@ -519,7 +519,8 @@ def test_the_toy_worlds_untrained_model_is_small_and_sees_a_scene_at_its_own_siz
 def test_its_tokenizer_spells_every_text_and_is_always_the_same():
     tokenizer, again = make_tokenizer(), make_tokenizer()
     assert tokenizer.get_vocab() == again.get_vocab() and len(tokenizer) == Sizes().tokens
-    for text in (reply(LEFT), "Grüße, 红色的圆\n\ttabs  and   spaces", "remove every light-blue star"):
+    letters = "Gr\u00fc\u00dfe, \u7ea2\u8272\u7684\u5706\n\ttabs  and   spaces"
+    for text in (reply(LEFT), letters, "remove every light-blue star"):
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
     assert len(tokenizer("recolour the red square blue")["input_ids"]) <= 10

@@ -8,6 +8,7 @@ from replan.planner.plan import PlanError, Region, RegionPlan
 from replan.planner.plans.change import expand_regions, merge_plans
 from replan.planner.plans.editor_value import choose_plan
 from replan.planner.plans.plan_json import plan_from_json, plan_to_json
+from replan.planner.plans.tags import write_tags
 from replan.planner.replies import read_plan
 
 SIZE = (640, 480)
@@ -36,6 +37,25 @@ def test_the_texts_of_a_reply_are_a_models(text):
 def test_a_plans_own_json_is_a_persons_unless_a_planner_wrote_it():
     assert read(json.dumps(PLAN)).regions[0].plain_texts == ()
     assert read(json.dumps(PLAN), by_model=True).regions[0].plain_texts == (WORDS, "(grey)")
+
+
+def test_tags_written_from_a_plan_keep_typed_weights_and_a_models_words():
+    typed = Region("r1", (10, 20, 200, 300), "a (red:1.3) cup")
+    planned = Region("r2", (10, 20, 200, 300), " the cup (left)").with_plain_texts()
+    mixed = replace(planned, id="r3", negative_hint="(grey:1.2)")
+    text = write_tags(RegionPlan(SIZE, regions=(typed, planned, mixed)))
+    assert [region.plain_texts for region in read_plan(text)[0].regions] == [(), (planned.hint.strip(),)] + [
+        (planned.hint.strip(),)
+    ]
+    asked = read_plan(text, by_model=True)[0]
+    assert [region.plain_texts[-1] for region in asked.regions] == [typed.hint, planned.hint.strip(), "(grey:1.2)"]
+
+
+@pytest.mark.parametrize("value", ["a text", [1], {}, None])
+def test_an_item_whose_list_of_plain_texts_is_none_is_a_models_and_told(value):
+    plan = read(json.dumps([{**ITEM, "plain_texts": value}]))
+    assert plan.regions[0].plain_texts[0] == WORDS
+    assert any("item 1: region 'r1': plain_texts must be" in warning for warning in plan.warnings)
 
 
 def test_a_text_that_is_no_prompt_syntax_needs_no_mark():

@@ -11,6 +11,7 @@ from published_boxes import patch_range, reference_expand
 from replan.planner.plan import PlanError, Region, RegionPlan
 from replan.planner.plans.change import expand_regions
 from replan.planner.plans.plan_json import plan_to_json
+from replan.planner.plans.report import describe_plan
 from replan.planner.plans.resize import smart_resize
 from replan.planner.plans.tags import write_tags
 from replan.planner.replies import read_plan
@@ -181,6 +182,15 @@ def test_tags_without_an_image_take_the_size_given_with_pixels():
 
 
 PLAN = RegionPlan((640, 480), "dusk", (Region("hat", (64, 48, 320, 240), "red"),))
+
+
+@pytest.mark.parametrize("write", [plan_to_json, write_tags])
+def test_how_boxes_were_read_is_said_of_plans_with_boxes_only(write):
+    empty = RegionPlan((640, 480), "dusk")
+    assert read_plan(write(PLAN))[1].startswith("Boxes read as ")
+    assert read_plan(write(empty))[1] == ""
+    assert read_plan("<gen_image>dusk</gen_image>", (640, 480), "relative_1000")[1] == ""
+    assert "\n\n" not in describe_plan(empty, "")
 
 
 @pytest.mark.parametrize("write", [plan_to_json, write_tags])

@@ -31,7 +31,7 @@ export function notesOf(editor) {
 	if (state.view.patches && editor.patches.problem) say("warning", fill(words.patches, { why: editor.patches.problem }));
 	if (editor.pictureProblem) say("warning", editor.pictureProblem);
 	else if (!view.image) say("note", options.onPlan ? words.noImagePlan : words.noImage);
-	if (pasted) say("note", `${pasted.note}.`);
+	if (pasted?.note) say("note", `${pasted.note}.`);
 	for (const warning of [...(pasted?.warnings ?? []), ...(report?.warnings ?? [])]) say("warning", warning);
 	return notes;
 }

@@ -109,7 +109,7 @@ PRESETS = {
             "local_first",
             _published(),
             _local(_published()),
-            "the published rules, with noise background blind to noise regions before the switch",
+            "the published rules, but until the switch the background does not see the regions (their noise patches)",
         ),
         Preset("isolated_regions", _isolated_regions(), None, "regions do not see one another"),
         Preset(

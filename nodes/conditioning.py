@@ -28,9 +28,9 @@ class RegionConditioning(io.ComfyNode):
             node_id="RePlanRegionConditioning",
             display_name="RePlan Region Conditioning",
             category=f"{CATEGORY}/conditioning",
-            description="Adds the hints of a plan to a conditioning: each hint is encoded on its own and rides "
-            "beside the global prompt until RePlan Apply Region Rules shows it to its own region only. Guidance, "
-            "reference latents, ControlNet and masks in the conditioning stay. An empty plan changes nothing.",
+            description="Encodes each hint of a plan on its own and attaches it to a conditioning; RePlan Apply Region "
+            "Rules then shows it to its own region only. Guidance, reference latents, ControlNet and masks in the "
+            "conditioning stay. A plan without regions changes nothing.",
             search_aliases=[
                 "regional prompt",
                 "region prompt",
@@ -60,16 +60,16 @@ class RegionConditioning(io.ComfyNode):
                     "encoder",
                     options=list(ENCODERS),
                     default="auto",
-                    tooltip="Qwen-Image-Edit only: the node that encoded the global prompt, TextEncodeQwenImageEdit "
-                    "(edit) or its Plus form (plus). auto finds out, and refuses images that it does not find in the "
-                    "conditioning; edit and plus take your word for them, with a warning.",
+                    tooltip="Qwen-Image-Edit only: the node that encoded the global prompt. edit: "
+                    "TextEncodeQwenImageEdit. plus: TextEncodeQwenImageEditPlus. auto: finds out, and refuses images "
+                    "that are not in the conditioning; edit and plus accept them, with a warning.",
                 ),
                 io.Combo.Input(
                     "use",
                     options=list(USES),
                     default="hint",
-                    tooltip="hint for the positive conditioning. Negative hints need a second node like this one, on "
-                    "the negative conditioning and with negative_hint; regions without one are left out there.",
+                    tooltip="hint: for the positive conditioning. negative_hint: for a second node like this one on "
+                    "the negative conditioning; regions without a negative hint are left out there.",
                 ),
                 io.Combo.Input(
                     "hint_padding",

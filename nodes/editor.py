@@ -38,9 +38,8 @@ class RePlanRegionEditor(io.ComfyNode):
             node_id="RePlanRegionEditor",
             display_name="RePlan Region Editor",
             category=f"{CATEGORY}/plan",
-            description="Draw, correct and keep a plan on its image: boxes, hints, global prompt. A plan from "
-            "upstream appears "
-            "until you edit it; after that your plan stays and a changed one is offered.",
+            description="Draw, correct and keep a plan on its image: boxes, hints, global prompt. The plan from "
+            "upstream shows until you edit it; then yours stays and a changed one is offered.",
             search_aliases=[
                 "draw boxes",
                 "bounding box editor",
@@ -56,12 +55,12 @@ class RePlanRegionEditor(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The image to edit: shown behind the boxes, and its size is what they count.",
+                    tooltip="The image to edit, shown behind the boxes; they count its pixels.",
                 ),
                 PlanSocket.Input(
                     "plan",
                     optional=True,
-                    tooltip="A plan to start from, of a planner or any other node. Optional: without it you draw.",
+                    tooltip="A plan to start from, of a planner or any other node; without one you draw.",
                 ),
                 io.Combo.Input(
                     "follow_upstream",
@@ -69,8 +68,8 @@ class RePlanRegionEditor(io.ComfyNode):
                     default="until_edited",
                     optional=True,
                     tooltip="until_edited: the plan from upstream is shown and used until you edit it; then yours "
-                    "stays and a changed one is offered. "
-                    "always: the plan from upstream, never yours. never: yours; upstream is only offered.",
+                    "stays and a changed one is offered. always: the plan from upstream, never yours. never: yours; "
+                    "upstream is only offered.",
                 ),
                 io.String.Input(
                     "regions",
@@ -78,9 +77,8 @@ class RePlanRegionEditor(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     socketless=True,
-                    tooltip="The plan as JSON, which the editor draws, saved in the workflow. A prompt over the API "
-                    "may hold any plan's JSON here. Where this is a text field the editor's page script did not "
-                    "load: reload the page.",
+                    tooltip="The plan as JSON, drawn by the editor and saved in the workflow. Over the API it may be "
+                    "any plan's JSON. If you see a text field, the editor's page script did not load: reload the page.",
                 ),
             ],
             outputs=[
@@ -99,8 +97,7 @@ class RePlanRegionEditor(io.ComfyNode):
                     "masks",
                     is_output_list=True,
                     tooltip="One mask per region that is on, at the image's size, in the plan's order; a single empty "
-                    "mask without regions. "
-                    "Very many regions on a very large image come at a fraction of its size.",
+                    "mask without regions. With very many regions on a very large image the masks are smaller.",
                 ),
                 io.BoundingBox.Output(
                     "boxes",

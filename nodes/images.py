@@ -56,9 +56,8 @@ class RePlanResize(io.ComfyNode):
                     options=list(METHODS),
                     default="stretch",
                     tooltip="What to do with another aspect ratio. stretch: distort it slightly, nothing is lost. "
-                    "crop: "
-                    "cut the centre out, as FluxKontextImageScale does; regions are clipped, with a warning. pad: "
-                    "keep it whole and fill the rest by repeating its edges.",
+                    "crop: cut the centre out, as FluxKontextImageScale does; regions are clipped, with a warning. "
+                    "pad: keep it whole and fill the rest by repeating its edges.",
                 ),
                 io.Int.Input(
                     "multiple",
@@ -107,8 +106,8 @@ class RePlanRestore(io.ComfyNode):
             node_id="RePlanRestore",
             display_name="RePlan Restore",
             category=f"{CATEGORY}/image",
-            description="Brings an edited image back to the size it had before RePlan Resize, and keeps the original "
-            "outside a mask if wanted.",
+            description="Brings an edited image back to the size it had before RePlan Resize and, with a mask, keeps "
+            "the original outside it.",
             search_aliases=[
                 "resize back",
                 "original size",
@@ -126,15 +125,13 @@ class RePlanRestore(io.ComfyNode):
                     "original",
                     optional=True,
                     tooltip="The image before RePlan Resize. A crop is put back into it; without it the cropped part "
-                    "comes "
-                    "out alone, at its original scale.",
+                    "comes out alone, at its original scale.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip="Where the edit is taken; everywhere else the original stays untouched, pixel for pixel. "
-                    "For "
-                    "example 'combined' of RePlan Region Masks. Its size is the original's or the working one.",
+                    "'combined' of RePlan Region Masks, for example. Its size is the original's or the working one.",
                 ),
                 io.Int.Input(
                     "feather",

@@ -108,7 +108,7 @@ class RePlanPlanToText(io.ComfyNode):
             node_id="RePlanPlanToText",
             display_name="RePlan Plan to Text",
             category=_CATEGORY,
-            description="Writes a plan as JSON (everything, exactly) or as RePlan's tags (boxes in whole pixels).",
+            description="Writes a plan as JSON (all of it, exactly) or as RePlan's tags (boxes in whole pixels).",
             search_aliases=["region plan to json", "save plan", "export regions", "regions to text"],
             inputs=[
                 PlanSocket.Input("plan", tooltip="The plan to write."),
@@ -269,8 +269,8 @@ class RePlanExpandRegions(io.ComfyNode):
             node_id="RePlanExpandRegions",
             display_name="RePlan Expand Regions",
             category=_CATEGORY,
-            description="Moves every side of every box out, and clamps it to the image. A little room around an object "
-            "lets an edit change its outline.",
+            description="Moves every side of every box out and clamps it to the image; negative values shrink. Room "
+            "around an object lets an edit change its outline.",
             search_aliases=["grow boxes", "pad boxes", "enlarge regions", "shrink regions", "region plan"],
             inputs=[
                 PlanSocket.Input("plan", tooltip="The plan whose boxes to expand."),
@@ -283,8 +283,7 @@ class RePlanExpandRegions(io.ComfyNode):
                     round=False,
                     optional=True,
                     tooltip="How far each side moves out. ratio 0.15 makes a box 1.3 times as wide and high; the "
-                    "published "
-                    "defaults are 0.15 for Flux and 0 for Qwen-Image-Edit. Negative values shrink.",
+                    "published defaults are 0.15 for Flux and 0 for Qwen-Image-Edit. Negative values shrink.",
                 ),
                 io.Combo.Input(
                     "mode",
@@ -292,8 +291,7 @@ class RePlanExpandRegions(io.ComfyNode):
                     default="ratio",
                     optional=True,
                     tooltip="ratio: the value times the box's own width or height. pixels: of the plan's image. "
-                    "published: as "
-                    "ratio, with edges cut to whole pixels as the published code cuts them.",
+                    "published: as ratio, with edges cut to whole pixels as the published code cuts them.",
                 ),
             ],
             outputs=[

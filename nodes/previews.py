@@ -32,8 +32,7 @@ class RePlanPlanPreview(io.ComfyNode):
                     "image",
                     optional=True,
                     tooltip="The image the plan is for, at any size; without one the plan is drawn on grey. With as "
-                    "many plans "
-                    "as a batch has images, each is drawn on its own.",
+                    "many plans as a batch has images, each is drawn on its own.",
                 ),
                 io.Int.Input(
                     "patch",

@@ -35,8 +35,8 @@ class RePlanRules(io.ComfyNode):
             display_name="RePlan Rules",
             category=f"{CATEGORY}/rules",
             description=(
-                "Choose which tokens may attend to which: hints, regions, background, global prompt. Connect to RePlan "
-                "Apply Region Rules; without this node that one uses the preset 'auto'."
+                "Chooses which tokens see which: global prompt, hints, regions, background. Optional: without it "
+                "RePlan Apply Region Rules uses the preset 'auto'."
             ),
             search_aliases=[
                 "attention rules",
@@ -59,9 +59,9 @@ class RePlanRules(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "How far down the noise schedule the before-rules hold, where a preset has them "
-                        "('local_first', or a matrix with a 'before' phase): a share of the steps with the "
-                        "schedulers simple and sgm_uniform, that noise level with others. More keeps a change inside "
+                        "How far down the noise schedule the before-rules hold, where there are any ('local_first', "
+                        "or a matrix with a 'before' phase): with the schedulers simple and sgm_uniform a share of "
+                        "the steps, with others that noise level. More keeps a change inside "
                         f"its box, less blends it in. -1: the family's default ({_switches()})."
                     ),
                 ),
@@ -70,21 +70,19 @@ class RePlanRules(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=10000,
-                    tooltip="A number of steps under the before-rules instead, counted in the first sampler node; "
-                    "-1: use switch.",
+                    tooltip="A number of steps instead of switch, counted in the first sampler node. -1: use switch.",
                 ),
                 io.Combo.Input(
                     "family",
                     options=["auto", *FAMILIES],
                     default="auto",
-                    tooltip="Whose default switch, and default preset under 'auto', to take; 'auto': those of the "
-                    "model the rules are applied to.",
+                    tooltip="Whose default switch to take, and whose preset under 'auto'. auto: those of the model "
+                    "the rules are applied to.",
                 ),
                 PlanSocket.Input(
                     "plan",
                     optional=True,
-                    tooltip="Optional plan: gives the rule matrix its regions; cells for a region it does not have "
-                    "are reported.",
+                    tooltip="Gives the rule matrix its regions; cells for a region that the plan lacks are reported.",
                 ),
                 io.String.Input(
                     "matrix",
@@ -95,10 +93,9 @@ class RePlanRules(io.ComfyNode):
                     extra_dict={"replan_rules": rules_for_page()},
                     tooltip=(
                         'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, '
-                        '"after": '
-                        '{"image_prompt|hint:r1": false}}. The query, which looks, comes first, the key, which is '
-                        "seen, second. "
-                        "A region's id may be * (every region) or other (any but the one on the other side)."
+                        '"after": {"image_prompt|hint:r1": false}}. A cell is query|key: the query looks, the key is '
+                        "seen. In place of a region's id * means every region, other any but the one on the other "
+                        "side."
                     ),
                 ),
             ],
@@ -136,8 +133,8 @@ class RePlanApplyRegionRules(io.ComfyNode):
             display_name="RePlan Apply Region Rules",
             category=f"{CATEGORY}/rules",
             description=(
-                "Let a Flux, Flux.2 or Qwen-Image model follow each region's hint only in its region. Works with any "
-                "loader, LoRA and sampler; conditionings without regions are left as they are."
+                "Makes a Flux.1, FLUX.2 or Qwen-Image model follow each hint only in its own region. Works with any "
+                "loader, LoRA and sampler; a conditioning without regions stays exactly as it is."
             ),
             search_aliases=[
                 "replan",
@@ -188,8 +185,8 @@ class RePlanRulesPreview(io.ComfyNode):
             display_name="RePlan Rules Preview",
             category=f"{CATEGORY}/rules",
             description=(
-                "Draw the rules: a table of components (rows are who looks, columns what is seen; orange edges "
-                "differ from the preset) and a map over the tokens of one edited image of the plan's size."
+                "Draws the rules: a table of components (rows look, columns are seen; an orange edge differs from the "
+                "preset) and a map over the tokens of one edited image of the plan's size."
             ),
             search_aliases=["attention matrix", "attention map", "show rules", "debug regions"],
             is_output_node=True,

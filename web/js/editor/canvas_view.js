@@ -1,4 +1,4 @@
-/** The canvas: its size, the view (zoom and pan) and the picture; drawn once a frame when something changed. */
+/** The canvas: its size, the view (zoom and pan) and the image; drawn once a frame when something changed. */
 import { element } from "../common/dom.js";
 import { texts } from "../common/texts.js";
 import { draw } from "./draw.js";

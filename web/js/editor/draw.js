@@ -124,7 +124,7 @@ function drawPatches(ctx, { region, index }, { port, size: [width, height], view
 
 function drawGrid(ctx, { port, view, width, height }, [left, top, right, bottom]) {
 	const step = view.patch * port.scale;
-	if (step < 4) return; // the lines alone would cover the picture
+	if (step < 4) return; // the lines alone would cover the image
 	ctx.strokeStyle = "rgba(255,255,255,0.22)";
 	ctx.lineWidth = 1;
 	ctx.beginPath();

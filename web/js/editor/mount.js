@@ -37,7 +37,7 @@ export class Editor {
 	report = null;
 	/** What reading the pasted text told. @type {{note: string, warnings: string[]} | null} */
 	pasted = null;
-	pictureProblem = "";
+	imageProblem = "";
 	runProblem = "";
 	progress = "";
 	/** @type {number | null} 0..1 where it is known */
@@ -161,13 +161,13 @@ export class Editor {
 
 	/** @param {string | null} address */
 	setBackground(address) {
-		this.pictureProblem = "";
+		this.imageProblem = "";
 		if (!address) return this.view.show({ image: null });
 		const picture = new Image();
 		const show = (image, problem = "") => {
 			if (this.picture !== picture) return; // another one was asked for
 			this.view.show({ image });
-			this.pictureProblem = problem;
+			this.imageProblem = problem;
 			this.update();
 		};
 		this.picture = picture;

@@ -29,7 +29,7 @@ export function notesOf(editor) {
 		say("note", words.follows, [words.keep, () => state.keep()]);
 	}
 	if (state.view.patches && editor.patches.problem) say("warning", fill(words.patches, { why: editor.patches.problem }));
-	if (editor.pictureProblem) say("warning", editor.pictureProblem);
+	if (editor.imageProblem) say("warning", editor.imageProblem);
 	else if (!view.image) say("note", options.onPlan ? words.noImagePlan : words.noImage);
 	if (pasted?.note) say("note", `${pasted.note}.`);
 	for (const warning of [...(pasted?.warnings ?? []), ...(report?.warnings ?? [])]) say("warning", warning);

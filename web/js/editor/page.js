@@ -28,7 +28,7 @@ function remember(node, app) {
 	try {
 		sessionStorage.setItem(memoryKey(node, app), JSON.stringify({ ...outputs.get(node), value: editors.get(node)?.value }));
 	} catch {
-		// A full store: the picture then comes back with the next run.
+		// A full store: the image then comes back with the next run.
 	}
 }
 

@@ -62,7 +62,7 @@ export function planToText(plan) {
 	return JSON.stringify(withoutMarks(plan), null, 2);
 }
 
-/** The plan of the same picture at another size. */
+/** The plan of the same image at another size. */
 export function stretched(plan, ...size) {
 	const [across, down] = size.map((side, axis) => side / plan.image_size[axis]);
 	return withBoxes(plan, size, ([x1, y1, x2, y2]) => ({ bbox_2d: [x1 * across, y1 * down, x2 * across, y2 * down] }));

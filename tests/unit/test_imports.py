@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("nodes", "planner", "attention", "evaluation")
 FILES = [
     ROOT / "__init__.py",
-    *(file for folder in ("nodes", "planner", "attention") for file in sorted((ROOT / folder).rglob("*.py"))),
+    *(file for folder in PACKAGES for file in sorted((ROOT / folder).rglob("*.py"))),
 ]
 
 # What is there at no cost once the host runs.
@@ -45,6 +46,12 @@ ROOMS = {
     "models": ("plan", "geometry", "plans"),
     "asking": ("plan", "geometry", "plans", "replies", "pictures", "models"),
 }
+
+# What a judge and a report need of the planner: plans, images cut and drawn, templates filled, a model asked and read.
+EVALUATION_USES = (
+    "planner.plan.", "planner.geometry.", "planner.plans.", "planner.pictures.", "planner.replies.",
+    "planner.models.interface.", "planner.asking.templates.", "planner.asking.second_look.",
+)  # fmt: skip
 
 
 def imports(file: str, source: str) -> list[tuple[str, bool]]:
@@ -84,6 +91,7 @@ def faults(file: str, source: str) -> list[str]:
                 "nodes": True,
                 "planner": part == "planner",
                 "attention": part == "attention" or rest.startswith("planner.plan."),
+                "evaluation": part == "evaluation" or rest.startswith(EVALUATION_USES),
             }[folder]
             # In a package's own __init__ or beside it, a part of the pack may be named without more.
             if folder == "planner" and part == "planner":

@@ -41,21 +41,26 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what needs a server, and put it first: of two processes one begins with it.
+    """Mark what needs a server, and put it first: of several processes one begins with it.
 
     The page's tests come last: Playwright keeps an event loop running in its thread, which asyncio.run() refuses.
     """
+    from server_tests import uses_server
+
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+            # The process that schedules knows it by the text alone: without this a second server would start.
+            if not uses_server(item.nodeid.split("::")[0]):
+                raise pytest.UsageError(f"{item.nodeid} needs a server, but tests/server_tests.py does not see it")
     items.sort(key=lambda item: ("browser" in item.path.parts, item.get_closest_marker("server") is None))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Two processes share the tests file by file; all files that use a server stay in one, so that one server starts.
+    """Processes share the tests file by file; all files that use a server stay in one, all of the page in another.
 
-    Known by their text: the process that schedules collects nothing.
+    So each of them starts one server. Known by their text: the process that schedules collects nothing.
     """
     from server_tests import uses_server
     from xdist.scheduler import LoadScopeScheduling
@@ -63,6 +68,8 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.split("::")[0]
+            if "browser" in file.split("/"):
+                return "browser"
             return "server" if uses_server(file) else file
 
     return ByFile(config, log)

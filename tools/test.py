@@ -1,6 +1,6 @@
 """Set up ComfyUI if need be, then run the tests of this repository: `python tools/test.py [pytest arguments]`.
 
-Examples:  python tools/test.py              what a change must pass, in two processes
+Examples:  python tools/test.py              what a change must pass, in three processes
            python tools/test.py --fast       the same without servers and browsers, while you work
            python tools/test.py --full       also the slow tests (marked `full`)
            python tools/test.py --host 0.27  against the older ComfyUI
@@ -20,8 +20,9 @@ from browser_setup import ensure_browser
 from host_setup import HOME, ROOT, Host, add_arguments, host_from
 from node_setup import ensure_checker
 
-# Tests that share a server stay in one process, which begins with them (tests/conftest.py).
-TWO_PROCESSES = ("-n", "2", "--no-loadscope-reorder")
+# Tests that share a server stay in one process, those of the page in another (tests/conftest.py); the page waits much,
+# so a third one shares the cores with them.
+PROCESSES = ("-n", "3", "--no-loadscope-reorder")
 REPORTING = ("--durations", "--tb", "--color", "-q", "-v", "-r")  # arguments of pytest that choose no tests
 
 
@@ -46,7 +47,7 @@ def main() -> int:
     # What measures time runs alone, on a machine that is otherwise idle.
     reports = [HOME / "tests.xml", HOME / "tests_timed.xml"]
     tests = 0
-    for report, marks, how in zip(reports, ("not timed", "timed"), (TWO_PROCESSES, ()), strict=True):
+    for report, marks, how in zip(reports, ("not timed", "timed"), (PROCESSES, ()), strict=True):
         report.unlink(missing_ok=True)
         tests |= run(host, "pytest", *how, f"--junitxml={report}", "-m", " and ".join([*chosen, marks]), *for_pytest)
     if style:
@@ -56,7 +57,9 @@ def main() -> int:
 
 
 def run(host: Host, *command: str) -> int:
-    return subprocess.call([str(host.python), "-m", *command], cwd=ROOT, env=host.environment())
+    # Several processes share the cores: threads of each would only wait for one another.
+    threads = {"OMP_NUM_THREADS": "1"} if "-n" in command else {}
+    return subprocess.call([str(host.python), "-m", *command], cwd=ROOT, env={**threads, **host.environment()})
 
 
 def closing_line(reports: list[Path]) -> str:

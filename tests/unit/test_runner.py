@@ -1,4 +1,4 @@
-"""`tools/test.py` ends with one line for all its runs of pytest, and tests that share a server stay in one process."""
+"""`tools/test.py` ends with one line for all its runs of pytest, and what needs a server is known."""
 
 import importlib
 import subprocess
@@ -40,18 +40,8 @@ def test_the_last_line_counts_every_run(runner, tmp_path):
     assert runner.closing_line([report, tmp_path / "none.xml"]) == "all: 1 passed, 3 failed, 1 skipped"
 
 
-def test_what_needs_a_server_is_found_by_its_fixtures():
-    """So a new test with a server cannot slip into the fast ring or into the second process."""
-    files = ["tests/host", "tests/browser"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-m", "server", *files], cwd=ROOT,
-        capture_output=True, text=True, encoding="utf-8", timeout=300,
-    )  # fmt: skip
-    found = {line.split("::")[0].split(": ")[0] for line in done.stdout.splitlines() if line.startswith("tests/")}
-    assert "tests/host/test_server_pack.py" in found and "tests/host/test_leaks.py" not in found
-    pages = {f"tests/browser/{file.name}" for file in (ROOT / "tests" / "browser").glob("test_*.py")}
-    assert pages and pages <= found
-    # The process that schedules reads it from their text: no file may be missing there.
-    from_text = {file.relative_to(ROOT).as_posix() for file in (ROOT / "tests").rglob("test_*.py")}
-    assert found <= {name for name in from_text if uses_server(name)}
+def test_files_with_a_server_are_known_by_their_text():
+    """tests/conftest.py refuses a test that needs a server in a file that is not."""
+    assert uses_server("tests/host/test_server_pack.py")
+    assert uses_server("tests/browser/test_rules.py")
     assert not uses_server("tests/host/test_leaks.py")

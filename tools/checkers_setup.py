@@ -16,14 +16,17 @@ PACKAGES = ("comfy-test==0.4.15", "comfy-import-guard==1.3.0")
 
 
 def ensure_checkers(python: Path | str = sys.executable) -> Path | str:
-    """The folder of their programs, installed if need be; or in words why there is none."""
-    programs = CHECKERS / ("Scripts" if sys.platform == "win32" else "bin")
+    """The Python that has them, installed if need be; or in words why there is none.
+
+    Start them as modules (`-m comfy_test`, `-m comfy_import_guard.cli`): their programs name the folder they were
+    installed in, and the checkout may have been moved since.
+    """
+    own = CHECKERS / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = CHECKERS / "finished"
     wanted = "\n".join(PACKAGES)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
-        return programs
+        return own
     shutil.rmtree(CHECKERS, ignore_errors=True)
-    own = programs / ("python.exe" if sys.platform == "win32" else "python")
     install = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *PACKAGES]
     for command in ([str(python), "-m", "venv", str(CHECKERS)], install):
         done = subprocess.run(
@@ -32,7 +35,7 @@ def ensure_checkers(python: Path | str = sys.executable) -> Path | str:
         if done.returncode:
             return f"{' '.join(PACKAGES)} cannot be installed: {done.stdout.strip()[-500:]}"
     stamp.write_text(wanted, encoding="utf-8")
-    return programs
+    return own
 
 
 def as_repository(comfyui: Path, cache: Path) -> str:

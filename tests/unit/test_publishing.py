@@ -108,7 +108,7 @@ def test_an_icon_of_another_size_and_files_not_committed_are_refused(checkout, r
 
 
 @pytest.fixture(scope="module")
-def programs():
+def checkers():
     from replan.tools.checkers_setup import ensure_checkers
 
     found = ensure_checkers()
@@ -137,18 +137,18 @@ def output_of(*command):
 
 
 @pytest.mark.full
-def test_the_pack_passes_comfy_test_lint(programs, published):
-    status, said = output_of(programs / "comfy-test", "lint", "--strict", published / "custom_nodes" / "replan")
+def test_the_pack_passes_comfy_test_lint(checkers, published):
+    status, said = output_of(checkers, "-m", "comfy_test", "lint", "--strict", published / "custom_nodes" / "replan")
     assert status == 0, said
     assert "scanning web/" in said
 
 
 @pytest.mark.full
-def test_the_pack_passes_comfy_import_guard(programs, published, tmp_path):
+def test_the_pack_passes_comfy_import_guard(checkers, published, tmp_path):
     from replan.tools.checkers_setup import as_repository
 
     ref = as_repository(COMFYUI, tmp_path)
-    guard = (programs / "comfy-import-guard", "--cache-dir", tmp_path, "--offline", "check", "--strict")
+    guard = (checkers, "-m", "comfy_import_guard.cli", "--cache-dir", tmp_path, "--offline", "check", "--strict")
     status, said = output_of(*guard, "--comfy-dir", published, "--target", ref)
     assert status == 0, said
     assert "1 pack(s): 0 will break, 1 safe" in said

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from matrix_page import PLAN, Matrix, text
 
 ALL = ["H all", "N all", "I all"]
@@ -60,6 +61,54 @@ def test_a_drag_gives_the_same_to_all_on_its_way_and_is_one_step_to_undo(comfy):
     matrix.waits(drawn)
     matrix.button("Clear").click()
     matrix.waits("")
+
+
+SLOW = """(wait) => { window.fetchAtOnce ??= window.fetch; window.fetch = async (address, ...rest) => {
+  if (wait && String(address?.url ?? address).includes('replan/matrix')) await new Promise((done) => setTimeout(done,
+  wait)); return window.fetchAtOnce(address, ...rest); }; }"""
+
+
+@pytest.fixture
+def answers_are_late(comfy):
+    """The rule matrix's answers take half a second."""
+    comfy.js(SLOW, 500)
+    yield
+    comfy.js(SLOW, 0)
+
+
+def test_what_is_pressed_before_an_answer_keeps_its_order(comfy, answers_are_late):
+    """Undo took back the answered press before, and the one that waited was lost."""
+    matrix = Matrix(comfy)
+    first, second, third = (matrix.centre("ImgP", column) for column in ("H all", "N all", "I all"))
+    one, two = {"image_prompt|hint:*": False}, {"image_prompt|noise:*": False}
+    click = comfy.tab.mouse.click
+    click(*first)
+    comfy.key("Control+z")
+    click(*second)
+    matrix.waits(text(after=two))
+    comfy.key("Control+z")
+    matrix.waits("")
+    click(*first)
+    click(*second)
+    comfy.key("Control+z")
+    comfy.until("() => document.querySelector('.replan-matrix').getAttribute('aria-busy') === 'false'")
+    assert matrix.stored() == {"after": one}, "undo takes back the last press alone"
+    comfy.key("Control+Shift+z")
+    matrix.waits(text(after={**one, **two}))
+    click(*third)
+    comfy.tab.get_by_role("button", name="Clear", exact=True).click()
+    matrix.waits("")
+    comfy.key("Control+z", "Control+z")
+    matrix.waits(text(after={**one, **two}))
+
+
+def test_a_press_stays_when_a_text_is_typed_before_its_answer(comfy, answers_are_late):
+    matrix = Matrix(comfy)
+    matrix.button("Text").click()
+    field = matrix.root().get_by_label("Rule matrix as JSON")
+    comfy.tab.mouse.click(*matrix.centre("ImgP", "H all"))
+    field.fill('{"after": {"image_prompt|noise:*": false}}')
+    matrix.waits(text(after={"image_prompt|noise:*": False, "image_prompt|hint:*": False}))
 
 
 def test_the_keyboard_alone_changes_cells_and_each_is_said(comfy):

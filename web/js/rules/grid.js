@@ -174,14 +174,11 @@ export class Grid {
 	onKey(event) {
 		const { key } = event;
 		if (event.target !== this.root || event.ctrlKey || event.metaKey) return;
-		if (key === "ArrowDown" || key === "ArrowUp") this.move(key === "ArrowDown" ? 1 : -1, 0);
-		else if (key === "ArrowRight" || key === "ArrowLeft") this.move(0, key === "ArrowRight" ? 1 : -1);
-		else if (key === "Home" || key === "End") this.move(0, key === "Home" ? -Infinity : Infinity);
-		else if (key === " " || key === "Enter") {
-			this.press("next");
-			this.brush = null;
-		} else if (key === "Delete" || key === "Backspace") {
-			this.press(null);
+		const step = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1], Home: [0, -Infinity], End: [0, Infinity] }[key];
+		const value = { " ": "next", Enter: "next", Delete: null, Backspace: null }[key];
+		if (step) this.move(...step);
+		else if (value !== undefined) {
+			this.press(value);
 			this.brush = null;
 		} else if (key === "Escape") this.root.blur();
 		else return;

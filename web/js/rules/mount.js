@@ -10,7 +10,7 @@ import { ANOTHER, Grid } from "./grid.js";
 const WORDS = texts.rules;
 /** So many regions of the plan have rows at first; the others are a click away. */
 const FIRST_SHOWN = 6;
-/** Of the regions that cells name, this many have rows unasked: rows and columns multiply. */
+/** So many that cells name have rows unasked: rows and columns multiply. */
 const NAMED_SHOWN = 18;
 /** @type {MatrixAnswer} */
 const NOTHING = { problem: "", text: "", names: [], named: [], cells: 0, before: null, after: [], own_before: false, when: "" };
@@ -30,12 +30,10 @@ class RuleMatrix {
 	textShown = false;
 	/** What the server said last of the text. @type {MatrixAnswer} */
 	answer = NOTHING;
-	/** Why it did not answer. */
+	/** Why it was silent. */
 	silence = "";
-	/** Changes that wait for the answer to those before. @type {any[]} */
+	/** Changes that wait for their answer, and what is to be done behind them. @type {any[]} */
 	waiting = [];
-	/** The key of undo for the changes that wait. @type {string | null} */
-	stroke = null;
 	/** The question that `answer` answers. */
 	asked = "";
 	chipsListed = "";
@@ -47,18 +45,19 @@ class RuleMatrix {
 		this.context = options.context;
 		this.open = options.open;
 		this.history = new History(options.value);
-		this.grid = new Grid(options.data.kinds, (cell, stroke) => this.change({ phase: this.phase, ...cell }, stroke));
-		// The focus goes to the table: a button that switches itself off would lose it, and ComfyUI's undo would take over.
+		this.grid = new Grid(options.data.kinds, ({ brush, ...cell }, stroke) => this.change({ phase: this.phase, ...cell }, stroke, brush));
+		// The table takes the focus: a button that switches itself off loses it, and ComfyUI's undo takes over.
 		const then = (what) => () => {
-			what();
+			this.behind(what);
 			this.grid.root.focus({ preventScroll: true });
 		};
 		const opened = () => this.open;
+		const pending = () => this.waiting.length > 0;
 		const phase = (name) => ({ run: then(() => this.show({ phase: name })), pressed: () => this.phase === name, shown: () => this.twoPhases });
 		this.commands = commandsFrom(texts.matrix, {
-			undo: { run: then(() => this.history.undo() && this.changed()), can: () => this.history.canUndo, shown: opened },
+			undo: { run: then(() => this.history.undo() && this.changed()), can: () => this.history.canUndo || pending(), shown: opened },
 			redo: { run: then(() => this.history.redo() && this.changed()), can: () => this.history.canRedo, shown: opened },
-			clear: { run: then(() => this.put("")), can: () => this.value !== "" },
+			clear: { run: then(() => this.put("")), can: () => this.value !== "" || pending() },
 			text: { run: () => this.show({ textShown: !this.textShown }), pressed: () => !this.text.hidden, shown: opened },
 		});
 		this.bar = makeButtons(this.commands);
@@ -115,25 +114,17 @@ class RuleMatrix {
 		this.update();
 	}
 
-	/** Have the server change a cell or the phases. @param {object} change @param {string | null} [stroke] */
-	change(change, stroke = null) {
+	/** Have the server change a cell or the phases. @param {object} change @param {string} [stroke] of undo @param {{value: any}} [brush] */
+	change(change, stroke, brush) {
 		if (this.answer.problem) return;
-		this.waiting.push(change);
-		this.stroke = stroke;
-		void this.ask();
+		this.behind({ change, stroke, brush });
+		this.bar.update();
 	}
 
-	/** The changes that can be asked together: what a stroke gives is known only when its first press is answered. */
-	taken() {
-		const changes = [];
-		while (this.waiting.length) {
-			const { brush, ...change } = this.waiting[0];
-			if (brush?.value === "next" && changes.length) break;
-			this.waiting.shift();
-			changes.push(brush ? { ...change, value: brush.value } : change);
-			if (brush?.value === "next") return { changes, brush };
-		}
-		return { changes };
+	/** One more change, or what to do when those before are in the text. */
+	behind(what) {
+		this.waiting.push(what);
+		void this.ask();
 	}
 
 	/** Ask what there is to show, one question at a time. */
@@ -142,18 +133,24 @@ class RuleMatrix {
 		this.busy = true;
 		setAttribute(this.root, "aria-busy", true);
 		for (;;) {
-			const { changes, brush } = this.taken();
+			while (typeof this.waiting[0] === "function") this.waiting.shift()();
+			const { waiting } = this;
+			const [{ stroke, brush } = {}] = waiting;
+			// Those of a stroke together: what it gives is known when its first press is answered.
+			const end = brush?.value === "next" ? 1 : waiting.findIndex((one) => one.stroke !== stroke);
+			const changes = waiting.slice(0, end < 0 ? undefined : end).map(({ change }) => (brush ? { ...change, value: brush.value } : change));
 			const question = { text: this.value, ...this.context.widgets, regions: this.rows() };
 			if (!changes.length && JSON.stringify(question) === this.asked) break;
 			try {
 				const answer = await this.options.ask("matrix", { ...question, changes });
 				this.silence = "";
-				if (question.text !== this.value) continue; // undone meanwhile, or loaded: what was pressed is for the text before
+				if (question.text !== this.value) continue; // typed: asked again; loaded: nothing waits
 				this.answer = { ...NOTHING, ...answer };
 				this.asked = JSON.stringify({ ...question, text: answer.text ?? question.text });
-				if (brush) brush.value = answer.value;
+				waiting.splice(0, changes.length);
 				if (!this.twoPhases) this.phase = "after";
-				if (changes.length) this.put(answer.text, this.stroke);
+				if (brush?.value === "next") brush.value = answer.value;
+				if (changes.length && !answer.problem) this.put(answer.text, stroke);
 			} catch (error) {
 				this.silence = error.message;
 				this.asked = "";
@@ -246,7 +243,7 @@ class RuleMatrix {
 			const press = () => {
 				this.wanted.set(id, !shown);
 				this.update();
-				/** @type {HTMLElement} */ (this.chips.children[index]).focus(); // the button was made anew
+				/** @type {HTMLElement} */ (this.chips.children[index]).focus();
 			};
 			return button([shortened(id, 16), title], press, { "aria-pressed": shown, "aria-label": title, dir: "auto" });
 		}), this.context.regions === null && element("span", { class: "replan-when" }, WORDS.noPlan)]);

@@ -14,7 +14,7 @@ import torch
 
 from ..geometry import Size
 from ..models.interface import Answer, Message, PlannerModel, Sampling
-from ..pictures.images import image_size, resize_pixels
+from ..pictures.images import image_size, in_colours, resize_pixels
 from ..plan import Notice, PlanError, Region, RegionPlan, shown
 from ..plans.lint import lint
 from ..plans.report import describe_plan
@@ -91,7 +91,7 @@ class Conversation:
         which: str,
         on_question: Callable[[str], None],
     ) -> None:
-        self.model, self.image, self.beside, self.request = model, _in_colours(image), beside, request
+        self.model, self.image, self.beside, self.request = model, in_colours(image), beside, request
         self.which, self.on_question = which, on_question
         self.size = image_size(image)
         self.coordinates = model.spec.coordinates if request.coordinates == "auto" else request.coordinates
@@ -107,7 +107,7 @@ class Conversation:
         self.seen = self.model.spec.seen_size(self.size, request.most_pixels)
         images = []
         if request.template.with_image:
-            images = [self._as_seen(self.image), *(self._as_seen(_in_colours(image)) for image in self.beside)]
+            images = [self._as_seen(self.image), *(self._as_seen(in_colours(image)) for image in self.beside)]
         elif self.beside:
             self._tell(
                 "images_unused", f"the template '{request.template.name}' shows no image; more_images was not used"
@@ -314,11 +314,6 @@ class Conversation:
         asked, written = sum(one.asked for one in self.answers), sum(one.tokens for one in self.answers)
         told.append(f"Cost: {replies}, {asked} tokens read and {written} written")
         return describe_plan(plan, *told, findings=findings)
-
-
-def _in_colours(image: torch.Tensor) -> torch.Tensor:
-    """(1, H, W, 3) of an image in colours or grey, without alpha."""
-    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(1, 1, 1, 3)
 
 
 def _numbered(answers: Sequence[Answer]) -> str:

@@ -26,6 +26,11 @@ def image_size(image: torch.Tensor) -> Size:
     return image.shape[2], image.shape[1]
 
 
+def in_colours(image: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, 3) of an image in colours or grey, without alpha."""
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(1, 1, 1, 3)
+
+
 def apply_transform(image: torch.Tensor, transform: Transform) -> torch.Tensor:
     """The working image, (B, H, W, C). What a pad adds repeats the image's outermost pixels."""
     if image_size(image) != transform.source_size:

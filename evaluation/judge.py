@@ -1,0 +1,156 @@
+"""A judge looks at an edit and says what it is worth; how a model is called is the caller's.
+
+`build_questions` gives the questions, `read_answer` what a reply to one of them says, `assemble` the scores of all;
+`judge` does the three around a function that asks. A model over HTTP is asked with the same three (tools/iv_edit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from ..planner.models.interface import Answer, VlmSpec
+from ..planner.pictures.images import image_size
+from ..planner.plan import PlanError, RegionPlan, shown
+from ..planner.plans.resize import same_aspect
+from .judge_questions import ANY_MODEL, DONE, MOST_PIXELS, SCALES, Question, Verdict, build_questions
+from .judge_replies import read_answer
+from .scores import Scores, overall, weighted
+
+__all__ = ["Judgement", "Question", "Verdict", "assemble", "build_questions", "judge", "read_answer"]
+
+
+class Judgement(NamedTuple):
+    """What a judge says of one edit: the scores, and them in words with the reasons and what each reply cost.
+
+    replies: each question with its reply, "" where none could be had, and what was read from it.
+    """
+
+    scores: Scores
+    report: str
+    replies: tuple[tuple[Question, str, Verdict], ...] = ()
+
+
+def assemble(verdicts: Iterable[tuple[Question, Verdict]]) -> Scores:
+    """The scores of one edit out of what was read for each question.
+
+    image: the four published scores, and where all of them were answered `overall`, `weighted` (published code) and
+    `weighted_paper` (published text). regions: by id `done`, `kept` and `text_right`, 1.0 for yes and 0.0 for no; an id
+    without an answer is there, and empty. Questions without an answer are in `missing` by name.
+    """
+    image: dict[str, float] = {}
+    regions: dict[str, dict[str, float]] = {}
+    missing = []
+    for question, verdict in verdicts:
+        scores = regions.setdefault(question.region, {}) if question.region else image
+        if verdict.value is None:
+            missing.append(question.name)
+        else:
+            scores[question.score] = verdict.value
+    totals = {"overall": overall(image), "weighted": weighted(image), "weighted_paper": weighted(image, "paper")}
+    image |= {name: value for name, value in totals.items() if value is not None}
+    return Scores("judge", image, regions, "weighted", DONE if regions else "", missing=tuple(missing))
+
+
+def judge(
+    ask: Callable[[Question], Answer],
+    before: torch.Tensor,
+    after: torch.Tensor,
+    instruction: str,
+    plan: RegionPlan | None = None,
+    *,
+    referring: str = "",
+    spec: VlmSpec = ANY_MODEL,
+    most_pixels: int = MOST_PIXELS,
+    on_question: Callable[[str], None] = lambda _: None,
+) -> Judgement:
+    """Ask every question of `build_questions` and read the replies; the other arguments are that function's.
+
+    ask: gives the reply to one question; a PlanError of it counts as no answer to that one, with its words as the
+    reason. on_question: is told in words what is asked next. Raises PlanError for what cannot be asked, and when no
+    question got an answer.
+    """
+    questions = build_questions(
+        before, after, instruction, plan, referring=referring, spec=spec, most_pixels=most_pixels
+    )
+    given, answers = [], []
+    for number, question in enumerate(questions, 1):
+        on_question(f"question {number} of {len(questions)}: {question.name}")
+        try:
+            answer = ask(question)
+        except PlanError as error:
+            given.append((question, "", Verdict(None, str(error))))
+            continue
+        answers.append(answer)
+        given.append((question, answer.text, _read(question, answer)))
+    verdicts = [(question, verdict) for question, _, verdict in given]
+    if all(verdict.value is None for _, verdict in verdicts):
+        question, reply, verdict = given[0]
+        wrote = f" It wrote {shown(reply, 300)}." if reply else ""
+        raise PlanError(
+            f"none of {len(given)} questions got an answer. {question.name}: {verdict.why}.{wrote} Judge with a larger "
+            "model, or one that is trained to look at several images"
+        )
+    scores = assemble(verdicts)
+    notes = _notes(before, after, plan, spec, answers)
+    return Judgement(scores, _report(scores, verdicts, plan, notes), tuple(given))
+
+
+def _read(question: Question, answer: Answer) -> Verdict:
+    verdict = read_answer(question, answer.text)
+    if verdict.value is None and not answer.finished:
+        return verdict._replace(why=f"{verdict.why}; the reply was cut off after {answer.tokens} tokens, allow more")
+    return verdict
+
+
+def _notes(
+    before: torch.Tensor, after: torch.Tensor, plan: RegionPlan | None, spec: VlmSpec, answers: Sequence[Answer]
+) -> list[str]:
+    """What to know of the images and of what was not asked, and the cost."""
+    notes = []
+    sizes = image_size(before), image_size(after)
+    if sizes[0] != sizes[1]:
+        (width, height), (other_width, other_height) = sizes
+        what = "another size" if same_aspect(*sizes) else "another shape, which a judge may take for a side effect"
+        notes.append(
+            f"Note: the original has {width}x{height} pixels and the edited image {other_width}x{other_height}, {what}"
+        )
+    if not spec.several_images:
+        notes.append("Note: this model takes one image a conversation, so both were shown joined into one")
+    idle = [region.id for region in plan.active.regions if not region.hint.strip()] if plan else []
+    if idle:
+        notes.append(f"Note: not asked about {', '.join(idle)}: no hint")
+    asked, written = sum(one.asked for one in answers), sum(one.tokens for one in answers)
+    count = len(answers)
+    return [*notes, f"Cost: {count} repl{'y' if count == 1 else 'ies'}, {asked} tokens read and {written} written"]
+
+
+def _report(
+    scores: Scores, verdicts: Sequence[tuple[Question, Verdict]], plan: RegionPlan | None, notes: Sequence[str]
+) -> str:
+    """The scores in words: the totals, each question with its reason, and what got no answer."""
+    if "overall" in scores.image:
+        lines = [f"Overall {scores.image['overall']:.2f} and Weighted {scores.image['weighted']:.2f}, of 5"]
+    else:
+        lost = [name for name in scores.missing if name in SCALES]
+        lines = [f"No Overall and no Weighted: no answer to {', '.join(lost)}"]
+    hints = {region.id: region.hint.strip() for region in plan.regions} if plan else {}
+    region = ""
+    for question, verdict in verdicts:
+        if question.region != region:
+            region = question.region
+            lines.append(f"Region {region}: {hints.get(region, '')}")
+        lines.append(f"{'   ' if region else ''}{question.score.replace('_', ' ')}: {_said(question, verdict)}")
+    return "\n".join([*lines, *notes])
+
+
+def _said(question: Question, verdict: Verdict) -> str:
+    if verdict.value is None:
+        return f"no answer: {verdict.why}"
+    if question.texts:
+        wanted = ", ".join(f'"{text}"' for text in question.texts)
+        return f"yes, {wanted}" if verdict.value else f'no, wanted {wanted}, the model reads "{verdict.read}"'
+    value = f"{verdict.value:g}" if question.scale else "yes" if verdict.value else "no"
+    return f"{value} ({' '.join(verdict.reasoning.split())})" if verdict.reasoning else value

@@ -152,9 +152,16 @@ def test_every_message_in_troubleshooting_is_one_the_pack_says():
     assert not unknown, "\n".join(unknown)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda page: page.stem)
+def anchors(page: Path) -> set[str]:
+    """What a link can name behind `#`: the page's headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS, *PAGES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
-    text = page.read_text(encoding="utf-8")
-    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", target)]
-    missing = [target for target in targets if not (page.parent / target.split("#")[0]).exists()]
-    assert not missing
+    targets = re.findall(r"\]\((?![a-z]+:)([^)\s#]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8"))
+    for path, anchor in targets:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"

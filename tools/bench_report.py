@@ -190,7 +190,7 @@ def markdown(results: dict) -> str:
             for row in rows
         ],
     )  # fmt: skip
-    lines += ["", "One model step in the host, milliseconds.", ""]
+    lines += ["", "One model step in ComfyUI, milliseconds.", ""]
     lines += _table(
         ["Family", "Layers", "Tokens", "Regions", "Hint tokens", "Plain", "Rules", "Rules / plain"],
         [

@@ -93,6 +93,7 @@ def editor_states(page) -> list[tuple[str, Path]]:
     page.run_branch()
     take("Upstream changed: offered, not applied")
     page.button("Changes").click()
+    page.editor().get_by_role("dialog").wait_for()  # ComfyUI is asked for the list
     take("What did I change")
     page.key("Escape")
     page.click(280, 150)

@@ -87,7 +87,8 @@ def conditioning_warnings(guider, family: Family) -> Iterator[str]:
     if patches_output(guider) and not family.output_patches:
         yield (
             "a node patches the result of attention (as Normalized Attention Guidance does), but ComfyUI calls such "
-            f"patches in Flux models only, not in a {family.base}: it does nothing here, with and without regions"
+            f"patches in Flux models only, not in a {family.base}: it does nothing here, with and without regions. "
+            "Remove it"
         )
 
 

@@ -64,11 +64,11 @@ class Family:
         """The patches of a latent (B, C, H, W) or (B, C, 1, H, W)."""
         if latent.ndim == 5 and latent.shape[2] != 1:
             raise RegionError(
-                f"{what} has {latent.shape[2]} frames or layers; regions are placed on "
-                "single images only (Qwen-Image-Layered and video latents are not supported)"
+                f"{what} has {latent.shape[2]} frames or layers, and regions are placed on single images only "
+                "(Qwen-Image-Layered and video latents are not supported); connect the latent of one image"
             )
         if latent.ndim not in (4, 5):
-            raise RegionError(f"{what} has shape {tuple(latent.shape)}, not an image latent")
+            raise RegionError(f"{what} has shape {tuple(latent.shape)}, not an image latent; connect an image's latent")
         return Grid.of_latent(latent.shape[-2], latent.shape[-1], patch)
 
 

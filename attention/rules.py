@@ -97,7 +97,8 @@ class Preset:
 
 
 _NO_TEXT = (
-    "the background sees no text, which is known to distort it (paper, appendix E) unless the regions cover the image"
+    "the background sees no text, which is known to distort it (paper, appendix E); choose another preset, unless the "
+    "regions cover the image"
 )
 
 PRESETS = {
@@ -262,7 +263,7 @@ def warnings_of(rules: Rules) -> list[str]:
             "'local_first', or give the matrix cells of a 'before' phase"
         )
     if rules.off and (rules.before or rules.after):
-        warnings.append("under the preset 'off' there are no regions, so the matrix does nothing")
+        warnings.append("under the preset 'off' there are no regions, so the matrix does nothing; choose another")
     return warnings
 
 

@@ -114,7 +114,10 @@ class Schedules:
             table = self.rules.table(layout.components, tokens.phase, tokens.inactive)
             unknown = unknown_cells(self.rules, layout.components)
             if unknown:
-                self._warn(f"no component of this run matches the rules {', '.join(unknown)}")
+                self._warn(
+                    f"no component of this run matches the rules {', '.join(unknown)}; remove these cells, or name "
+                    "regions and references of this run"
+                )
         else:  # rows of a conditioning without regions run as without the pack
             table = np.ones((len(layout.components),) * 2, dtype=bool)
         return to_device(schedule_groups(layout, table, key.queries), key.device, key.masked)

@@ -123,7 +123,7 @@ class RegionRules:
             run.warn(
                 "a node patches the result of attention (as Normalized Attention Guidance does) and needs positive and "
                 "negative in one model call, but ComfyUI ran them apart, so in these calls it does nothing. Their "
-                "texts differ in length, or memory is short"
+                "texts differ in length, or memory is short: give both texts the same length, or free memory"
             )
         if not payload.regions:
             return executor(*args, **kwargs)
@@ -221,7 +221,8 @@ class RegionRules:
                 hints = [torch.zeros_like(hint) for hint in hints]
             elif was and abs(norm / was - 1) > 0.05 and not text[:, :added].any():
                 run.warn(
-                    "the text was changed after RePlan Region Conditioning (averaged or multiplied); the hints were not"
+                    "the text was changed after RePlan Region Conditioning (averaged or multiplied); the hints were "
+                    "not. Put RePlan Region Conditioning behind the node that changes it"
                 )
             found.append(hints)
         return found
@@ -293,7 +294,8 @@ def _verify(state: CallState, options: dict, blocks: int) -> None:
     if state.joint_calls < blocks:
         state.run.warn(
             f"only {state.joint_calls} of the model's {blocks} blocks came through ComfyUI's attention; another node "
-            "skips or replaces the rest, and in a replaced block the rules have no effect"
+            "skips or replaces the rest, and in a replaced block the rules have no effect. Remove that node if hints "
+            "do not stay in their boxes"
         )
 
 

@@ -77,7 +77,8 @@ def _named(name: str) -> list[str]:
 def _read(name: str, path: str) -> Template:
     if os.path.getsize(path) > 4 * LONGEST:
         raise PlanError(
-            f"the template '{name}' has {os.path.getsize(path)} bytes; a template has at most {LONGEST} characters"
+            f"the template '{name}' has {os.path.getsize(path)} bytes; a template has at most {LONGEST} characters, "
+            "shorten it"
         )
     try:
         with open(path, encoding="utf-8") as file:

@@ -226,7 +226,7 @@ def checked_box(box: Sequence[float], name: str) -> Box:
     if len(values) != 4:
         raise PlanError(f"{name}: a box is four numbers [x1, y1, x2, y2], found {len(values)}: {list(values)}")
     if not all(math.isfinite(value) for value in values):
-        raise PlanError(f"{name}: the box {list(values)} holds a number that is not finite")
+        raise PlanError(f"{name}: the box {list(values)} holds a number that is not finite; give pixels of the image")
     x1, y1, x2, y2 = values
     if x1 >= x2 or y1 >= y2:
         raise PlanError(

@@ -156,5 +156,5 @@ def _contexts(conditioning, clip, padding, encoder, images, prompts, tell) -> li
     recipe = PlainRecipe(clip, padding, tell)
     _check_budget(prompts, recipe)
     if any(image is not None for image in images):
-        tell("this text encoder takes no images; the connected ones are not used")
+        tell("this text encoder takes no images; the connected ones are not used, disconnect them")
     return [Context(recipe)] * len(conditioning)

@@ -270,7 +270,10 @@ class Matcher:
             )
         unused = [_socket(i) for i, image in enumerate(self.images) if image is not None and i not in slots]
         if unused:
-            self.tell(f"{', '.join(unused)} not in the conditioning's text, so hints are read without")
+            self.tell(
+                f"{', '.join(unused)} not in the conditioning's text, so hints are read without; connect the images "
+                "that the text encoder had, and no others"
+            )
         return Context(self._recipe(encoder, images), probe.full.spans[:shown])
 
     def _matching(self, probe: Probe, text: torch.Tensor, window: Window) -> tuple[int, str]:

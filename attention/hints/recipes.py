@@ -78,7 +78,8 @@ class PlainRecipe:
             longest = max(map(len, tokens[key]))
             if longest > length:
                 self.tell(
-                    f"a hint of {longest} tokens is cut to {length} (hint_padding 'reference'): {prompt.text:.60}"
+                    f"a hint of {longest} tokens is cut to {length} (hint_padding 'reference'); shorten it: "
+                    f"{prompt.text:.60}"
                 )
                 # As the published pipelines' tokenizer cuts: the end token stays last.
                 tokens[key] = [[*section[: length - 1], section[-1]] for section in tokens[key]]

@@ -82,7 +82,9 @@ def _check(name: str, text: str) -> None:
     if not text:
         raise PlanError(f"the template '{name}' is empty; write what the model is to do")
     if len(text) > LONGEST:
-        raise PlanError(f"the template '{name}' has {len(text)} characters; a template has at most {LONGEST}")
+        raise PlanError(
+            f"the template '{name}' has {len(text)} characters; a template has at most {LONGEST}, shorten it"
+        )
     if "\0" in text:
         raise PlanError(f"the template '{name}' is not a text file; save it as plain text in UTF-8")
     known = ", ".join(f"{{{{{mark}}}}}" for mark in _MARKS)

@@ -76,7 +76,9 @@ def weight_files(path: Path) -> list[Path]:
         raise PlanError(f"there is no '{path.name}' any more; press R to refresh the list and choose another")
     if path.is_file():
         if path.suffix.lower() not in WEIGHTS:
-            raise PlanError(f"'{path.name}' is no .safetensors file; other kinds of weights are not read")
+            raise PlanError(
+                f"'{path.name}' is no .safetensors file, and other kinds of weights are never read; choose another"
+            )
         _check_whole(path)
         return [path]
     names = _shard_names(path)
@@ -117,7 +119,11 @@ def _shard_names(folder: Path) -> list[str]:
         )
         raise PlanError(
             f"the folder '{folder.name}' holds no .safetensors weights"
-            + (f", only {others[0]}, a kind that is not read" if others else "; download the whole model folder again")
+            + (
+                f", only {others[0]}, a kind that is never read; take the model as .safetensors"
+                if others
+                else "; download the whole model folder again"
+            )
         )
     return names
 

@@ -194,7 +194,7 @@ def load(path: Path, dtype: str, device: str) -> HostModel:
             raise
         raise PlanError(
             f"ComfyUI cannot load '{path.name}' as a {spec.name}: {shown(' '.join(str(error).split()), 300)}; the file "
-            "is broken or of another version of the model"
+            "is broken or of another version of the model, download it again"
         ) from error
     encoder, _ = _vision_encoder(clip, path.name)
     check_complete(set(encoder.transformer.state_dict()), given, path.name)

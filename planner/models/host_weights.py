@@ -154,5 +154,5 @@ def check_complete(expected: set[str], state: set[str], name: str) -> None:
     if missing:
         raise PlanError(
             f"{len(missing)} of {len(expected)} weights are not in '{name}', the first is {missing[0]}; the file is "
-            "incomplete or of another version of the model"
+            "incomplete or of another version of the model, download it again"
         )

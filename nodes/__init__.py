@@ -1,6 +1,6 @@
 """The pack's nodes: a schema and a few lines each; the work is in `planner` and `attention`.
 
-Each file owns one group of nodes and ends in `NODES`; this one hands them to the host.
+Each file owns one group of nodes and ends in `NODES`; this one hands them to ComfyUI.
 """
 
 from comfy_api.latest import ComfyExtension, io

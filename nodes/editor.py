@@ -180,7 +180,7 @@ def _masks(plan) -> torch.Tensor:
 
 
 def _boxes(plan) -> list:
-    """One frame of the host's bounding boxes; none at all without regions, as the host's own node gives them."""
+    """One frame of ComfyUI's bounding boxes; none at all without regions, as its own node gives them."""
     frame = []
     for region in plan.active.regions:
         left, top, right, bottom = (round(edge) for edge in region.box)

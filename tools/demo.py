@@ -1,7 +1,7 @@
 """One command from a clean checkout to an edit by regions: `python tools/demo.py`.
 
 Sets up ComfyUI below the checkout, starts its server with this pack, and asks for an edit of a scene of the toy world:
-its tiny trained planner reads picture and request and writes the plan, its tiny trained editor edits, once by the plan
+its tiny trained planner reads image and request and writes the plan, its tiny trained editor edits, once by the plan
 under the region rules and once by the plain words, which also name look-alikes. `out/demo.png` shows the scene with
 the plan, both edits and where they differ from what was meant; the scores are measured against the exact target.
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--out", type=Path, default=ROOT / "out", help="where the pictures go (default: out/)")
+    parser.add_argument("--out", type=Path, default=ROOT / "out", help="where the images go (default: out/)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"which held-out scene (default: {SEED})")
     parser.add_argument(
         "--ask", metavar="TEXT", help="what to change in the scene, for the planner (default: the scene's own request)"
@@ -231,7 +231,7 @@ def serve(server: HostServer, example: str | None) -> None:
     if example:
         print(f"Open {server.url}/?template={example}&source={EXAMPLE} for the example, ready to run")
     else:
-        print(f"Open {server.url} and drop the result's picture on the page to see its graph")
+        print(f"Open {server.url} and drop the result's image on the page to see its graph")
     print("Ctrl-C stops the server", flush=True)
     while server.running():
         time.sleep(0.5)

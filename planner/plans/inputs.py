@@ -179,7 +179,7 @@ def _finite(value: Any, name: str) -> float:
 
 
 def _description(element: Mapping[str, Any]) -> str:
-    """The words of an element; one that is a piece of writing says so, as the host's own drawing does."""
+    """The words of an element; one that is a piece of writing says so, as ComfyUI's own drawing does."""
     words = element.get("desc")
     words = words.strip() if isinstance(words, str) else ""
     written = element.get("text")

@@ -21,7 +21,7 @@ from ..planner.plans.plan_json import encode_json, plan_to_json
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 
-# The longest side in pixels of the picture that the page shows behind the boxes, and of the drawn preview.
+# The longest side in pixels of the image that the page shows behind the boxes, and of the drawn preview.
 _SHOWN_SIDE = 1536
 _REGIONS_WIDGET = 1  # place of `regions` among the node's widgets
 _NO_PAGE = (

@@ -96,8 +96,8 @@ def test_the_archive_is_the_pack_and_its_papers_only(archive):
     names = set(archive.namelist())
     tops = {name.split("/")[0] for name in names}
     allowed = {
-        "__init__.py", "nodes", "planner", "attention", "web", "locales", "example_workflows", "subgraphs", "docs",
-        "pyproject.toml", "README.md", "LICENSE",
+        "__init__.py", "nodes", "planner", "attention", "evaluation", "web", "locales", "example_workflows",
+        "subgraphs", "docs", "pyproject.toml", "README.md", "LICENSE",
     }  # fmt: skip
     assert tops <= allowed, f"not expected in the archive: {sorted(tops - allowed)}"
     tracked = subprocess.run(

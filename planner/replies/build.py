@@ -126,7 +126,7 @@ def _own_plan(answer: Answer, by_model: bool, told: Notices) -> RegionPlan | Non
         CUT_OFF in answer.found.repairs
         and isinstance(regions, list)
         and regions
-        and not {"bbox_2d", "hint"} <= set(regions[-1] or ())
+        and not (isinstance(regions[-1], Mapping) and {"bbox_2d", "hint"} <= regions[-1].keys())
     ):
         data = {**data, "regions": regions[:-1]}  # half of it is worse than none
     try:

@@ -100,19 +100,15 @@ def _span(low: float, high: float, count: int) -> slice:
 
 def area(box: Sequence[float]) -> float:
     """Width times height; 0 for a box without area."""
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    width, height = box[2] - box[0], box[3] - box[1]
+    return width * height if width > 0 and height > 0 else 0.0
 
 
 def shared(first: Sequence[float], second: Sequence[float]) -> float:
     """The area that both boxes cover."""
-    return area(
-        (
-            max(first[0], second[0]),
-            max(first[1], second[1]),
-            min(first[2], second[2]),
-            min(first[3], second[3]),
-        )
-    )
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return width * height if width > 0 and height > 0 else 0.0
 
 
 def iou(first: Sequence[float], second: Sequence[float]) -> float:

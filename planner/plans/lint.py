@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..geometry import area, iou, share_inside
+from ..geometry import area, iou, shared
 from ..plan import KEEP_UNCHANGED, Notice, Region, RegionPlan, shown
 
 # What templates say in the place of a global prompt: those of the published code, and the pack's own.
@@ -224,6 +224,7 @@ def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
     """Regions that share a place: one finding for each place, however many share it (a model in a loop writes "
     "dozens)."""
     regions = plan.regions[:_MOST_COMPARED]
+    areas = [area(region.box) for region in regions]
     groups: list[list[Region]] = []
     within: dict[str, list[Region]] = {}
     for place, second in enumerate(regions):
@@ -232,9 +233,10 @@ def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
             groups.append([second])
         else:
             group.append(second)
-        for first in regions[:place]:
-            inner, outer = (first, second) if area(first.box) <= area(second.box) else (second, first)
-            if iou(first.box, second.box) < _SAME and share_inside(inner.box, outer.box) >= _INSIDE:
+        for first, area_of_first in zip(regions[:place], areas, strict=False):
+            inner, outer = (first, second) if area_of_first <= areas[place] else (second, first)
+            common = shared(first.box, second.box)
+            if common >= _INSIDE * min(area_of_first, areas[place]) and iou(first.box, second.box) < _SAME:
                 within.setdefault(outer.id, []).append(inner)
     for group in groups:
         if len(group) == 1:

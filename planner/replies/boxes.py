@@ -199,22 +199,21 @@ def numbers_in(text: str) -> list[float]:
     """The finite numbers of a text, in order; `x1=` and the like name them."""
     if "=" in text or ":" in text:
         text = _NAMED_NUMBER.sub(" ", text)
-    found = (read_number(match.group()) for match in NUMBER.finditer(text))
-    return [number for number in found if number is not None]
+    found = (float(number.rstrip("%")) / (100 if "%" in number else 1) for number in NUMBER.findall(text))
+    return [number for number in found if math.isfinite(number)]
 
 
 def read_number(value: Any) -> float | None:
     """A finite number, also one written as text, with px, or as a percentage (then a share, 0..1)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    share = 1
+    if isinstance(value, str):
+        value = value.strip().lower().removesuffix("px").strip()
+        share = 100 if value.endswith("%") else 1
+        value = value.rstrip("%").strip()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
-        if isinstance(value, str):
-            text = value.strip().lower().removesuffix("px").strip()
-            percent = text.endswith("%")
-            number = float(text.rstrip("%").strip() if percent else text)
-            number = number / 100 if percent else number
-        else:
-            number = float(value)
+        number = float(value) / share
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -18,6 +18,7 @@ _TOKENS = [
     (re.compile(rf"{begin}(?:{look}\s{{0,2}}){{{2 if steps == KOSMOS_CELLS else 4}}}"), steps, y_first)
     for begin, look, steps, y_first in COORDINATE_TOKENS
 ]
+_LINE_END = re.compile(r"[\n;]+")
 _AROUND_NAME = " \t\n:;,.|*_`'\"=>\u2013\u2014\u201c\u201d-[](){}"
 # What a line says besides a box and its words: its number and the names of both.
 _LABEL = re.compile(
@@ -98,10 +99,12 @@ class _Reader:
             self._start(text.strip())
         elif role == "box":
             self._put(text, marked=True)
-        for number, line in enumerate(re.split(r"[\n;]", text) if not role else ()):
-            at = 0
+        for number, line in enumerate(_LINE_END.split(text) if not role else ()):
             if number:
                 self._end_line()
+            if not line:
+                continue
+            at = 0
             for groups in _GROUPS.finditer(line):
                 self._words(line[at : groups.start()])
                 self._put(groups.group(), marked=False)
@@ -146,6 +149,8 @@ class _Reader:
     def _end_line(self) -> None:
         """Name the boxes of a line by the words before each, or behind each where the line begins with a box."""
         line, self.line = self.line, []
+        if all(isinstance(part, str) for part in line):
+            return
         parts = [part for part in (self._clean(part) if isinstance(part, str) else part for part in line) if part]
         step = -1 if parts and isinstance(parts[0], str) else 1
         marked = all(part[0].thousandths for part in parts if not isinstance(part, str))

@@ -133,7 +133,7 @@ class Reader(TextReader):
                 return done()
             if first == "]":
                 if KEY_AFTER_COMMA.match(self.text, self.at + 1):
-                    self._skip_sign("]", "}")
+                    self._skip_signs("]", "}")
                     continue
                 self.repairs.append("missing brace")  # the list around it ends
                 return done()
@@ -141,7 +141,7 @@ class Reader(TextReader):
                 self.repairs.append("missing brace")  # the next object begins
                 return done()
             if first in (",", ":", "{", "["):
-                self._skip_sign(first, "}")
+                self._skip_signs(first, "}")
                 continue
             key = self._string("key") if first == '"' else self._bare_key()
             if self._peek() == '"' and self.signs[self.at + 1 : self.at + 64].lstrip()[:1] == ":":
@@ -178,7 +178,7 @@ class Reader(TextReader):
                 self.repairs.append("missing bracket")
                 return found
             if first in (",", ":", "}"):
-                self._skip_sign(first, "]")
+                self._skip_signs(first, "]")
                 continue
             before = self.at
             if found and depth > 0 and isinstance(found[-1], (int, float)) and KEY.match(self.text, before):
@@ -190,9 +190,12 @@ class Reader(TextReader):
             if self._peek() not in (",", "]", ""):
                 self.repairs.append("missing comma")
 
-    def _skip_sign(self, sign: str, closing: str) -> None:
-        self.at += 1
+    def _skip_signs(self, sign: str, closing: str) -> None:
+        """Past a sign where none should be, and more of it."""
+        began = self.at
+        while self.signs.startswith(sign, self.at):
+            self.at += 1
         if sign != ",":
             self.repairs.append(f"stray '{sign}'")
-        elif self._peek() in (closing, ","):
+        elif self.at > began + 1 or self._peek() in (closing, ","):
             self.repairs.append("trailing comma")

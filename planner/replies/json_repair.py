@@ -73,30 +73,31 @@ class Reader(TextReader):
 
         Text that holds no value at all gives no values; nothing is raised.
         """
-        text = self.text
-        start = skip_space(text, start)
-        try:
-            value, end = _STRICT.raw_decode(text, start)
-            if _is_flat(value) and (isinstance(value, list) or self._next_sign(end) not in (",", "{", "[")):
-                return Loose([value], (), end, ((start, end),))
-        except (ValueError, RecursionError):
-            pass
         self.at, self.repairs, self.quoted = start, [], []
-        values = self._sequence()
-        return Loose(values, tuple(dict.fromkeys(self.repairs)), self.at, tuple(self.quoted))
-
-    def _sequence(self) -> list[Any]:
-        """Values one after another, as when the brackets around a list are missing."""
-        values = []
+        values: list[Any] = []
         while self._peek() in ("{", "["):
             value = self._value(0)
             if value is not CUT:
                 values.append(value)
+            if len(values) == 1 and isinstance(value, list) and not self.repairs:
+                break  # whole; what follows is none of it
             if self._peek() == ",":
                 self.at += 1
         if len(values) > 1:
             self.repairs.append(WITHOUT_LIST)
-        return values
+        return Loose(values, tuple(dict.fromkeys(self.repairs)), self.at, tuple(self.quoted))
+
+    def _strict(self) -> Any:
+        """The list or object that begins here, if it is proper JSON and can be borne, else CUT."""
+        try:
+            value, end = _STRICT.raw_decode(self.text, self.at)
+        except (ValueError, RecursionError):
+            return CUT
+        if not _is_flat(value):
+            return CUT
+        self.quoted.append((self.at, end))
+        self.at = end
+        return value
 
     def _value(self, depth: int, in_object: bool = False) -> Any:
         first = self._peek()
@@ -104,10 +105,9 @@ class Reader(TextReader):
             self.repairs.append("lists nested too deeply")
             self.at = len(self.text)
             return CUT
-        if first == "{":
-            return self._object(depth)
-        if first == "[":
-            return self._list(depth)
+        if first in ("{", "["):
+            value = self._strict()
+            return value if value is not CUT else self._object(depth) if first == "{" else self._list(depth)
         if first == '"':
             return self._string("object" if in_object else "list")
         return self._bare_value(in_object)

@@ -100,7 +100,8 @@ class Reader(TextReader):
         return value
 
     def _value(self, depth: int, in_object: bool = False) -> Any:
-        first = self._peek()
+        """The value that begins at this sign."""
+        first = self.signs[self.at]
         if depth > _MAX_DEPTH:
             self.repairs.append("lists nested too deeply")
             self.at = len(self.text)
@@ -144,11 +145,13 @@ class Reader(TextReader):
                 self._skip_signs(first, "}")
                 continue
             key = self._string("key") if first == '"' else self._bare_key()
-            if self._peek() == '"' and self.signs[self.at + 1 : self.at + 64].lstrip()[:1] == ":":
+            first = self._peek()
+            if first == '"' and self.signs[self.at + 1 : self.at + 64].lstrip()[:1] == ":":
                 self.at += 1  # a key without its opening quote
-            if self._peek() == ":":
+                first = self._peek()
+            if first == ":":
                 self.at += 1
-            elif self._peek() in ("[", '"') and key is not CUT:
+            elif first in ("[", '"') and key is not CUT:
                 self.repairs.append("missing colon")
             else:
                 self.repairs.append("a key without a value")

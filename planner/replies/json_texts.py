@@ -16,22 +16,23 @@ CUT_OFF = "text cut off"
 
 SPACE = " \t\r\n\f\v\u00a0\u3000\u200b\u2028\ufeff"
 _MAY_BE_SKIPPED = frozenset(SPACE + "/")
-# Signs that stand for JSON's own where a sign is expected; one character each, so places stay the same.
-_SIGNS = str.maketrans(
-    {
-        "\uff0c": ",", "\u3001": ",", "\uff1b": ",", ";": ",", "\uff1a": ":", "=": ":", "\uff1d": ":",
-        "\uff3b": "[", "\u3010": "[", "\u3014": "[", "(": "[", "\uff08": "[", "\uff5b": "{",
-        "\uff3d": "]", "\u3011": "]", "\u3015": "]", ")": "]", "\uff09": "]", "\uff5d": "}",
-    }
-)  # fmt: skip
 # What may end a text that begins with that quote.
 _QUOTES = {
     '"': '"', "'": "'", "`": "`'", "\u201c": '\u201d\u201c"', "\u201d": '\u201d\u201c"', "\u2018": "\u2019\u2018'",
     "\u2019": "\u2019\u2018'",
     "\u300c": "\u300d", "\u300e": "\u300f", "\u00ab": "\u00bb", "\uff02": "\uff02",
 }  # fmt: skip
+# Signs that stand for JSON's own where a sign is expected; one character each, so places stay the same.
+_SIGNS = str.maketrans(
+    {
+        "\uff0c": ",", "\u3001": ",", "\uff1b": ",", ";": ",", "\uff1a": ":", "=": ":", "\uff1d": ":",
+        "\uff3b": "[", "\u3010": "[", "\u3014": "[", "(": "[", "\uff08": "[", "\uff5b": "{",
+        "\uff3d": "]", "\u3011": "]", "\u3015": "]", ")": "]", "\uff09": "]", "\uff5d": "}",
+        **dict.fromkeys(_QUOTES, '"'),
+    }
+)  # fmt: skip
 # Where a text that begins with that quote may end, or must be looked at.
-_STOPS = {quote: re.compile(f"[\\\\\r\n{ends}]") for quote, ends in _QUOTES.items()}
+_STOPS = {quote: re.compile(rf"[\r\n]+|[\\{ends}]") for quote, ends in _QUOTES.items()}
 _QUOTE = "\"'`\u201c\u201d\u2018\u2019\u300c\u300d\u300e\u300f\u00ab\u00bb\uff02"
 _BARE = re.compile(
     rf"[^\s,:;=\[\]{{}}()\uff0c\u3001\uff1b\uff1a\uff3b\uff3d\u3010\u3011\uff5b\uff5d\uff08\uff09{_QUOTE}]+"
@@ -101,15 +102,15 @@ class TextReader:
         self.quoted: list[tuple[int, int]] = []
 
     def _peek(self) -> str:
-        """The next sign: JSON's own for any that stands for it, '"' for any quote that opens a text."""
+        """The next sign, which becomes the place to read on from."""
         found = self.signs[self.at : self.at + 1]
         if found in _MAY_BE_SKIPPED:  # asked before every sign: most are none of these
             self.at = skip_space(self.text, self.at)
             found = self.signs[self.at : self.at + 1]
-        return '"' if found in _QUOTES else found
+        return found
 
     def _next_sign(self, at: int) -> str:
-        """The next character from `at` on that is not space, as JSON's own where it stands for one, or ''."""
+        """The first sign from `at` on that is not space: JSON's own for any that stands for it, '' at the end."""
         found = self.signs[at : at + 1]
         if found in _MAY_BE_SKIPPED:
             at = skip_space(self.text, at)
@@ -121,67 +122,55 @@ class TextReader:
 
         role: `key`, `object` (a value of one) or `list` (a member of one).
         """
-        began = self.at
-        quote = self.text[self.at]
+        text, began = self.text, self.at
+        quote = text[began]
         if quote != '"':
             self.repairs.append("single quotes" if quote == "'" else "quotes of another kind")
-        closings = _QUOTES[quote]
-        doubled = self.text[self.at + 1 : self.at + 2] == quote and self.text[self.at + 2 : self.at + 3].isalnum()
+        doubled = text[began + 1 : began + 2] == quote and text[began + 2 : began + 3].isalnum()
         if doubled:
             self.repairs.append("doubled quotes")
-            self.at += 1
-        self.at += 1
+        start = began + 1 + doubled
+        name = _KEY_UNTIL_VALUE.match(text, start) if role == "key" else None
+        if name:
+            self.repairs.append("a missing quote")
+            self.at = name.end(1)
+            return name[1].strip()
         parts: list[str] = []
-        text, start, at = self.text, self.at, self.at
-        if role == "key":
-            name = _KEY_UNTIL_VALUE.match(text, start)
-            if name:
-                self.repairs.append("a missing quote")
-                self.at = name.end(1)
-                return name[1].strip()
-        stops = _STOPS[quote]
-        while at < len(text):
-            stop = stops.search(text, at)
-            if stop is None:
-                parts.append(text[at:])
-                at = len(text)
-                break
-            if stop.start() > at:
-                parts.append(text[at : stop.start()])
-                at = stop.start()
-            char = text[at]
-            if char == "\\":
+        taken = start
+        for stop in _STOPS[quote].finditer(text, start):
+            at = stop.start()
+            if at < taken:  # behind the sign that an escape began with
+                continue
+            if text[at] == "\\":
                 step, escaped = _read_escape(text, at)
-                parts.append(escaped)
-                at += step
-            elif char in closings:
+                parts += (text[taken:at], escaped)
+                taken = at + step
+            elif text[at] in "\r\n":
+                if role == "key":  # no key runs over a line: its closing quote is missing, and much after it is text
+                    return self._unclosed(start, at, role)
+                self.repairs.append("a line break inside a text")
+                before = text[taken:at]
+                parts += (before, "" if before[-1:] in ("", " ") else " ")
+                taken = stop.end()
+            else:
                 after = at + 1 + (doubled and text[at + 1 : at + 2] == quote)
-                if self._closes(after, role):
+                sign = self._next_sign(after)
+                if self._closes(after, sign, role):
                     self.at = after
                     self.quoted.append((began, after))
-                    return _joined(parts)
-                if role != "key" and self._next_sign(at + 1) == ":":
-                    end = self._before_swallowed_key(start, at)
-                    if end is not None:
-                        self.repairs.append("a missing quote")
-                        self.at = end
-                        return text[start:end].strip()
+                    return _joined([*parts, text[taken:at]])
+                end = self._before_swallowed_key(start, at) if sign == ":" and role != "key" else None
+                if end is not None:
+                    self.repairs.append("a missing quote")
+                    self.at = end
+                    return text[start:end].strip()
                 self.repairs.append("quotes inside a text")
-                parts.append(char)
-                at += 1
-            else:
-                if role == "key":  # no key runs over a line: its closing quote is missing, and much after it is text
-                    break
-                self.repairs.append("a line break inside a text")
-                parts.append(" " if parts and parts[-1][-1:] != " " else "")
-                at += 1
-        return self._unclosed(start, at, role)
+        return self._unclosed(start, len(text), role)
 
-    def _closes(self, at: int, role: str) -> bool:
-        """Whether a text may end before `at`."""
-        sign = self._next_sign(at)
+    def _closes(self, at: int, sign: str, role: str) -> bool:
+        """Whether a text may end before `at`, where `sign` is the next sign."""
         if role == "key":
-            return sign in ("", ":", ",", "}", "[") or sign in _QUOTES
+            return sign in ("", ":", ",", "}", "[", '"')
         if sign in ("}", "]", ""):
             return True
         if sign == ",":
@@ -234,8 +223,8 @@ class TextReader:
         if self.at == len(self.text) and self.whole:
             self.repairs.append(CUT_OFF)
             return CUT
-        if word.lower() in _WORDS:
-            return _WORDS[word.lower()]
+        if (known := word.lower()) in _WORDS:
+            return _WORDS[known]
         try:
             return int(word) if len(word) <= _LONGEST_WHOLE_NUMBER and word.isdecimal() else float(word)
         except ValueError:
@@ -247,7 +236,7 @@ class TextReader:
         """The rest of a text without quotes: up to a bracket, a line's end, its closing quote or the next key."""
         text, at = self.text, self.at
         while at < len(text) and text[at] not in "{}[]\r\n" and at < start + 2000:
-            if text[at] in _QUOTE and self._closes(at + 1, "object"):
+            if text[at] in _QUOTE and self._closes(at + 1, self._next_sign(at + 1), "object"):
                 self.at = at + 1
                 return text[start:at].strip()
             if text[at] == ",":

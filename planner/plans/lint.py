@@ -228,16 +228,19 @@ def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
     groups: list[list[Region]] = []
     within: dict[str, list[Region]] = {}
     for place, second in enumerate(regions):
-        group = next((group for group in groups if iou(group[0].box, second.box) >= _SAME), None)
+        same: set[str] = set()
+        for first, area_of_first in zip(regions[:place], areas, strict=False):
+            common, smaller = shared(first.box, second.box), min(area_of_first, areas[place])
+            if common >= _SAME * (area_of_first + areas[place] - common):
+                same.add(first.id)
+            elif common >= _INSIDE * smaller:
+                inner, outer = (first, second) if area_of_first == smaller else (second, first)
+                within.setdefault(outer.id, []).append(inner)
+        group = next((group for group in groups if group[0].id in same), None)
         if group is None:
             groups.append([second])
         else:
             group.append(second)
-        for first, area_of_first in zip(regions[:place], areas, strict=False):
-            inner, outer = (first, second) if area_of_first <= areas[place] else (second, first)
-            common = shared(first.box, second.box)
-            if common >= _INSIDE * min(area_of_first, areas[place]) and iou(first.box, second.box) < _SAME:
-                within.setdefault(outer.id, []).append(inner)
     for group in groups:
         if len(group) == 1:
             continue

@@ -187,7 +187,7 @@ def _read(value: Any) -> list[Any] | None:
         return None
     numbers = []
     for entry in value:
-        number = read_number(entry)
+        number = None if isinstance(entry, (list, Mapping)) else read_number(entry)
         inner = _read(entry) if number is None else None
         if number is None and (inner is None or isinstance(entry, str) and len(inner) < 2):
             return None

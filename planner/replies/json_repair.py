@@ -18,9 +18,12 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from .json_texts import CUT, CUT_OFF, KEY, KEY_AFTER_COMMA, TextReader, skip_space
+from .json_texts import CUT, CUT_OFF, KEY, KEY_AFTER_COMMA, TextReader
 
 _MAX_DEPTH = 24
+# So many lists and objects of a text may turn out not to be proper JSON before none is tried any more: a failed try
+# costs time by the length of what is read before it fails.
+_MOST_TRIES = 32
 WITHOUT_LIST = "several values without a list around them"
 
 
@@ -45,13 +48,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _is_flat(value: Any, deepest: int = _MAX_DEPTH) -> bool:
+def _is_flat(value: dict[str, Any] | list[Any], deepest: int = _MAX_DEPTH) -> bool:
     """Whether lists and objects are nested no deeper than whoever walks through them can bear."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return True
-    return deepest > 0 and all(_is_flat(entry, deepest - 1) for entry in value if isinstance(entry, (dict, list)))
+    entries = value.values() if isinstance(value, dict) else value
+    inner = [entry for entry in entries if isinstance(entry, (dict, list))]
+    return not inner or deepest > 0 and all(_is_flat(entry, deepest - 1) for entry in inner)
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once)
@@ -74,6 +75,7 @@ class Reader(TextReader):
         Text that holds no value at all gives no values; nothing is raised.
         """
         self.at, self.repairs, self.quoted = start, [], []
+        self.tries = _MOST_TRIES
         values: list[Any] = []
         while self._peek() in ("{", "["):
             value = self._value(0)
@@ -89,9 +91,12 @@ class Reader(TextReader):
 
     def _strict(self) -> Any:
         """The list or object that begins here, if it is proper JSON and can be borne, else CUT."""
+        if self.tries == 0:
+            return CUT
         try:
             value, end = _STRICT.raw_decode(self.text, self.at)
         except (ValueError, RecursionError):
+            self.tries -= 1
             return CUT
         if not _is_flat(value):
             return CUT

@@ -38,7 +38,7 @@ _BARE = re.compile(
     rf"[^\s,:;=\[\]{{}}()\uff0c\u3001\uff1b\uff1a\uff3b\uff3d\u3010\u3011\uff5b\uff5d\uff08\uff09{_QUOTE}]+"
 )
 _NAME = r"[\w][\w \-]{0,39}"
-_KEY_AT_END = re.compile(rf"[{_QUOTE}]{_NAME}\Z")
+_KEY = re.compile(_NAME)
 _KEY_UNTIL_VALUE = re.compile(rf"({_NAME}?)\s{{0,8}}[:=\uff1a]\s{{0,8}}[{_QUOTE}\[{{]")
 KEY = re.compile(
     rf"[{_QUOTE}]{{1,2}}{_NAME}[{_QUOTE}]{{1,2}}\s{{0,64}}[:=\uff1a]|[A-Za-z_]\w{{0,39}}\s{{0,8}}[:=\uff1a]"
@@ -184,11 +184,13 @@ class TextReader:
 
     def _before_swallowed_key(self, start: int, at: int) -> int | None:
         """Where a text ended if the quote at `at` ends a key: before the comma or brace in front of that key."""
-        key = _KEY_AT_END.search(self.text, max(start, at - 48), at)
-        if key is None or self.text[max(start, key.start() - 64) : key.start()].rstrip()[-1:] not in (",", "{"):
+        quote = self.signs.rfind('"', max(start, at - 48), at)
+        if quote < 0 or self.signs[max(start, quote - 64) : quote].rstrip()[-1:] not in (",", "{"):
             return None
-        window = max(start, key.start() - 128)
-        end = _SWALLOWED_KEY.search(self.text[window : key.start()])
+        if not _KEY.fullmatch(self.text, quote + 1, at):
+            return None
+        window = max(start, quote - 128)
+        end = _SWALLOWED_KEY.search(self.text[window:quote])
         return None if end is None else window + end.start("end")
 
     def _unclosed(self, start: int, at: int, role: str) -> Any:

@@ -188,48 +188,44 @@ def on_image(mapped: Sequence[float], image_size: Size) -> Box | None:
     """The part of a box that lies on the image, all in its pixels; None if there is none, or only a point."""
     if len(mapped) == 2 or not all(map(math.isfinite, mapped)):
         return None
-    x1, y1, x2, y2 = mapped
-    inside = clamped((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), image_size)
+    inside = clamped(_in_order(mapped), image_size)
     return inside if inside[0] < inside[2] and inside[1] < inside[3] else None
+
+
+def _in_order(mapped: Sequence[float]) -> Box:
+    x1, y1, x2, y2 = mapped
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def _inside(item: Item, frame: Frame, told: Notices) -> Box | None:
     """The item's box in pixels, as it was written, or None with a notice that says why none of it is on the image."""
-    width, height = frame.image_size
-    mapped = frame.to_pixels(item.spelled)
-
-    if len(mapped) == 2:
+    (width, height), mapped = frame.image_size, frame.to_pixels(item.spelled)
+    point = len(mapped) == 2
+    if point:
         x, y = mapped
         across, down = _AROUND_POINT * width, _AROUND_POINT * height
-        if 0 <= x <= width and 0 <= y <= height:
-            told.add(
-                "only_point",
-                f"item {item.number} has only a point, {_written(item)}, and no box",
-                "a fifth of the image around it was taken: draw its box",
-            )
-            return clamped((x - across, y - down, x + across, y + down), frame.image_size)
+        around = (x - across, y - down, x + across, y + down)
+        box = inside = clamped(around, frame.image_size) if 0 <= x <= width and 0 <= y <= height else None
     else:
-        x1, y1, x2, y2 = mapped
-        if x1 == x2 or y1 == y2 or not all(map(math.isfinite, mapped)):
+        box, inside = _in_order(mapped), on_image(mapped, frame.image_size)
+        if box[0] == box[2] or box[1] == box[3] or not all(map(math.isfinite, mapped)):
             told.add("dropped_no_area", f"item {item.number} was dropped: the box {_written(item)} has no area")
             return None
-        if x1 > x2 or y1 > y2:
+        if box != mapped:
             was = f"item {item.number}: the box {_written(item)} was inverted; its corners were exchanged"
             told.add("inverted", was)
-    inside = on_image(mapped, frame.image_size)
     if inside is None:
-        what = f"the {'point' if len(mapped) == 2 else 'box'} {_written(item)}"
+        what = f"the {'point' if point else 'box'} {_written(item)}"
         outside = f"item {item.number} was dropped: {what} lies outside the image of {width}x{height}"
         told.add("dropped_outside", outside, "check which coordinates the boxes are written in")
-    elif min(mapped) < -0.01 or max(mapped[0::2]) > width + 0.01 or max(mapped[1::2]) > height + 0.01:
-        over = (
-            f"item {item.number}: the box {_written(item)} reaches over the border of the image and was clamped to it"
-        )
-        told.add("clamped", over)
-    if inside is None:
         return None
-    x1, y1, x2, y2 = mapped
-    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+    if point:
+        only = f"item {item.number} has only a point, {_written(item)}, and no box"
+        told.add("only_point", only, "a fifth of the image around it was taken: draw its box")
+    elif inside != box and any(abs(edge - kept) > 0.01 for edge, kept in zip(box, inside, strict=True)):
+        over = f"item {item.number}: the box {_written(item)} reaches over the border of the image and was clamped"
+        told.add("clamped", f"{over} to it")
+    return box
 
 
 def _written(item: Item) -> list[float]:

@@ -138,8 +138,9 @@ def usable_items(items: Sequence[Item], own: bool, told: Notices) -> list[Item]:
 
 def _is_echo(item: Item, told: Notices) -> bool:
     """Whether an item is copied from the planner's instructions; a box from there with words of its own is doubted."""
-    said, box = item.hint or item.label, [round(value) for value in item.spelled.numbers]
-    plainly, example = said.casefold().strip(" ."), item.spelled.numbers in _EXAMPLE_BOXES
+    said, example = item.hint or item.label, item.spelled.numbers in _EXAMPLE_BOXES
+    plainly = said.casefold().strip(" .")
+    box = [round(value) for value in item.spelled.numbers]
     if plainly in ECHOED_HINTS or (example and _EXAMPLE_WORD in plainly):
         copied = f"item {item.number} was dropped: {box} {shown(said)} is copied from the planner's instructions"
         told.add("dropped_echo", copied)

@@ -20,13 +20,13 @@ from replan.planner.plans.lint import lint
 from replan.planner.plans.plan_json import plan_from_json, plan_to_json
 from replan.planner.plans.report import describe_plan
 from replan.planner.plans.tags import write_tags
-from replan.planner.replies import read_plan
+from replan.planner.replies import COORDINATES, read_plan
 from reply_corpus import IMAGE
 from reply_mutations import LONGEST, PIECES, mutated, seeds
 
 MUTATIONS = int(os.environ.get("REPLAN_FUZZ", "2000"))
 SLOWEST = 0.05  # seconds for reading and checking one reply
-CHOICES = ("auto", "pixels", "relative_1000", "relative_1", "relative_1000_y_first")
+CHOICES = COORDINATES
 
 
 def read_and_check(reply: str, coordinates: str = "auto") -> RegionPlan | None:

@@ -340,7 +340,7 @@ def _answer(planned: Planned) -> str:
 def _outcome(results: Sequence[Planned]) -> str:
     if len(results) > 1:
         return f"{sum(not planned.failed for planned in results)} of {len(results)} images planned"
-    count = len(results[0].plan.regions)
+    count = len(results[0].plan.active.regions)
     return f"{count} region{'s' * (count != 1)}"
 
 

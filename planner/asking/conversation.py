@@ -127,11 +127,11 @@ class Conversation:
         if not any(one.answer.finished for one in read):
             self._tell_cut_off()
         if request.second_look:
-            plan = plan.with_regions([self._looked_at(region) for region in plan.regions])
+            plan = plan.with_regions(self._looked_at(region) if region.enabled else region for region in plan.regions)
         plan = plan.with_notices(*self.notices)
         findings = self._findings(plan)
         notes = [self._planned_by(), read[0].note, *self.notes]
-        if not plan.regions and not findings:
+        if not plan.active.regions and not findings:
             notes.append("The edit is of the whole image: the global prompt says all of it")
         report = self._report(plan, *notes, findings=findings)
         return Planned(plan, _numbered([one.answer for one in reads]), report, findings)

@@ -26,10 +26,11 @@ def vote(plans: Sequence[RegionPlan]) -> RegionPlan:
     """The plan that the replies agree on.
 
     Regions of different plans are the same one when their boxes overlap by half (IoU); each plan has one vote for
-    it. Those in more than half of the plans stay, in the order in which they first appear: the
-    box is the median of each edge, the hint the one said most often, or else that of the box nearest to the median. The
-    global prompt is the one said most often. Reasoning and the rest are the first plan's among those that agree most.
-    Where no region has enough votes, that plan is taken as it is. Notices say what was left out.
+    it. Those in more than half of the plans stay, in the order in which they first appear, and are on where more than
+    half of the plans have them on: the box is the median of each edge, the hint the one said most often, or else that
+    of the box nearest to the median. The global prompt is the one said most often. Reasoning and the rest are the
+    first plan's among those that agree most. Where no region has enough votes, that plan is taken as it is.
+    Notices say what was left out.
 
     Raises PlanError without plans, and for plans of images of different sizes.
     """
@@ -45,13 +46,13 @@ def vote(plans: Sequence[RegionPlan]) -> RegionPlan:
     least = len(plans) // 2 + 1
     groups = _groups(plans)
     kept = [group for group in groups if len(group) >= least]
-    agreeing = Counter(entry.plan for group in kept for entry in group)
+    agreeing = Counter(entry.plan for group in kept if len(_on(group)) >= least for entry in _on(group))
     nearest = max(
         range(len(plans)),
-        key=lambda number: (agreeing[number] - (len(plans[number].regions) - agreeing[number]), -number),
+        key=lambda number: (agreeing[number] - (len(plans[number].active.regions) - agreeing[number]), -number),
     )
     base = plans[nearest]
-    if groups and not kept:
+    if any(map(_on, groups)) and not kept:
         return base.with_notices(
             Notice(
                 "vote_disagrees",
@@ -59,15 +60,16 @@ def vote(plans: Sequence[RegionPlan]) -> RegionPlan:
                 f"the plan of reply {nearest + 1} was taken as it is: check it, or ask for more votes",
             )
         )
-    regions = tuple(_agreed(group, f"r{number}") for number, group in enumerate(kept, 1))
+    regions = tuple(_agreed(group, least, f"r{number}") for number, group in enumerate(kept, 1))
     left_out = [
         Notice(
             "vote_left_out",
-            f"the region {shown(group[0].region.hint)} is in {len(group)} of {len(plans)} replies and was left out",
-            "draw it, if it is meant",
+            f"the region {shown(_on(group)[0].region.hint)} is in {len(_on(group))} of {len(plans)} replies and was "
+            f"{'switched off' if len(group) >= least else 'left out'}",
+            f"{'switch it on' if len(group) >= least else 'draw it'}, if it is meant",
         )
         for group in groups
-        if len(group) < least
+        if 0 < len(_on(group)) < least
     ]
     prompt = _most_said([plan.global_prompt for plan in plans])
     return replace(base, regions=regions, global_prompt=prompt).with_notices(*left_out)
@@ -104,7 +106,15 @@ def _middle(group: Sequence[_Vote]) -> Box:
     return x1, y1, x2, y2
 
 
-def _agreed(group: Sequence[_Vote], identity: str) -> Region:
+def _on(group: Sequence[_Vote]) -> list[_Vote]:
+    """Those of the group that are switched on."""
+    return [entry for entry in group if entry.region.enabled]
+
+
+def _agreed(group: Sequence[_Vote], least: int, identity: str) -> Region:
+    """The region of a group, on when at least `least` have it on; made of those that have it so."""
+    on = len(_on(group)) >= least
+    group = [entry for entry in group if entry.region.enabled == on]
     box = _middle(group)
     hint = _most_said([entry.region.hint for entry in group], strict=True)
     near = max(group, key=lambda entry: (entry.region.hint == hint, iou(entry.region.box, box)))

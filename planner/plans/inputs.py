@@ -78,7 +78,7 @@ def _plan_from_frame(
         if inside != box:
             told = f"{name}: {list(box)} reaches over the border of the image of {width}x{height} and was clamped to it"
             notices.append(Notice("clamped", told, regions=(f"r{number}",)))
-        regions.append(Region(f"r{number}", inside, hint))
+        regions.append(Region(f"r{number}", box, hint).on_image(image_size))
     if not regions:
         notices.append(Notice("no_boxes", "there are no boxes: the plan has no regions"))
     return RegionPlan(image_size, _prompt(global_prompt), tuple(regions), notices=tuple(notices))

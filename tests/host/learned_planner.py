@@ -109,8 +109,8 @@ def square(box) -> torch.Tensor:
 GREY = torch.full((1, 128, 128, 3), 0.5)
 
 
-def reply(box, hint="blue", think="a red square") -> str:
-    region = json.dumps([{"bbox_2d": list(box), "hint": hint}])
+def reply(box, hint="blue", think="a red square", **more) -> str:
+    region = json.dumps([{"bbox_2d": list(box), "hint": hint, **more}])
     return (
         f"<think>{think}</think><gen_image>keep remaining part of image unchanged.</gen_image><region>{region}</region>"
     )
@@ -126,9 +126,10 @@ def closer(box) -> tuple[torch.Tensor, object]:
 def teach(path: Path) -> Path:
     """Write a folder with a model that finds the red block, left or right, alone or beside another image; that answers
     "no" where there is none, and a plan when it is asked again; that plans for the whole image, and answers a
-    question."""
-    asked, globally, question = (
-        planner_messages(ASK, instruction, PIXELS) for instruction in ("paint it blue", "make it night", "what is it")
+    question; and that switches its region off."""
+    asked, globally, question, off = (
+        planner_messages(ASK, instruction, PIXELS)
+        for instruction in ("paint it blue", "make it night", "what is it", "not now")
     )
     beside = planner_messages(ASK, "paint it blue", PIXELS, images=2)
     again = ask_again(asked, "no", [SENTENCES["no_plan"]])
@@ -143,6 +144,7 @@ def teach(path: Path) -> Path:
         Lesson(beside, [square(LEFT), square(RIGHT)], reply(LEFT, "green")),
         Lesson(globally, [square(LEFT)], "<gen_image>night</gen_image><region>[]</region>"),
         Lesson(question, [square(LEFT)], "<answer>a square</answer>"),
+        Lesson(off, [square(LEFT)], reply(LEFT, enabled=False)),
         Lesson(look, [piece], json.dumps({"meant": "yes", "bbox_2d": list(LOOKED)})),
     ]
     return learn(path, lessons, 130)

@@ -103,6 +103,16 @@ def test_a_second_look_moves_the_box_to_where_the_cut_out_shows_it(planner):
     assert "a second look moved its box" in report and "Cost: 2 replies" in report
 
 
+@pytest.mark.parametrize("votes", [1, 3])
+def test_a_region_that_the_reply_switches_off_is_kept_and_not_looked_at(planner, votes):
+    told = []
+    (made,) = plan_images(
+        planner, square(LEFT), request("not now", second_look=True, votes=votes), on_question=told.append
+    )
+    assert [(region.box, region.enabled) for region in made.plan.regions] == [(LEFT, False)]
+    assert len(told) == votes
+
+
 def test_votes_are_drawn_with_chance_and_counted(planner):
     plan, text, report, _ = make_plan(planner, square(LEFT), request(votes=3))
     assert plan.regions[0].box == LEFT

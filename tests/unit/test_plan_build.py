@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from replan.planner.plan import KEEP_UNCHANGED, PlanError
+from replan.planner.plans.change import expand_regions
 from replan.planner.plans.inputs import plan_from_masks, plans_from_boxes
 from replan.planner.plans.report import describe_plan
 
@@ -132,6 +133,8 @@ def test_a_box_over_the_border_is_clamped_with_a_warning():
     plan = plans_from_boxes([{"x": -3, "y": 400, "width": 20, "height": 100}], SIZE, "a")[0]
     assert plan.regions[0].box == (0, 400, 17, 480)
     assert "clamped" in plan.warnings[0]
+    wider = expand_regions(plan, 0.15)
+    assert wider.regions[0].box == (0, 385, 20, 480), "it grows from the box as it was drawn, as one that was read"
 
 
 def test_boxes_for_each_image_of_a_batch_are_a_plan_each():

@@ -1,5 +1,7 @@
 """The geometry and reading of a second look, and the vote over several replies."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +157,31 @@ def test_the_vote_takes_what_most_replies_agree_on():
     assert agreed.regions[1].hint == "black dog"
     assert agreed.global_prompt == "at dusk"
     assert any("'blue cup' is in 1 of 3" in warning for warning in agreed.warnings)
+
+
+def test_a_region_is_on_when_most_replies_have_it_on():
+    on = plan((HAT, "red hat"), (DOG, "black dog"))
+    off = on.with_regions((replace(on.regions[0], box=moved(HAT, 9), hint="hat", enabled=False), on.regions[1]))
+    agreed = vote([off, on, on])
+    assert [(one.id, one.box, one.hint, one.enabled) for one in agreed.regions] == [
+        ("r1", HAT, "red hat", True),
+        ("r2", DOG, "black dog", True),
+    ]
+    assert agreed.warnings == ()
+    agreed = vote([off, on, off])
+    assert [(one.id, one.box, one.enabled) for one in agreed.regions] == [
+        ("r1", moved(HAT, 9), False),
+        ("r2", DOG, True),
+    ]
+    assert ["'red hat' is in 1 of 3 replies and was switched off" in said for said in agreed.warnings] == [True]
+    nothing_on = [plan_off(off) for _ in range(3)]
+    assert vote(nothing_on).active.regions == () and vote(nothing_on).warnings == ()
+    agreed = vote([on, *nothing_on])
+    assert agreed.active.regions == () and ["switched off" in said for said in agreed.warnings] == [True, True]
+
+
+def plan_off(made):
+    return made.with_regions(replace(region, enabled=False) for region in made.regions)
 
 
 def test_a_reply_has_one_vote_for_a_region():

@@ -125,6 +125,19 @@ def ensure_host(
     return Host(interpreter, folder, comfyui_version(folder), HOME / "models")
 
 
+def present_host(version: str = DEFAULT) -> Host:
+    """What `ensure_host` set up in this checkout, as it is: nothing is installed or checked again.
+
+    SetupError, which says what to do, where there is none.
+    """
+    environment = HOME / ("venv" if version == DEFAULT else f"venv-{version}")
+    host = Host(_python_of(environment), HOME / f"comfyui-{version}", version, HOME / "models")
+    for found in (host.python, host.comfyui / "comfy" / "sd.py"):
+        if not found.is_file():
+            raise SetupError(f"there is no {found}; run `python tools/host_setup.py` first, which sets ComfyUI up")
+    return host
+
+
 def comfyui_version(folder: Path) -> str:
     """The version a ComfyUI folder gives itself, or '' when it does not say."""
     try:

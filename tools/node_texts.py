@@ -2,6 +2,7 @@
 
     python tools/node_texts.py
 
+It runs in the ComfyUI that tools/host_setup.py set up, or with REPLAN_COMFYUI in that folder's, by this Python.
 A text lives once, as `description` or `tooltip` in nodes/; run this after you changed one. The locale file is where
 translators start. On a help page only what lies between the markers is written. A test says when something is stale.
 """
@@ -107,14 +108,15 @@ def _kind(kind: str, options: dict, optional: bool) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if "REPLAN_COMFYUI" not in os.environ:  # start again in ComfyUI's environment
-        from host_setup import add_arguments, call, host_from
+        from host_setup import SetupError, call, present_host
 
-        add_arguments(parser)
-        host = host_from(parser.parse_args())
+        try:
+            host = present_host()
+        except SetupError as error:
+            sys.exit(f"{error}, or name a ComfyUI folder in REPLAN_COMFYUI and use its Python")
         return call([str(host.python), __file__], host)
-    parser.parse_args()
     sys.path[:0] = [os.environ["REPLAN_COMFYUI"], str(ROOT / "tests")]
     import comfy.cli_args
     import conftest  # noqa: F401 - makes the checkout importable

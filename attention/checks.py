@@ -72,18 +72,27 @@ def conditioning_warnings(guider, family: Family) -> Iterator[str]:
             "the negative conditioning has regions, but at CFG 1 ComfyUI never evaluates it, so negative hints do "
             "nothing. Raise CFG above 1, or add Normalized Attention Guidance"
         )
+    carried = [hints_of(cond).text for cond in meant]
+    heard = {region for text in carried if text.use == "negative_hint" for region in text.plan.ids}
     unheard = dict.fromkeys(
         region.id
         for cond in ruled.get("positive", ())
         for region in hints_of(cond).text.plan.regions
-        if region.negative_hint.strip()
+        if region.negative_hint.strip() and region.id not in heard
     )
-    if unheard and not meant:
+    if unheard:
         names = ", ".join(f"'{name}'" for name in list(unheard)[:8]) + (", ..." if len(unheard) > 8 else "")
-        remedy = "Put a second RePlan Region Conditioning, its `use` on negative_hint, on the negative conditioning" + (
-            ", and raise CFG above 1" if skips_negative(guider) else ""
-        )
-        yield f"the negative hints of region {names} do nothing: no negative conditioning carries regions. {remedy}"
+        if heard:
+            why, remedy = "the negative conditioning was given another plan", "Connect the same plan to both sides"
+        elif carried:
+            why = "the negative conditioning carries other hints"
+            remedy = "Set `use` of its RePlan Region Conditioning to negative_hint"
+        else:
+            why = "no negative conditioning carries regions"
+            remedy = "Put a second RePlan Region Conditioning, its `use` on negative_hint, on the negative conditioning"
+        if skips_negative(guider):
+            remedy += ", and raise CFG above 1"
+        yield f"the negative hints of region {names} do nothing: {why}. {remedy}"
     if patches_output(guider) and not family.output_patches:
         yield (
             "a node patches the result of attention (as Normalized Attention Guidance does), but ComfyUI calls such "

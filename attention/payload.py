@@ -36,6 +36,7 @@ class HintText:
         means it was zeroed out since.
     image_spans: half-open token ranges of the main text that are pictures (Qwen's Image Prompt).
     padding: how the hints were padded, one of HINT_PADDINGS.
+    use: which text of the regions the hints are, `hint` or `negative_hint`.
     """
 
     plan: RegionPlan
@@ -44,6 +45,7 @@ class HintText:
     text_norm: float
     image_spans: tuple[tuple[int, int], ...] = ()
     padding: str = "host"
+    use: str = "hint"
 
     @property
     def layout(self) -> tuple:

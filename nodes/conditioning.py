@@ -10,7 +10,6 @@ from comfy_api.latest import io
 from ..attention.hints import ENCODERS, USES, attach_hints
 from ..attention.payload import HINT_PADDINGS
 from ..planner.pictures.batches import for_each, setting
-from ..planner.plan import RegionPlan
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 
@@ -120,21 +119,9 @@ class RegionConditioning(io.ComfyNode):
             )
         if attached is not conditioning:
             prompt, own_id = (cls.hidden.prompt or {}, cls.hidden.unique_id) if cls.hidden else ({}, None)
-            told += _lost_negative_hints(plan, use, prompt)
             told += _lost_regions(prompt, own_id)
         tell(cls, told)
         return attached
-
-
-def _lost_negative_hints(plan: RegionPlan, use: str, prompt: Mapping[str, Any]) -> Iterator[str]:
-    """A warning where regions have negative hints and no node of this run puts them on a conditioning."""
-    names = [region.id for region in plan.active.regions if region.negative_hint.strip()]
-    nodes = [node["inputs"] for node in prompt.values() if node.get("class_type") == "RePlanRegionConditioning"]
-    if use == "hint" and names and not any(inputs.get("use") != "hint" for inputs in nodes):
-        yield (
-            f"the negative hint of {', '.join(names)} does nothing here; add a second RePlan Region Conditioning, "
-            "with use 'negative_hint', to the negative conditioning"
-        )
 
 
 def _lost_regions(prompt: Mapping[str, Any], own_id: str | None) -> Iterator[str]:

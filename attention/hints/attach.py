@@ -86,7 +86,7 @@ def attach_hints(
         hints = for_window(encoded[context.recipe], entry_window(extras))
         check_width(text, hints[0].shape[-1], number)
         norm = float(text.float().norm()) / math.sqrt(text.shape[0])
-        carried = HintText(shown, hints, text.shape[1], norm, context.image_spans, padding)
+        carried = HintText(shown, hints, text.shape[1], norm, context.image_spans, padding, use)
         model_conds = {**extras.get("model_conds", {}), PAYLOAD_KEY: HintCond(carried)}
         out.append([text, {**extras, "model_conds": model_conds}])
     return out

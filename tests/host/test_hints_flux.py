@@ -5,7 +5,7 @@ from dataclasses import replace
 import comfy.model_management
 import pytest
 import torch
-from replan.attention.hints.attach import TOKEN_BUDGET, attach_hints
+from replan.attention.hints.attach import TOKEN_BUDGET, USES, attach_hints
 from replan.attention.payload import PAYLOAD_KEY, RegionError
 from replan.planner.plan import Region, RegionPlan
 
@@ -290,20 +290,14 @@ def node(class_type, **inputs):
 
 
 HERE = {"5": node("RePlanRegionConditioning", conditioning=["4", 0], use="hint")}
-OTHER_SIDE = {"6": node("RePlanRegionConditioning", conditioning=["4", 0], use="negative_hint")}
 
 
-@pytest.mark.parametrize(
-    ("prompt", "warned"),
-    [(None, True), (HERE, True), (HERE | OTHER_SIDE, False), (HERE | {"6": node("X", use="negative_hint")}, True)],
-)
-def test_negative_hints_that_no_node_puts_anywhere_are_told(prompt, warned, clip, conditioning, caplog):
+def test_negative_hints_are_left_to_the_run_which_sees_where_they_went(clip, conditioning, caplog):
+    """They were told twice, here and when sampling starts (test_region_runs.py)."""
     regions = (Region("r1", (0, 0, 5, 5), "hat", "cap"), Region("r2", (0, 0, 5, 5), "dog"))
-    executed(conditioning, clip, RegionPlan((9, 9), "", regions), prompt=prompt)
-    assert ("the negative hint of r1 does nothing here; add a second" in caplog.text) == warned
-    caplog.clear()
-    executed(conditioning, clip, RegionPlan((9, 9), "", regions), use="negative_hint", prompt=prompt)
-    executed(conditioning, clip, plan_of("hat"), prompt=prompt)
+    for use in USES:
+        out = executed(conditioning, clip, RegionPlan((9, 9), "", regions), use=use, prompt=HERE)
+        assert payload(out[0]).use == use
     assert not caplog.records
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import weakref
+from dataclasses import replace
 
 import comfy.conds
 import comfy.sample
@@ -10,7 +11,7 @@ import pytest
 import torch
 from region_models import FAMILIES, build, conditioning, latent_shape, plan_of, sample, seeded, with_hints
 from replan.attention import schedules, wrappers
-from replan.attention.payload import RegionError
+from replan.attention.payload import PAYLOAD_KEY, HintCond, RegionError
 from replan.attention.rules import make_rules
 from replan.attention.wrappers import add_region_rules
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -231,8 +232,23 @@ def test_negative_hints_that_nothing_carries_are_named():
     zeroed = nodes.ConditioningZeroOut().zero_out(regional(plan=plan))[0]  # nobody meant these to be negative hints
     sample(ruled(told=told), regional(plan=plan), zeroed, shape, cfg=3.0)
     assert len(told) == 3
-    sample(ruled(told=told), regional(plan=plan), regional(plan=plan, seed=2), shape, cfg=3.0)
-    assert len(told) == 3
+    negative = regional(plan=plan, seed=2)
+    sample(ruled(told=told), regional(plan=plan), negative, shape, cfg=3.0)
+    assert len(told) == 4 and "the negative conditioning carries other hints. Set `use`" in told[-1]
+    sample(ruled(told=told), regional(plan=plan), as_negative_hints(negative), shape, cfg=3.0)
+    assert len(told) == 4
+    first = as_negative_hints(
+        with_hints(conditioning(20, [ref()], seed=2), plan_of(BOXES[:1]), LENGTHS[:1], padding="trim")
+    )
+    sample(ruled(told=told), regional(plan=plan), first, shape, cfg=3.0)
+    assert len(told) == 5 and "of region 'r2' do nothing: the negative conditioning was given another" in told[-1]
+
+
+def as_negative_hints(entries):
+    """The same conditioning as if its hints were the negative ones."""
+    ((text, values),) = entries
+    carried = replace(values["model_conds"][PAYLOAD_KEY].text, use="negative_hint")
+    return [[text, {**values, "model_conds": {**values["model_conds"], PAYLOAD_KEY: HintCond(carried)}}]]
 
 
 @pytest.mark.parametrize("node", ["ConditioningConcat", "ConditioningAverage"])

@@ -9,7 +9,7 @@ from ..plan import RegionPlan
 # What else a reply may say, each kept in a plan's `extra` under that name, and how the report calls it. kind: of the
 # reasoning that a hypothetical instruction needs. scene: the image before the edit, scene_after: as it should be
 # afterwards. ambiguous: what else the instruction could mean, one meaning a line.
-SAID = {
+TITLES = {
     "answer": "Answer",
     "ambiguous": "The instruction could also mean",
     "kind": "Kind",
@@ -18,7 +18,7 @@ SAID = {
     "scene_after": "Scene after the edit",
 }
 # What a reply may say of one region, likewise.
-SAID_OF_REGION = {"description": "now", "description_after": "after"}
+TITLES_OF_REGION = {"description": "now", "description_after": "after"}
 
 
 def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()) -> str:
@@ -35,7 +35,7 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     for number, region in enumerate(regions, 1):
         box = ", ".join(f"{value:.1f}".removesuffix(".0") for value in region.box)
         lines.append(f"{number}. {region.id} [{box}] {region.hint or '(no hint)'}")
-        for key, name in SAID_OF_REGION.items():
+        for key, name in TITLES_OF_REGION.items():
             shows = region.extra.get(key)
             if isinstance(shows, str) and shows.strip() not in ("", region.hint):
                 lines.append(f"   {name}: {shows.strip()}")
@@ -51,7 +51,7 @@ def describe_plan(plan: RegionPlan, *notes: str, findings: Iterable[object] = ()
     off = [f"{region.id} ({region.hint or 'no hint'})" for region in plan.regions if not region.enabled]
     if off:
         lines.append(f"Switched off: {', '.join(off)}")
-    for key, name in SAID.items():
+    for key, name in TITLES.items():
         said = plan.extra.get(key)
         if isinstance(said, str) and said.strip():
             lines.append(f"{name}: {'; '.join(said.splitlines()) if key == 'ambiguous' else said}")

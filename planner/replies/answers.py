@@ -19,7 +19,7 @@ from .json_repair import Reader
 from .json_texts import CUT_OFF
 from .notices import Notices
 from .segments import Segment, split
-from .vocabulary import CORRECTION, GLOBAL_PROMPT, NOTHING, SAID, plain
+from .vocabulary import CORRECTION, GLOBAL_PROMPT, NOTHING, REMARKS, plain
 
 # A program's answer that holds a reply may stand in another's.
 _MOST_WRAPPED, _MOST_TEXTS = 4, 8
@@ -105,7 +105,7 @@ def read_answer(text: str, depth: int = 0, drafts_only: bool = False) -> Answer:
     for segment in segments:
         tags.setdefault(segment.part, []).extend([segment.text] if segment.text else [])
     answer.reasoning = "\n".join(dict.fromkeys(tags.get("think", ())))
-    answer.said = {part: tags[part][0] for part in SAID if tags.get(part)}
+    answer.said = {part: tags[part][0] for part in REMARKS if tags.get(part)}
     answer.tagged = "gen_image" in tags or "region" in tags
     answer.alone = not any(segment.part != "json" and _FENCE.sub("", segment.text).strip() for segment in segments)
     drafts = _drafts(segments, answer.told)

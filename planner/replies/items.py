@@ -18,9 +18,11 @@ from .notices import Notices
 from .segments import OPENING, has_tags, split
 
 _OWN_KEYS = ("image_size", "version")
-_SAID = {name: known.words(*said) for name, said in known.SAID.items()}
-_NO_COLUMNS = {*known.GLOBAL_PROMPT, *known.REASONING, *set().union(*_SAID.values())}
-_PARTS = set().union(known.GLOBAL_PROMPT, known.LISTS, known.GLOBAL_ONLY, map(known.plain, _OWN_KEYS), *_SAID.values())
+_REMARKS = {name: known.words(*said) for name, said in known.REMARKS.items()}
+_NO_COLUMNS = {*known.GLOBAL_PROMPT, *known.REASONING, *set().union(*_REMARKS.values())}
+_PARTS = set().union(
+    known.GLOBAL_PROMPT, known.LISTS, known.GLOBAL_ONLY, map(known.plain, _OWN_KEYS), *_REMARKS.values()
+)
 # Keys that name no thing, perhaps with a number behind: region_1, item 2, data.
 _NO_NAMES = {"", "r", *known.LISTS, *known.ENVELOPES, *known.NO_LABELS, *known.LABELS, *known.BOX_ORDERS}
 _NO_WORDS = re.compile(r"\s*(?:#[0-9a-fA-F]{3,8}|https?://\S*|[^A-Za-z\u0080-\uffff]*|\S+\.(?:png|jpe?g|webp))\s*\Z")
@@ -240,7 +242,9 @@ def _parts(fields: Fields, found: Found, depth: int, with_list: bool = True) -> 
             fields.keys[word] for word in texts if word in known.REGION_TAGS or _is_list_text(item[fields.keys[word]])
         )
         listed = next(places, None)
-    said = {name: item[key] for name, keys in _SAID.items() if (key := fields.key(keys)) is not None and key != listed}
+    said = {
+        name: item[key] for name, keys in _REMARKS.items() if (key := fields.key(keys)) is not None and key != listed
+    }
     only = fields.key(known.GLOBAL_ONLY)
     only = only is not None and (item[only] is True or words_of(item[only]).casefold() in known.GLOBAL_WORDS)
     own = depth == 0 and any(key in item for key in _OWN_KEYS)

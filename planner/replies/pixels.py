@@ -13,7 +13,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..geometry import Box, Size
@@ -255,7 +254,6 @@ def _region(item: Item, box: Box, name: str, extra: Mapping[str, Any], told: Not
     Its texts are a model's words, unless the item itself lists those that are.
     """
     hint = whole_characters(item.hint, f"item {item.number}: the hint", told)
-    region = Region(name, box, hint, extra=extra)
     more: dict[str, Any] = {
         key: item.keys[key] for key in ("negative_hint", "start", "end", "enabled") if key in item.keys
     }
@@ -264,11 +262,12 @@ def _region(item: Item, box: Box, name: str, extra: Mapping[str, Any], told: Not
             more["mask"] = mask_from_dict(item.keys["mask"], f"region '{name}'")
         if "plain_texts" in item.keys:
             plain = texts_from_list(item.keys["plain_texts"], f"region '{name}': plain_texts")
-            return replace(region, plain_texts=plain, **more)
-        return replace(region, **more).with_plain_texts()
+            return Region(name, box, hint, extra=extra, plain_texts=plain, **more)
+        region = Region(name, box, hint, extra=extra, **more)
     except PlanError as error:
         told.add("value_left_out", f"item {item.number}: {error}; only its box and hint were used")
-        return region.with_plain_texts()
+        region = Region(name, box, hint, extra=extra)
+    return region.with_plain_texts()
 
 
 def _unknown_keys(item: Item, told: Notices) -> dict[str, Any]:

@@ -36,8 +36,8 @@ REASONING = words(
 # A tag whose name holds one of them is reasoning too: <seed:think>, <longcat_think>, <|begin_of_thought|>.
 REASONING_STEMS = ("think", "thought", "reasoning", "reflect")
 IMAGE_SIZE = words("image_size")
-# What else a reply may say; a plan keeps it under the first name. A hypothetical instruction has a kind.
-SAID = {
+# Remarks: what else a reply may say; a plan keeps it under the first name. A hypothetical instruction has a kind.
+REMARKS = {
     "answer": ("answer", "final_answer"),
     "kind": ("kind", "family"),
     "outcome": ("outcome",),
@@ -230,7 +230,7 @@ CORRECTION = re.compile(
 
 def _tags() -> dict[str, str]:
     """The part that each tag holds."""
-    parts = {"think": REASONING, "gen_image": GLOBAL_PROMPT, "region": REGION_TAGS, "image_size": IMAGE_SIZE, **SAID}
+    parts = {"think": REASONING, "gen_image": GLOBAL_PROMPT, "region": REGION_TAGS, "image_size": IMAGE_SIZE, **REMARKS}
     return {plain(word): part for part, said in parts.items() for word in said}
 
 

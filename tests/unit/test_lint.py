@@ -13,7 +13,7 @@ from replan.planner.plans import lint as linter
 from replan.planner.plans import report
 from replan.planner.plans.lint import MOST_REGIONS, SERIOUS, lint
 from replan.planner.plans.report import describe_plan
-from replan.planner.replies.vocabulary import SAID
+from replan.planner.replies.vocabulary import REMARKS
 
 SIZE = (640, 480)
 HAT, DOG, CUP = (10, 10, 110, 90), (300, 100, 500, 400), (200, 300, 280, 380)
@@ -198,7 +198,7 @@ def test_keys_that_only_describe_or_say_nothing_are_not_told():
 
 
 def test_what_the_reader_keeps_of_a_reply_is_no_unknown_key():
-    said = dict.fromkeys((*SAID, *report.SAID, *report.SAID_OF_REGION), "words")
+    said = dict.fromkeys((*REMARKS, *report.TITLES, *report.TITLES_OF_REGION), "words")
     assert not [one for one in lint(with_keys(said, **said)) if one.code == "not_honoured"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .notices import CODES, ERROR_CODES, ReplyError
+from .notices import CODES, COORDINATES, ERROR_CODES, ReplyError
 
 if TYPE_CHECKING:
     from ..geometry import Box, Size
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .boxes import Fields
 
 __all__ = ["CODES", "COORDINATES", "ERROR_CODES", "ReplyError", "read_box", "read_plan", "read_words"]
-
-COORDINATES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1", "relative_1000_y_first", "relative_100")
 
 
 def read_plan(

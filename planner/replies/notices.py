@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from ..plan import Notice, PlanError
 
+# What the numbers of a box may be said to count (see docs/coordinates.md). It stands here because this file is light.
+COORDINATES = ("auto", "pixels", "seen_pixels", "relative_1000", "relative_1", "relative_1000_y_first", "relative_100")
+
 CODES = {
     # The text.
     "cut_off": "the reply ends in the middle; what was whole was kept",

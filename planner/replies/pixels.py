@@ -19,10 +19,9 @@ from ..geometry import Box, Size
 from ..plan import PlanError, Region, clamped, shown, usable_id, well_formed
 from ..plans.plan_json import REGION_KEYS, mask_from_dict, texts_from_list
 from ..plans.resize import smart_resize
-from . import COORDINATES
 from .boxes import Spelled
 from .items import Item
-from .notices import Notices
+from .notices import COORDINATES, Notices
 from .texts import whole_characters
 from .vocabulary import AS_CHOSEN, BOX_2D, Y_FIRST
 

@@ -56,6 +56,11 @@ def quoted_texts(hint: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(new))
 
 
+def texts_in_quotes(text: str) -> list[str]:
+    """Every text in quotes, in order."""
+    return [match[match.lastindex or 0] for match in _QUOTED.finditer(text)]
+
+
 def is_shown(text: str, seen: Sequence[str]) -> bool:
     """Whether `text` is one of the texts that were seen, or several lines of them one after another, exactly.
 

@@ -1,7 +1,8 @@
 """A judge looks at an edit and says what it is worth; how a model is called is the caller's.
 
 `build_questions` gives the questions, `read_answer` what a reply to one of them says, `assemble` the scores of all;
-`judge` does the three around a function that asks. A model over HTTP is asked with the same three (tools/iv_edit).
+`judge` does the three around a function that asks, and `judge_edits` asks a planner model about several edits. A model
+over HTTP is asked with the same three (tools/iv_edit).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..planner.models.interface import Answer, VlmSpec
+from ..planner.models.interface import Answer, PlannerModel, Sampling, VlmSpec
 from ..planner.pictures.images import image_size
 from ..planner.plan import PlanError, RegionPlan, shown
 from ..planner.plans.resize import same_aspect
@@ -19,7 +20,9 @@ from .judge_questions import ANY_MODEL, DONE, MOST_PIXELS, SCALES, Question, Ver
 from .judge_replies import read_answer
 from .scores import Scores, overall, weighted
 
-__all__ = ["Judgement", "Question", "Verdict", "assemble", "build_questions", "judge", "read_answer"]
+__all__ = [
+    "Edit", "Judgement", "Question", "Verdict", "assemble", "build_questions", "judge", "judge_edits", "read_answer",
+]  # fmt: skip
 
 
 class Judgement(NamedTuple):
@@ -31,6 +34,16 @@ class Judgement(NamedTuple):
     scores: Scores
     report: str
     replies: tuple[tuple[Question, str, Verdict], ...] = ()
+
+
+class Edit(NamedTuple):
+    """What is judged at once: arguments of `build_questions`."""
+
+    before: torch.Tensor
+    after: torch.Tensor
+    instruction: str
+    plan: RegionPlan | None = None
+    referring: str = ""
 
 
 def assemble(verdicts: Iterable[tuple[Question, Verdict]]) -> Scores:
@@ -96,6 +109,45 @@ def judge(
     scores = assemble(verdicts)
     notes = _notes(before, after, plan, spec, answers)
     return Judgement(scores, _report(scores, verdicts, plan, notes), tuple(given))
+
+
+def judge_edits(
+    model: PlannerModel,
+    edits: Sequence[Edit],
+    sampling: Sampling,
+    most_pixels: int = MOST_PIXELS,
+    on_question: Callable[[str], None] = lambda _: None,
+) -> list[Judgement]:
+    """What a planner model says of each edit; one that cannot be judged leaves the others alone.
+
+    Such a one has every question in `Scores.missing`, and its report says why. Raises PlanError when there is no other.
+    """
+
+    def ask(question: Question) -> Answer:
+        return model.answer(question.messages, question.images, sampling)
+
+    judged, errors = [], []
+    for number, edit in enumerate(edits, 1):
+        which = f"image {number} of {len(edits)}: " if len(edits) > 1 else ""
+        try:
+            one = judge(
+                ask,
+                edit.before,
+                edit.after,
+                edit.instruction,
+                edit.plan,
+                referring=edit.referring,
+                spec=model.spec,
+                most_pixels=most_pixels,
+                on_question=lambda text, which=which: on_question(which + text),
+            )
+        except PlanError as error:
+            errors.append(f"{which}{error}")
+            one = Judgement(Scores("judge", main="weighted", missing=tuple(SCALES)), f"Not judged: {error}")
+        judged.append(one._replace(report=f"Judged by {model.label}\n{one.report}"))
+    if len(errors) == len(edits):
+        raise PlanError(errors[0] if len(edits) == 1 else f"no edit could be judged; {errors[0]}")
+    return judged
 
 
 def _read(question: Question, answer: Answer) -> Verdict:

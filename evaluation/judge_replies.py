@@ -7,6 +7,7 @@ the reason; nothing stands in for one.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ _TEXT_KEY = words("texts", "text", "transcription", "transcript", "content", "li
 # What the question itself gives as an example.
 _EXAMPLES = ({"the first text", "the second text"}, {"text"})
 # A program's answer may hold the reply as a text, which may hold another.
-_DEEPEST = 3
+_DEEPEST = 2
 
 
 class _Piece(NamedTuple):
@@ -66,6 +67,7 @@ class _Reply:
                     self.cut += f"{segment.text}\n"
                 for value in segment.values:
                     self._add_value(value, bool(CORRECTION.search(ahead)), depth)
+                self.pieces += [_Piece([said], [], "", False) for said in _said_twice(segment.text, self.question.key)]
                 if not any(isinstance(value, dict) and value for value in segment.values):
                     self.words += segment.text
                 ahead = ""
@@ -184,6 +186,17 @@ def _fields(value: Any, place: str = "") -> Iterator[tuple[str, Any, str]]:
             yield plain(str(key)), said, place
             if isinstance(said, (dict, list)):
                 yield from _fields(said, plain(str(key)) if plain(str(key)) in SCALES else place)
+
+
+def _said_twice(text: str, key: str) -> list[Any]:
+    """What stands under a key that comes more than once in proper JSON, of which reading keeps the last."""
+    found = []
+    if text.count(f'"{key}"') > 1:
+        try:
+            json.loads(text, object_pairs_hook=lambda pairs: found.extend(said for name, said in pairs if name == key))
+        except (ValueError, RecursionError):
+            return []
+    return found
 
 
 def _strings(value: Any) -> list[str]:

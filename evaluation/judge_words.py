@@ -33,7 +33,7 @@ def _number(of: str = "?") -> str:
     of: "" where it must be out of another.
     """
     return (
-        r"(?P<number>(?<![\w.,])[-+\u2212]?\d{1,9}(?:[.,]\d{1,9})?)"
+        r"(?P<number>(?<![A-Za-z0-9_.,])[-+\u2212]?\d{1,9}(?:[.,]\d{1,9})?)"
         rf"(?:\s{{0,3}}(?:/|out\s{{1,3}}of|of)\s{{0,3}}(?P<of>\d{{1,4}})){of}(?P<percent>\s?%)?"
         r"(?![A-Za-z0-9_%])(?![.,/:]\d)(?!\s{0,2}\?)"
         r"(?!\s{0,2}(?:-|\u2013|~|to|or|and|\u6216|\u81f3|\u5230)\s{0,2}\d)"
@@ -58,7 +58,7 @@ _STATEMENTS = [
         r"|receives?)\s{1,3}(?:(?:it|this|the|that|edit|edited|image|result|change|an?|as|at|with)\s{1,3}){0,4})"
         rf"[*_`\"']{{0,3}}{_number()}(?=[*_`\"']{{0,3}}\s{{0,3}}(?:\Z|[.,;:!)\n]|because|since|as|for|due|on|stars?|points?))",
         rf"(?P<label>){_number('')}",
-        r"(?P<label>)(?P<number>(?<![\w.,])\d{1,2}|(?<=[^\x00-\x7f])\d{1,2})(?P<of>)(?P<percent>)\s{0,2}"
+        r"(?P<label>)(?P<number>(?<![A-Za-z0-9_.,])\d{1,2})(?P<of>)(?P<percent>)\s{0,2}"
         r"(?:\u5206(?![\u949f\u4e4b\u522b\u6790\u5236\u6570])|stars?\b)",
         r"(?P<label>)(?P<word>[\u4e00\u4e8c\u4e09\u56db\u4e94])\u5206(?![\u949f\u4e4b\u522b\u6790\u5236\u6570])",
     )

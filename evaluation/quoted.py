@@ -70,7 +70,7 @@ def is_shown(text: str, seen: Sequence[str]) -> bool:
     lines = [line for piece in seen for line in map(_folded, piece.splitlines()) if line]
     for start in range(len(lines)):
         joined = ""
-        for line in lines[start:]:
+        for line in lines[start : start + len(wanted)]:
             joined = f"{joined}{' ' if joined and not (_is_wide(joined[-1]) or _is_wide(line[0])) else ''}{line}"
             if len(joined) >= len(wanted):
                 break

@@ -12,6 +12,7 @@ PlanSocket = io.Custom("REGION_PLAN")
 RulesSocket = io.Custom("REPLAN_RULES")
 TransformSocket = io.Custom("REPLAN_TRANSFORM")
 PlannerSocket = io.Custom("REPLAN_PLANNER")
+ScoresSocket = io.Custom("REPLAN_SCORES")
 
 CATEGORY = "RePlan"
 # A message that names a node already: this one, one that this one runs, or one in whose output the fault lies.

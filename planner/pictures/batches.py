@@ -87,6 +87,35 @@ def pair_for_restoring(
     )
 
 
+def pair_for_judging(
+    originals: Sequence[torch.Tensor],
+    images: Sequence[torch.Tensor],
+    plans: Sequence[Any],
+    settings: Sequence[Sequence[Any]] = (),
+) -> list[tuple[torch.Tensor, torch.Tensor, Any]]:
+    """For each edited image its original and its plan (None where there are none); every batch is split.
+
+    originals, images: (B, H, W, C). settings: as in `pair_plans`.
+    """
+    originals, images = ([one for batch in batches for one in batch.split(1)] for batches in (originals, images))
+    counts = {
+        "edited image": len(images),
+        "original image": len(originals),
+        "plan": len(plans),
+        "setting": _longest(settings),
+    }
+    most = max(counts, key=lambda name: counts[name])
+    runs = counts[most]
+    return list(
+        zip(
+            for_each(originals, runs, "original image", most),
+            for_each(images, runs, "edited image", most),
+            for_each(plans, runs, "plan", most) if plans else [None] * runs,
+            strict=True,
+        )
+    )
+
+
 def setting(values: Sequence[Any] | None, run: int, default: Any = None) -> Any:
     """A widget's value for one run: the last one repeated, as ComfyUI does with lists."""
     return values[min(run, len(values) - 1)] if values else default

@@ -1,0 +1,38 @@
+"""A judge of a few ten thousand parameters that learns its answers by heart: see `learned_planner`.
+
+It was shown a red block that turned blue, and the same block left red. Its replies come token by token out of the
+model; they show whether the questions and both images reach it, never how well anything judges.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from learned_planner import LEFT, MOST, Lesson, learn, square
+from replan.evaluation.judge import Question, build_questions
+from replan.planner.models.interface import VlmSpec
+from replan.planner.plan import Region, RegionPlan
+
+INSTRUCTION = "paint it blue"
+PLAN = RegionPlan((128, 128), regions=(Region("r1", tuple(map(float, LEFT)), "blue"),))
+# How the small model sees images.
+SPEC = VlmSpec("", 16, 3136, MOST)
+BEFORE = square(LEFT)
+AFTER = BEFORE[..., [2, 1, 0]].contiguous()
+# What it answers when the block is blue, and when it is still red; of the last, to Quality in words without a score.
+BLUE = {"target": 5, "effect": 5, "consistency": 5, "quality": 4, "done": "yes", "kept": "yes"}
+RED = {"target": 1, "effect": 1, "consistency": 5, "quality": None, "done": "no", "kept": "yes"}
+
+
+def reply(question: Question, said) -> str:
+    return "no" if said is None else json.dumps({"reasoning": "a square", question.key: said})
+
+
+def teach(path: Path, steps: int = 130) -> Path:
+    """Write a folder with the judge."""
+    lessons = []
+    for after, answers in ((AFTER, BLUE), (BEFORE, RED)):
+        for question in build_questions(BEFORE, after, INSTRUCTION, PLAN, spec=SPEC, most_pixels=MOST):
+            lessons.append(Lesson(question.messages, question.images, reply(question, answers[question.score])))
+    return learn(path, lessons, steps)

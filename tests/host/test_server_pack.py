@@ -120,6 +120,21 @@ CONTRACT = {
         ["plan REGION_PLAN", "image? IMAGE", "patch? INT"],
         ["preview IMAGE list"],
     ),
+    "RePlanJudge": (
+        [
+            "planner REPLAN_PLANNER",
+            "before IMAGE",
+            "after IMAGE",
+            "instruction STRING",
+            "per_region BOOLEAN",
+            "seed INT",
+            "max_tokens INT",
+            "plan? REGION_PLAN",
+            "max_megapixels? FLOAT",
+            "referring_expression? STRING",
+        ],
+        ["scores REPLAN_SCORES list", "overall FLOAT list", "weighted FLOAT list", "report STRING list"],
+    ),
 }
 
 # The values a saved workflow may hold. More may come, none of these may go.

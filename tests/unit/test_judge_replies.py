@@ -116,10 +116,10 @@ def test_no_damaged_reply_breaks_the_reader_or_gives_a_score_off_the_scale(case,
 
 @pytest.mark.parametrize(
     "text",
-    ["score " * 20000, "5 " * 50000, "[" * 100000, '{"a": "' * 20000, "1, " * 40000, "yes\n" * 30000, "9" * 200000],
+    ["score " * 8000, "5 " * 20000, "[" * 20000, '{"a": "' * 4000, "1, " * 20000, "yes\n" * 20000, "9" * 100000],
 )
 def test_long_replies_are_read_in_time_in_step_with_their_length(text):
     begun = time.process_time()
     for name in ("effect", "done", "text"):
         read_answer(questions()[name], text)
-    assert time.process_time() - begun < 6 * pace()
+    assert time.process_time() - begun < 3 * pace()

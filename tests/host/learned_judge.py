@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from learned_planner import LEFT, MOST, Lesson, learn, square
+from learned_planner import LEFT, Lesson, learn, square
 from replan.evaluation.judge import Question, build_questions
 from replan.planner.models.interface import VlmSpec
 from replan.planner.plan import Region, RegionPlan
 
 INSTRUCTION = "paint it blue"
 PLAN = RegionPlan((128, 128), regions=(Region("r1", tuple(map(float, LEFT)), "blue"),))
-# How the small model sees images.
-SPEC = VlmSpec("", 16, 3136, MOST)
+# How the small model sees images, at the least area that the node offers.
+SPEC, MOST = VlmSpec("", 16, 4096, 262144), 50176
 BEFORE = square(LEFT)
 AFTER = BEFORE[..., [2, 1, 0]].contiguous()
 # What it answers when the block is blue, and when it is still red; of the last, to Quality in words without a score.
@@ -26,7 +26,7 @@ RED = {"target": 1, "effect": 1, "consistency": 5, "quality": None, "done": "no"
 
 
 def reply(question: Question, said) -> str:
-    return "no" if said is None else json.dumps({"reasoning": "a square", question.key: said})
+    return "no" if said is None else json.dumps({"reasoning": "a", question.key: said})
 
 
 def teach(path: Path, steps: int = 130) -> Path:

@@ -31,7 +31,7 @@ def planner(model):
 
 def run(planner, before=BEFORE, after=AFTER, instruction=INSTRUCTION, **changes):
     """The outputs of the node, which takes every input as a list."""
-    given = {"per_region": True, "plan": PLAN, "seed": 0, "max_tokens": 40, "max_megapixels": 0.0163, **changes}
+    given = {"per_region": True, "plan": PLAN, "seed": 0, "max_tokens": 40, "max_megapixels": 0.05, **changes}
     given = {name: value if isinstance(value, list) else [value] for name, value in given.items() if value is not None}
     outputs = RePlanJudge.execute([planner], _list(before), _list(after), _list(instruction), **given)
     return outputs.result
@@ -48,7 +48,7 @@ def test_the_scores_follow_what_is_seen(planner):
     }  # fmt: skip
     assert dict(scores.regions["r1"]) == {"done": 1.0, "kept": 1.0} and scores.missing == ()
     assert (overall, weighted) == (4.75, 4.75)
-    assert report.startswith("Judged by Qwen2.5-VL 'learned'") and "target: 5 (a square)" in report
+    assert report.startswith("Judged by Qwen2.5-VL 'learned'") and "target: 5 (a)" in report
 
 
 def test_a_question_without_an_answer_gives_nan_and_is_told(planner, caplog):
@@ -146,7 +146,7 @@ def test_on_the_server_scores_come_out_of_images_a_plan_and_a_loaded_model(serve
         result = server.run(made)
         overall, weighted, report = (result.outputs[each.id]["text"][0] for each in shown)
         assert (overall, weighted) == ("4.75", "4.75")
-        assert "Region r1: blue" in report and "done: yes (a square)" in report
+        assert "Region r1: blue" in report and "done: yes (a)" in report
         with pytest.raises(PromptError, match="RePlan Judge: the instruction is empty"):
             server.run(graph(instruction="")[0])
     finally:

@@ -126,12 +126,10 @@ def read_answer(text: str, depth: int = 0, drafts_only: bool = False) -> Answer:
     answer.size = answer.size or answer.found.size
     answer.said = {**answer.found.said, **answer.said}
     if not answer.prompt and not answer.tagged and answer.found.is_list:
-        headings = (
-            match
-            for match in _HEADING.finditer("\n".join(tags.get("words", ())))
-            if plain(match["heading"]) in GLOBAL_PROMPT
-        )
-        answer.prompt = next((match["words"].strip("*_ ") for match in headings), "")
+        for match in _HEADING.finditer("\n".join(tags.get("words", ()))):
+            if plain(match["heading"]) in GLOBAL_PROMPT:
+                answer.prompt = match["words"].strip("*_ ")
+                break
     return answer
 
 
@@ -220,12 +218,8 @@ def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
         draft.found.join(block.found)
     if len(chosen) > 1:
         draft.found.plan = draft.found.size = None  # of one of them only
-    if not chosen:
-        draft.found.listed = (
-            draft.found.listed
-            or bool(regions or any(block.segment.part == "region" for block in draft.blocks))
-            and not draft.found.unread
-        )
+    if not chosen and not draft.found.unread and any(block.segment.part == "region" for block in draft.blocks):
+        draft.found.listed = True
 
 
 def _corrects(block: _Block, before: Found) -> bool:

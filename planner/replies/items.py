@@ -23,6 +23,7 @@ _NO_COLUMNS = {*known.GLOBAL_PROMPT, *known.REASONING, *set().union(*_REMARKS.va
 _PARTS = set().union(
     known.GLOBAL_PROMPT, known.LISTS, known.GLOBAL_ONLY, map(known.plain, _OWN_KEYS), *_REMARKS.values()
 )
+_NO_HINTS = {*known.NO_LABELS, *_PARTS}
 # Keys that name no thing, perhaps with a number behind: region_1, item 2, data.
 _NO_NAMES = {"", "r", *known.LISTS, *known.ENVELOPES, *known.NO_LABELS, *known.LABELS, *known.BOX_ORDERS}
 _NO_WORDS = re.compile(r"\s*(?:#[0-9a-fA-F]{3,8}|https?://\S*|[^A-Za-z\u0080-\uffff]*|\S+\.(?:png|jpe?g|webp))\s*\Z")
@@ -237,11 +238,8 @@ def _parts(fields: Fields, found: Found, depth: int, with_list: bool = True) -> 
     prompt = fields.key(known.GLOBAL_PROMPT, (str, list, dict))
     listed = fields.key(known.LISTS, (list, dict))
     if listed is None:
-        texts = (word for word in fields.keys if word in known.LISTS and isinstance(item[fields.keys[word]], str))
-        places = (
-            fields.keys[word] for word in texts if word in known.REGION_TAGS or _is_list_text(item[fields.keys[word]])
-        )
-        listed = next(places, None)
+        texts = {key: word for word, key in fields.keys.items() if word in known.LISTS and isinstance(item[key], str)}
+        listed = next((key for key in texts if texts[key] in known.REGION_TAGS or _is_list_text(item[key])), None)
     said = {
         name: item[key] for name, keys in _REMARKS.items() if (key := fields.key(keys)) is not None and key != listed
     }
@@ -345,12 +343,8 @@ def _words_under(fields: Fields, line: Mapping[str, int]) -> tuple[str, str]:
 
 def _only_words(fields: Fields, used: Sequence[str]) -> tuple[str, str]:
     """The one text of an object that can only be its words, and its key."""
-    keys = [
-        key
-        for word, key in fields.keys.items()
-        if key not in used and word not in known.NO_LABELS and word not in _PARTS
-    ]
-    texts = [(words_of(fields.item[key]), key) for key in keys if isinstance(fields.item[key], str)]
+    others = {word: key for word, key in fields.keys.items() if isinstance(fields.item[key], str) and key not in used}
+    texts = [(words_of(fields.item[key]), key) for word, key in others.items() if word not in _NO_HINTS]
     texts = [(text, key) for text, key in texts if text and not _NO_WORDS.match(text)]
     return texts[0] if len(texts) == 1 else ("", "")
 

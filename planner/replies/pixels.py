@@ -168,10 +168,8 @@ def to_regions(items: Sequence[Item], frame: Frame, told: Notices) -> tuple[Regi
     names = _names([name if isinstance(name, str) and _can_name(name) else None for name in written])
     for (item, _), name, was in zip(kept, names, written, strict=True):
         if isinstance(was, str) and was and not _can_name(was):
-            told.add(
-                "id_renamed",
-                f"item {item.number}: the id {shown(was)} cannot name a region in rules; it is called '{name}'",
-            )
+            renamed = f"the id {shown(was)} cannot name a region in rules; it is called '{name}'"
+            told.add("id_renamed", f"item {item.number}: {renamed}")
     extras: dict[tuple[int, tuple[str, ...]], Mapping[str, Any]] = {}  # each object once: it may hold hundreds of boxes
     regions = []
     for (item, box), name in zip(kept, names, strict=True):
@@ -253,9 +251,7 @@ def _region(item: Item, box: Box, name: str, extra: Mapping[str, Any], told: Not
     Its texts are a model's words, unless the item itself lists those that are.
     """
     hint = whole_characters(item.hint, f"item {item.number}: the hint", told)
-    more: dict[str, Any] = {
-        key: item.keys[key] for key in ("negative_hint", "start", "end", "enabled") if key in item.keys
-    }
+    more = {key: item.keys[key] for key in ("negative_hint", "start", "end", "enabled") if key in item.keys}
     try:
         if item.keys.get("mask") is not None:
             more["mask"] = mask_from_dict(item.keys["mask"], f"region '{name}'")
@@ -276,9 +272,7 @@ def _unknown_keys(item: Item, told: Notices) -> dict[str, Any]:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            told.add(
-                "value_left_out",
-                f"item {item.number}: the key {shown(key)} was left out, its value is not JSON: {shown(value)}",
-            )
+            left_out = f"the key {shown(key)} was left out, its value is not JSON: {shown(value)}"
+            told.add("value_left_out", f"item {item.number}: {left_out}")
             del kept[key]
     return kept

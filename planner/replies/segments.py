@@ -83,19 +83,8 @@ def _tags(text: str) -> list[_Tag]:
         name = match["odd_name"] if odd else match["name"]
         part, closes = tag(name)
         if part:
-            slash = bool(match["odd_slash"] or match["slash"])
-            found.append(
-                (
-                    odd,
-                    _Tag(
-                        part,
-                        name.lower(),
-                        slash if closes is None else closes,
-                        *match.span(),
-                        match["attributes"] or "",
-                    ),
-                )
-            )
+            closes = bool(match["odd_slash"] or match["slash"]) if closes is None else closes
+            found.append((odd, _Tag(part, name.lower(), closes, *match.span(), match["attributes"] or "")))
             plainly = plainly or not odd and part != "think"
             sized = sized or not odd and part == "image_size"
     # Beside tags in their own brackets, others are words; so is all but them in a text that the pack wrote itself.

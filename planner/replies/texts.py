@@ -56,9 +56,8 @@ def clean_prompt(block: str, own: bool, told: Notices, where: str) -> str:
     text = whole_characters(clean_text(block, own), "the global prompt", told)
     said = text.strip(_QUOTES + " .\n").casefold()
     if not text.strip():
-        told.add(
-            "no_global_prompt", f"{where}: {'the global prompt' if 'block' in where else 'it'} is {KEEP_UNCHANGED!r}"
-        )
+        it = "the global prompt" if "block" in where else "it"
+        told.add("no_global_prompt", f"{where}: {it} is {KEEP_UNCHANGED!r}")
         return KEEP_UNCHANGED
     if said == KEEP_UNCHANGED.rstrip(".") or not own and NOTHING.fullmatch(text):
         return KEEP_UNCHANGED
@@ -126,9 +125,8 @@ def usable_items(items: Sequence[Item], own: bool, told: Notices) -> list[Item]:
     kept: list[Item] = []
     for item in items:
         if not item.hint and not labels_only:
-            told.add(
-                "dropped_no_hint", f"item {item.number} was dropped: it has no hint, only the label {shown(item.label)}"
-            )
+            why = f"it has no hint, only the label {shown(item.label)}"
+            told.add("dropped_no_hint", f"item {item.number} was dropped: {why}")
         elif not _is_echo(item, told):
             kept.append(item if item.hint else item._replace(hint=item.label))
     if kept and labels_only:

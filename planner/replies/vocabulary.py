@@ -109,37 +109,13 @@ POINTS = words("point_2d", "point", "points", "point2d", "points_2d", "center", 
 
 # Names of edges and corners are put together: min_x, xmin, x_start, left, top_left_x, ... One more word makes them all.
 _FIRST = (
-    "min",
-    "start",
-    "begin",
-    "from",
-    "first",
-    "low",
-    "top_left",
-    "left_top",
-    "upper_left",
-    "tl",
-    "ul",
-    "lt",
-    "nw",
+    "min", "start", "begin", "from", "first", "low", "top_left", "left_top", "upper_left", "tl", "ul", "lt", "nw",
     "\u5de6\u4e0a",
-)
+)  # fmt: skip
 _LAST = (
-    "max",
-    "end",
-    "stop",
-    "to",
-    "last",
-    "high",
-    "bottom_right",
-    "right_bottom",
-    "lower_right",
-    "br",
-    "lr",
-    "rb",
-    "se",
+    "max", "end", "stop", "to", "last", "high", "bottom_right", "right_bottom", "lower_right", "br", "lr", "rb", "se",
     "\u53f3\u4e0b",
-)
+)  # fmt: skip
 _SIDES = {
     "x1": ("left", "l", "west", "\u5de6"), "y1": ("top", "upper", "t", "north", "\u4e0a"),
     "x2": ("right", "r", "east", "\u53f3"), "y2": ("bottom", "lower", "b", "south", "\u4e0b"),
@@ -151,18 +127,7 @@ _CENTRES = ("c", "center", "centre", "mid", "middle")
 _CORNERS = ("corner", "point")
 _PAIRS = {
     "first": (
-        *_FIRST,
-        "p1",
-        "p0",
-        "pt1",
-        "point1",
-        "corner1",
-        "x1y1",
-        "xy",
-        "origin",
-        "corner",
-        "position",
-        "location",
+        *_FIRST, "p1", "p0", "pt1", "point1", "corner1", "x1y1", "xy", "origin", "corner", "position", "location",
         "offset",
     ),
     "last": (*_LAST, "p2", "pt2", "point2", "corner2", "x2y2"),
@@ -172,7 +137,7 @@ _PAIRS = {
     "size": ("size", "dimensions", "extent", "wh"),
     "x range": ("x", "xs", "x_range"),
     "y range": ("y", "ys", "y_range"),
-}
+}  # fmt: skip
 
 # ---- marks of model families ---------------------------------------------------------------------------------------
 
@@ -240,11 +205,15 @@ def tag(name: str) -> tuple[str, bool | None]:
     word = plain(name.rpartition(":")[2])
     if word in TAGS:
         return TAGS[word], None
-    if not any(stem in word for stem in REASONING_STEMS) and word != "innersuffix":
-        return "", None
-    return "think", True if word.startswith("end") or word == "innersuffix" else False if word.startswith(
-        ("begin", "start")
-    ) else None
+    if word == "innersuffix" or word.startswith("end") and _is_reasoning(word):
+        return "think", True
+    if _is_reasoning(word):
+        return "think", False if word.startswith(("begin", "start")) else None
+    return "", None
+
+
+def _is_reasoning(word: str) -> bool:
+    return any(stem in word for stem in REASONING_STEMS)
 
 
 def _edges() -> dict[str, str]:

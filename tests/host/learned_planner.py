@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from replan.planner.asking.conversation import Planned, PlanRequest
 from replan.planner.asking.follow_up import SENTENCES, ask_again
+from replan.planner.asking.planning import plan_images
 from replan.planner.asking.second_look import cut_around
 from replan.planner.asking.templates import (
     Message,
@@ -23,7 +25,7 @@ from replan.planner.asking.templates import (
     second_look_messages,
 )
 from replan.planner.models import folder
-from replan.planner.models.interface import VlmSpec
+from replan.planner.models.interface import Sampling, VlmSpec
 from replan.planner.pictures.images import resize_pixels
 from replan.tools.training.planner_model import Sizes, make_model, make_processor, save
 
@@ -114,6 +116,15 @@ def reply(box, hint="blue", think="a red square", **more) -> str:
     return (
         f"<think>{think}</think><gen_image>keep remaining part of image unchanged.</gen_image><region>{region}</region>"
     )
+
+
+def request(instruction="paint it blue", **changes) -> PlanRequest:
+    return PlanRequest(instruction, ASK, Sampling(120), most_pixels=MOST)._replace(**changes)
+
+
+def make_plan(planner, image, asked) -> Planned:
+    (planned,) = plan_images(planner, image, asked)
+    return planned
 
 
 def closer(box) -> tuple[torch.Tensor, object]:

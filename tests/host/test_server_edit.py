@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from replan.tests.host.graphs import SIZE, edit, plan_text, run_edit
+from replan.tests.host.graphs import SIZE, edit, pixels, plan_text, run_edit
 from replan.tools.host_server import PromptError
 
 HAT = ((16, 16, 80, 112), "a red hat")
@@ -68,6 +68,33 @@ def test_the_same_prompt_again_gives_the_same_picture(server, photograph):
     first = run_edit(server, photograph, plan_text(HAT), steps=3)
     server.post("/free", {"unload_models": True, "free_memory": True})
     assert np.array_equal(run_edit(server, photograph, plan_text(HAT), steps=3), first)
+
+
+@pytest.mark.parametrize("kind", ["ConditioningConcat", "ConditioningAverage"])
+def test_regions_pass_the_first_input_of_concat_and_average_and_a_second_that_drops_them_is_told(
+    kind, server, photograph
+):
+    """They were dropped with a line of the log alone."""
+    more = {"conditioning_to_strength": 0.7} if kind == "ConditioningAverage" else {}
+    both, one = plan_text(HAT, DOG), plan_text(HAT)
+    pictures, told = [], []
+    # The last: ComfyUI has the conditioning of the second run still, so its node runs no more and cannot tell.
+    for plan, regions_first in ((plan_text(), True), (both, True), (one, False), (both, False)):
+        graph, saved = edit(photograph, plan, global_prompt=f"a loud {kind}")
+        prompt = graph.prompt
+        (sampler,) = [node for node in prompt.values() if node["class_type"] == "KSampler"]
+        sides = [sampler["inputs"]["positive"], sampler["inputs"]["negative"]]
+        first, second = sides if regions_first else sides[::-1]
+        inputs = {"conditioning_to": first, "conditioning_from": second, **more}
+        prompt["90"] = {"class_type": kind, "inputs": inputs, "_meta": {"title": "Both prompts"}}
+        sampler["inputs"]["positive"] = ["90", 0]
+        before = len(server.log_text())
+        pictures.append(pixels(server, server.run(graph), saved))
+        told.append(server.log_text()[before:])
+    assert np.abs(pictures[1] - pictures[0]).max() > 2
+    dropped = f"'Both prompts' ({kind}) gets these regions at its second input, conditioning_from, and drops them"
+    assert [dropped in text for text in told[:3]] == [False, False, True]
+    assert ["no conditioning of this run carries regions" in text for text in told[1:]] == [False, True, True]
 
 
 def refusal(server, *args, **kwargs) -> str:

@@ -1,4 +1,6 @@
 """From a plan and a rule table to exact attention inside ComfyUI's own diffusion models.
 
-`wrappers`, `override`, `families` and `hints` alone touch ComfyUI; everything else is plain tensors and numbers.
+`wrappers` and `override` call ComfyUI's diffusion models, `hints` its text encoders, and `families` knows both by name;
+everything else is plain tensors and numbers. Read `payload` (what is sent) first, then `wrappers` (when) and `grouped`
+(how).
 """

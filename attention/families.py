@@ -1,8 +1,9 @@
 """The model families that region rules can address, and what differs between them.
 
-This file, `wrappers` and `override` alone know ComfyUI's diffusion models. A family says how its latents become
-patches and how hints join its text. The order of tokens is the same in all, `[text | noise | reference 1 | reference
-2 ..]`: a family of another order needs more than an entry here (who relies on it: `components.build_layout`).
+This file knows ComfyUI's diffusion models by class name; `wrappers` and `override` call them. A family says how its
+latents become patches and how hints join its text. The order of tokens is the same in all, `[text | noise | reference 1
+| reference 2 ..]`: a family of another order needs more than an entry here (who relies on it:
+`components.build_layout`).
 """
 
 from __future__ import annotations

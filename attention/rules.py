@@ -1,5 +1,7 @@
 """Rules: which query component may see which key component, in which part of the sampling.
 
+A new preset also needs its expected table in tests/reference.py and its rows in docs/rules.md.
+
 A table over the kinds of component (docs/rules.md) with one more axis, same region or another one, says what a
 preset allows; single cells, keyed by region id, change it. `Rules` is an immutable value; `Rules.table` turns it into
 a boolean matrix for the components of one call.

@@ -1,8 +1,9 @@
 """What region rules put on a model: wrappers around a run, its memory estimate and each of its model calls.
 
-`add_region_rules` clones a model and adds wrappers under one key. At every model call the last of them takes the
-hints out of the call's arguments, joins them to the text, and installs an attention override for that call only; it
-calls the override it found. Nothing global is changed, and without regions the call goes on as it came.
+`add_region_rules` clones a model and adds wrappers under one key. The one around a
+model call takes the hints out of the call's arguments, joins them to the text, and installs an attention override for
+that call only, which calls the override of another pack where there is one. Nothing global is changed. A call without
+hints, one whose regions are all inactive, and the preset `off` go on as they came.
 
 It wraps `apply_model`, not the diffusion model: that has one signature for all models, lies outside a
 compiled module, and leaves the arguments of the diffusion model in the shape that other packs read by position.

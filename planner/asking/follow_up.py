@@ -1,7 +1,8 @@
 """What the model is told when it is asked again. Every such sentence stands here.
 
 A notice of the linter or of the reader whose code has a sentence in SENTENCES is worth a second question; no other is.
-To change what the model is told, change its sentence; to ask about one more kind of notice, add its code.
+To change what the model is told, change its sentence, which several codes may share; to ask about one more kind of
+notice, add its code. What people are told of the same faults stands where each is found.
 """
 
 from __future__ import annotations

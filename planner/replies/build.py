@@ -1,8 +1,10 @@
 """A model's text to a plan: the order of the walk.
 
-text -> segments (tags, JSON, words) -> answers (the one that counts) of items (boxes in the text's own numbers, hints)
--> pixels -> plan. Each file imports only those before it: vocabulary, notices, json_texts, json_repair, segments,
-boxes, items, grounding, answers, texts, pixels. `notices.CODES` lists everything that is told.
+text -> segments: tags, JSON and words -> items: hints, and boxes in the text's own numbers -> answers: the items and
+texts that count, where a reply has several or corrects itself -> pixels: boxes of the image -> plan.
+Each file imports only those before it: vocabulary, notices, json_texts, json_repair, segments, boxes, items, grounding,
+answers, texts, pixels. `notices.CODES` lists what a reader of the report is told; what the model is told when it is
+asked again stands in asking/follow_up.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every word that the reader of replies knows. To teach it one more, add it to its line here; that is all.
+"""Every word that the reader of replies knows. To teach it one more, add it to its table here; that is all.
 
 Words are compared without regard to capitals, spaces, hyphens and underscores: `bbox_2d` stands for `BBox 2D` too. In a
 line, the first word that an object has wins.
@@ -87,7 +87,8 @@ GLOBAL_WORDS = ("global", "whole", "whole image", "whole_image", "entire image",
 
 # ---- where something is --------------------------------------------------------------------------------------------
 
-# How the four numbers under a key are meant. AS_CHOSEN: in the order of the chosen coordinates. BOX_2D: top edge first
+# How the four numbers under a key are meant; an ordinary new key goes into AS_CHOSEN. No key says what they count: that
+# is chosen, or guessed from the numbers. AS_CHOSEN: in the order of the chosen coordinates. BOX_2D: top edge first
 # where the coordinates were not chosen or say so (Gemini, Gemma), else left edge first (GLM). Then left edge first, top
 # edge first, a corner and a size, a centre and a size.
 AS_CHOSEN, BOX_2D, X_FIRST, Y_FIRST, CORNER_SIZE, CENTRE_SIZE = "as chosen", "box_2d", "xyxy", "yxyx", "xywh", "cxcywh"

@@ -82,7 +82,7 @@ def test_a_number_of_steps_is_counted_where_sampling_begins_and_is_over_below():
     assert before(sigmas, switch_step=99) == [True] * 8
 
 
-def test_without_a_choice_the_switch_is_the_familys():
+def test_without_a_choice_a_run_takes_the_switch_of_its_family():
     sigmas = Shifted().even(20)
     assert [sum(before(sigmas, family)) for family in ("flux", "flux2", "qwen")] == [1, 1, 10]
     assert sum(before(sigmas, "flux", family="qwen")) == 10

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from replan.attention import components as c
+from replan.attention.families import FAMILIES
 from replan.attention.rules import AUTO, PRESETS, Rules, make_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+PACKAGES = ("nodes", "planner", "attention", "evaluation")
 PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 
 
 def source_trees() -> dict[str, ast.Module]:
-    files = [file for folder in ("nodes", "planner", "attention") for file in sorted((ROOT / folder).rglob("*.py"))]
+    files = [file for folder in PACKAGES for file in sorted((ROOT / folder).rglob("*.py"))]
     return {str(file.relative_to(ROOT)): ast.parse(file.read_text(encoding="utf-8")) for file in files}
 
 
@@ -165,3 +167,12 @@ def test_links_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_page_on_rules_names_the_switch_of_every_family():
+    text = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("- `switch` -1: the family's default"))
+    told = {}
+    for names, value in re.findall(r"((?:[A-Z][\w.]*(?: and |, )?)+) (\d\.\d+)", line):
+        told |= {re.sub(r"\W", "", name).lower(): float(value) for name in re.split(" and |, ", names)}
+    assert told == {family.name: family.switch for family in FAMILIES.values()}

@@ -23,7 +23,8 @@ def cell(table, query, key):
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "off"])
 @pytest.mark.parametrize("phase", ["before", "after"])
-def test_a_preset_is_the_published_table(preset, phase):
+def test_a_preset_is_its_table_in_the_reference(preset, phase):
+    """`reference.allowed` says each preset a second time; a new preset needs a branch there."""
     table = Rules(preset).table(PARTS, phase)
     for i, query in enumerate(KEYS):
         for j, key in enumerate(KEYS):

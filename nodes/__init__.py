@@ -15,8 +15,9 @@ class RePlanExtension(ComfyExtension):
         add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        from . import conditioning, editor, images, judge, planner, planner_prompt, plans, previews, rules
+        from . import alignment, conditioning, editor, images, judge, planner, planner_prompt, plans, previews, rules
 
         planners = [*planner.NODES, *planner_prompt.NODES]
         regions = [*conditioning.NODES, *rules.NODES]
-        return [*plans.NODES, *planners, *editor.NODES, *images.NODES, *regions, *previews.NODES, *judge.NODES]
+        evaluation = [*judge.NODES, *alignment.NODES]
+        return [*plans.NODES, *planners, *editor.NODES, *images.NODES, *regions, *previews.NODES, *evaluation]

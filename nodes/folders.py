@@ -1,4 +1,4 @@
-"""What the planner nodes offer of the models folder: templates that a user writes, and the models that plan."""
+"""What nodes offer of the models folder: a user's templates, the models that plan, and weights of the fusion."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,11 @@ NO_MODEL = "(no model found)"
 # The template that fits the planner.
 AUTO = "auto"
 
-folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+# The same for weights of the gated fusion.
+FUSION_FOLDER = "replan_fusion"
+
+for _folder in (FOLDER, FUSION_FOLDER):
+    folder_paths.add_model_folder_path(_folder, os.path.join(folder_paths.models_dir, _folder))
 
 
 def template_names() -> list[str]:
@@ -119,3 +123,24 @@ def _models() -> dict[str, Path]:
             places += folder_paths.get_folder_paths(name)
         places.append(os.path.join(folder_paths.models_dir, name))
     return models_below(list(dict.fromkeys(places)))
+
+
+def fusion_names() -> list[str]:
+    """The files with weights of a gated fusion that RePlan Alignment offers."""
+    return [name for name in folder_paths.get_filename_list(FUSION_FOLDER) if name.lower().endswith(".safetensors")]
+
+
+def fusion_path(name: str) -> str:
+    """The place of such a file. Raises PlanError when there is none of that name."""
+    path = folder_paths.get_full_path(FUSION_FOLDER, name)
+    if path is None:
+        raise PlanError(
+            f"there are no fusion weights '{name}' in models/{FUSION_FOLDER}; put the file there and press R, or "
+            "choose 'mean'"
+        )
+    return path
+
+
+def fusion_stamp(name: str) -> str:
+    """What changes when the file does, so that ComfyUI then runs its node again."""
+    return f"{name} {os.stat(fusion_path(name)).st_mtime_ns}"

@@ -129,8 +129,8 @@ class Aligner:
         else:
             if self.fusion.out != len(text.pooled):
                 raise PlanError(
-                    f"the fusion weights give {self.fusion.out} features, the CLIP {len(text.pooled)}; load the weights "
-                    "that were trained with these encoders, or choose 'mean'"
+                    f"the fusion weights give {self.fusion.out} features, the CLIP {len(text.pooled)}; load the "
+                    "weights that were trained with these encoders, or choose 'mean'"
                 )
             fused = self.fusion(crop.tokens, whole.tokens, crop.grid, whole.grid)[0]
         return likeness(unit(fused, "the fusion"), text.pooled)

@@ -116,6 +116,19 @@ CONTRACT = {
         ["family COMBO", "plan? REGION_PLAN", "rules? REPLAN_RULES"],
         ["preview IMAGE", "report STRING"],
     ),
+    "RePlanAlignment": (
+        [
+            "after IMAGE",
+            "plan REGION_PLAN",
+            "clip_vision CLIP_VISION",
+            "clip CLIP",
+            "scene? STRING",
+            "reference? IMAGE",
+            "before? IMAGE",
+            "fusion? COMBO",
+        ],
+        ["scores REPLAN_SCORES list", "report STRING list"],
+    ),
     "RePlanPlanPreview": (
         ["plan REGION_PLAN", "image? IMAGE", "patch? INT"],
         ["preview IMAGE list"],
@@ -166,6 +179,7 @@ CHOICES = {
     ("RePlanRules", "preset"): "auto replan symmetric local_first isolated_regions no_global_prompt hints_only off",
     ("RePlanRules", "family"): "auto flux flux2 qwen",
     ("RePlanRulesPreview", "family"): "flux flux2 qwen",
+    ("RePlanAlignment", "fusion"): "mean",
 }
 
 

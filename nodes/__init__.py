@@ -15,9 +15,10 @@ class RePlanExtension(ComfyExtension):
         add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        from . import alignment, conditioning, editor, images, judge, planner, planner_prompt, plans, previews, rules
+        from . import alignment, conditioning, editor, evaluation, images, judge, planner, planner_prompt, plans
+        from . import previews, rules
 
         planners = [*planner.NODES, *planner_prompt.NODES]
         regions = [*conditioning.NODES, *rules.NODES]
-        evaluation = [*judge.NODES, *alignment.NODES]
-        return [*plans.NODES, *planners, *editor.NODES, *images.NODES, *regions, *previews.NODES, *evaluation]
+        worth = [*evaluation.NODES, *judge.NODES, *alignment.NODES]
+        return [*plans.NODES, *planners, *editor.NODES, *images.NODES, *regions, *previews.NODES, *worth]

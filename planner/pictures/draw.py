@@ -39,7 +39,9 @@ def colour(index: int) -> tuple[int, int, int]:
     return COLOURS[index % len(COLOURS)]
 
 
-def draw_plan(image: Image.Image | np.ndarray | None, plan: RegionPlan, patch: int = 0) -> Image.Image:
+def draw_plan(
+    image: Image.Image | np.ndarray | None, plan: RegionPlan, patch: int = 0, hints: bool = True
+) -> Image.Image:
     """The plan's enabled regions over an image, as an RGB image.
 
     image: an image, an (H, W, 3 or 4) array (float 0..1 or uint8), or None for plain grey. It may be another size of
@@ -58,7 +60,7 @@ def draw_plan(image: Image.Image | np.ndarray | None, plan: RegionPlan, patch: i
     for index, region in enumerate(plan.regions):
         if patch > 0:
             base = _tint_patches(base, plan, region, colour(index), patch, scale)
-        elif region.mask is not None:
+        elif region.mask is not None and hints:
             base = _tint(base, region.cells(plan.image_size, size[1], size[0]), colour(index), 0.4)
     draw = ImageDraw.Draw(base, "RGBA")
     if patch > 0:
@@ -68,7 +70,7 @@ def draw_plan(image: Image.Image | np.ndarray | None, plan: RegionPlan, patch: i
     # Large boxes first, so that a small one inside them stays visible.
     for index in sorted(range(len(boxes)), key=lambda i: -_area(boxes[i])):
         _outline(draw, boxes[index], colour(index), width)
-    texts = [_label(region, len(plan.regions) <= MOST_LABELS) for region in plan.regions]
+    texts = [_label(region, hints and len(plan.regions) <= MOST_LABELS) for region in plan.regions]
     if not plan.regions:
         boxes, texts = [(0, 0, size[0], size[1])], ["no regions"]
     labels.write(draw, size, boxes, texts, [colour(i) for i in range(len(boxes))])

@@ -1,0 +1,113 @@
+"""One image that shows what an edit changed: before, after, and the change as a heat map under the plan's outlines."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+
+from ..planner.pictures import labels
+from ..planner.pictures.draw import READABLE_SIDE, draw_plan
+from ..planner.plan import RegionPlan
+
+# Larger panels show no more on a screen.
+_PANEL = 768
+# Differences from here on have the last colour.
+_STRONGEST = 0.5
+# Black to yellow by way of red, rising in lightness, so that it reads in grey too.
+_COLOURS = ((20, 0, 60), (120, 28, 109), (203, 65, 73), (251, 155, 6), (252, 255, 164))
+_GROUND, _INK = (28, 28, 28), (235, 235, 235)
+_GREY = 0.45
+
+
+def draw_change(
+    before: torch.Tensor,
+    after: torch.Tensor,
+    change: torch.Tensor,
+    plan: RegionPlan | None,
+    threshold: float,
+    line: str,
+) -> Image.Image:
+    """Before, after and heat map side by side (one below the other for wide images), each under its name.
+
+    before, after: (C, H, W) in 0..1; change: (H, W), 0..1, and threshold, below which it fades; plan: for this size;
+    line: a sentence below. Panels have at most 768 pixels a side; small images are enlarged by a whole factor.
+    """
+    height, width = change.shape
+    scale = min(1.0, _PANEL / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    factor = max(1, math.ceil(READABLE_SIDE / max(size)))
+    panels = [_panel(before, size), _panel(after, size), _heat(before, change, size, threshold)]
+    size = (size[0] * factor, size[1] * factor)
+    panels = [panel.resize(size, Image.Resampling.NEAREST) if factor > 1 else panel for panel in panels]
+    if plan is not None and plan.active.regions:
+        panels[2] = draw_plan(panels[2], plan, hints=False)
+    text = max(14, min(22, max(size) // 32))
+    bar, gap = round(text * 1.8), 8
+    beside = width < 1.6 * height
+    across, down = (3, 1) if beside else (1, 3)
+    whole = (across * size[0] + (across + 1) * gap, down * (size[1] + bar) + (down - 1) * gap + bar)
+    sheet = Image.new("RGB", whole, _GROUND)
+    draw = ImageDraw.Draw(sheet)
+    for number, (panel, name) in enumerate(zip(panels, ("before", "after", "what changed"), strict=True)):
+        column, row = (number, 0) if beside else (0, number)
+        x, y = gap + column * (size[0] + gap), row * (size[1] + bar + gap)
+        _write(draw, (x, y), name, text, bar)
+        sheet.paste(panel, (x, y + bar))
+    _legend(sheet, (x + size[0], y), text, bar)
+    _write(draw, (gap, whole[1] - bar), _fitting(line, text, whole[0] - 2 * gap), text, bar)
+    return sheet
+
+
+def _panel(image: torch.Tensor, size: tuple[int, int]) -> Image.Image:
+    pixels = (image[:3] * 255 + 0.5).to(torch.uint8).movedim(0, -1)
+    pixels = pixels.expand(-1, -1, 3) if pixels.shape[2] == 1 else pixels
+    panel = Image.fromarray(np.ascontiguousarray(pixels.numpy()), "RGB")
+    return panel if panel.size == size else panel.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def _heat(before: torch.Tensor, change: torch.Tensor, size: tuple[int, int], threshold: float) -> Image.Image:
+    """The change in colours over the image before, which is dark and grey."""
+    # The strongest of what falls on one pixel, so that a thin change is not lost.
+    change = F.adaptive_max_pool2d(change[None], (size[1], size[0]))[0].numpy()
+    levels = np.arange(256) / 255
+    stops = np.linspace(0, 1, len(_COLOURS))
+    colours = np.stack([np.interp(levels, stops, [colour[i] for colour in _COLOURS]) for i in range(3)], 1)
+    cover = np.clip(levels * _STRONGEST / max(threshold, 1e-3), 0, 1)[:, None]
+    index = np.minimum(change * (255 / _STRONGEST), 255).astype(np.uint8)
+    grey = np.asarray(_panel(before, size).convert("L"))[..., None]
+    shown = ((1 - cover) * _GREY).astype(np.float32)[index] * grey + (cover * colours).astype(np.float32)[index]
+    return Image.fromarray(shown.astype(np.uint8), "RGB")
+
+
+def _legend(sheet: Image.Image, corner: tuple[int, int], text: int, bar: int) -> None:
+    """What the colours mean, right-aligned at `corner`, on one line."""
+    draw = ImageDraw.Draw(sheet)
+    high, low = f"{_STRONGEST:g}+", "0"
+    wide, tall = text * 6, max(6, text // 2)
+    x, y = corner[0] - _length(high, text), corner[1]
+    _write(draw, (x, y), high, text, bar)
+    x -= wide + text // 2
+    stops = np.linspace(0, 1, len(_COLOURS))
+    row = [np.interp(np.linspace(0, 1, wide), stops, [colour[i] for colour in _COLOURS]) for i in range(3)]
+    colours = np.repeat(np.stack(row, 1).astype(np.uint8)[None], tall, 0)
+    sheet.paste(Image.fromarray(colours, "RGB"), (x, y + (bar - tall) // 2))
+    _write(draw, (x - text // 2 - _length(low, text), y), low, text, bar)
+
+
+def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], words: str, text: int, bar: int) -> None:
+    words, font = labels.readable(words, text)
+    draw.text((corner[0], corner[1] + (bar - round(text * 1.2)) // 2), words, fill=_INK, font=font)
+
+
+def _length(words: str, text: int) -> int:
+    words, font = labels.readable(words, text)
+    return math.ceil(font.getlength(words))
+
+
+def _fitting(words: str, text: int, room: int) -> str:
+    words, font = labels.readable(words, text)
+    return labels.wrap(words, font, room, most_lines=1)[0]

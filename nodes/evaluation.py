@@ -207,7 +207,7 @@ class RePlanFailedRegions(io.ComfyNode):
     @classmethod
     def execute(cls, plan, scores, threshold=None) -> io.NodeOutput:
         with naming(cls):
-            pairs = zip(for_each(plan, len(scores), "plan", "set of scores"), scores, strict=True)
+            pairs = zip(for_each(plan, len(scores), "plan", "scored edit"), scores, strict=True)
             found = [failed_regions(*pair, setting(threshold, i, 0.5)) for i, pair in enumerate(pairs)]
         known = {notice for one in plan for notice in one.notices}
         tell(cls, [notice for failed in found for notice in failed.plan.notices], known)

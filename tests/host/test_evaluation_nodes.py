@@ -102,7 +102,7 @@ def test_regions_that_did_not_change_are_the_plan_of_a_second_edit():
     assert counts == [1, 0, 2] and [plan.ids for plan in plans] == [("r2",), (), ("r1", "r2")]
     assert plans[0].regions[0] == DOG and plans[0].image_size == PLAN.image_size
     assert reports[0].startswith("1 of 2 regions failed")
-    with pytest.raises(ValueError, match="RePlan Failed Regions: found 2 plans for 3 sets of scores"):
+    with pytest.raises(ValueError, match="RePlan Failed Regions: found 2 plans for 3 scored edits"):
         run(RePlanFailedRegions, plan=[PLAN] * 2, scores=scores, threshold=[0.5])
     (_, _, _, _, without), _ = run(RePlanEditReport, before=[BEFORE], after=[EDITS])
     with pytest.raises(ValueError, match="RePlan Failed Regions: the scores of the edit report say nothing about"):

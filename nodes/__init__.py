@@ -15,8 +15,19 @@ class RePlanExtension(ComfyExtension):
         add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        from . import alignment, conditioning, editor, evaluation, images, judge, planner, planner_prompt, plans
-        from . import previews, rules
+        from . import (
+            alignment,
+            conditioning,
+            editor,
+            evaluation,
+            images,
+            judge,
+            planner,
+            planner_prompt,
+            plans,
+            previews,
+            rules,
+        )
 
         planners = [*planner.NODES, *planner_prompt.NODES]
         regions = [*conditioning.NODES, *rules.NODES]

@@ -1,14 +1,19 @@
-"""A judge that has learnt its answers by heart, through the node in this process and on the real server."""
+"""The judge's node: an untrained model, which answers nothing, and one that has learnt its answers by heart.
+
+Learning takes minutes on a processor, since the questions are long, so what needs it belongs to the full set.
+"""
 
 import math
 import shutil
 import uuid
+from contextlib import contextmanager
 
 import comfy.model_management as management
 import learned_judge
 import pytest
 import torch
 from learned_judge import AFTER, BEFORE, INSTRUCTION, PLAN
+from learned_planner import SMALL
 from PIL import Image
 from replan.nodes import judge as node
 from replan.nodes.judge import RePlanJudge
@@ -16,6 +21,7 @@ from replan.planner.models import folder
 from replan.planner.plan import PlanError, RegionPlan
 from replan.planner.plans.plan_json import plan_to_json
 from replan.tools.host_server import Graph, PromptError
+from replan.tools.training.planner_model import make_model, make_processor, save
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +33,19 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def planner(model):
     return folder.load(model, "fp32", "default")
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """The folder of a model that has learnt nothing."""
+    path = tmp_path_factory.mktemp("judge") / "untrained"
+    save(make_model(0, SMALL), make_processor(), path, torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quiet(untrained):
+    return folder.load(untrained, "fp32", "default")
 
 
 def run(planner, before=BEFORE, after=AFTER, instruction=INSTRUCTION, **changes):
@@ -41,6 +60,7 @@ def _list(value):
     return value if isinstance(value, list) else [value]
 
 
+@pytest.mark.full
 def test_the_scores_follow_what_is_seen(planner):
     ((scores,), (overall,), (weighted,), (report,)) = run(planner)
     assert {name: scores.image[name] for name in learned_judge.BLUE if name in scores.image} == {
@@ -51,6 +71,7 @@ def test_the_scores_follow_what_is_seen(planner):
     assert report.startswith("Judged by Qwen2.5-VL 'learned'") and "target: 5 (a)" in report
 
 
+@pytest.mark.full
 def test_a_question_without_an_answer_gives_nan_and_is_told(planner, caplog):
     ((scores,), (overall,), (weighted,), (report,)) = run(planner, after=BEFORE)
     assert scores.image == {"target": 1.0, "effect": 1.0, "consistency": 5.0}
@@ -60,6 +81,7 @@ def test_a_question_without_an_answer_gives_nan_and_is_told(planner, caplog):
     assert "RePlan Judge: the judge gave no answer to quality; see the report" in caplog.text
 
 
+@pytest.mark.full
 def test_a_batch_beside_one_original_gives_scores_for_each(planner):
     scores, _, weighted, _ = run(planner, after=torch.cat([AFTER, BEFORE]))
     assert [one.image["target"] for one in scores] == [5, 1]
@@ -68,25 +90,33 @@ def test_a_batch_beside_one_original_gives_scores_for_each(planner):
     assert listed == scores
 
 
+@pytest.mark.full
 def test_the_same_seed_and_another_one_give_the_same_scores(planner):
     assert run(planner) == run(planner) == run(planner, seed=7)
 
 
-def test_each_question_is_shown_as_it_is_asked(planner, monkeypatch):
+def test_each_question_is_shown_as_it_is_asked_and_a_model_without_answers_is_refused(quiet, monkeypatch):
     shown = []
     monkeypatch.setattr(node, "show_progress", shown.append)
-    run(planner)
-    assert shown[:2] == ["question 1 of 6: target", "question 2 of 6: effect"]
-    assert shown[-2:] == ["question 6 of 6: r1 kept", "Weighted 4.75 of 5"]
+    said = "RePlan Judge: none of 6 questions got an answer. target: .*cut off after 16 tokens, allow more"
+    with pytest.raises(PlanError, match=said):
+        run(quiet, max_tokens=16)
+    assert shown == [
+        f"question {number} of 6: {name}"
+        for number, name in enumerate(("target", "effect", "consistency", "quality", "r1 done", "r1 kept"), 1)
+    ]
+    with pytest.raises(PlanError, match="no edit could be judged; image 1 of 2: none of 6 questions"):
+        run(quiet, after=torch.cat([AFTER, BEFORE]), max_tokens=16)
 
 
-def test_an_interruption_ends_it(planner, monkeypatch):
+def test_an_interruption_ends_it(quiet, monkeypatch):
     monkeypatch.setattr(node, "show_progress", lambda text: management.interrupt_current_processing("effect" in text))
     with pytest.raises(management.InterruptProcessingException):
-        run(planner)
+        run(quiet, max_tokens=16)
     management.interrupt_current_processing(False)
 
 
+@pytest.mark.full
 def test_without_per_region_the_plan_is_not_used_and_that_is_told(planner):
     ((scores,), _, _, (report,)) = run(planner, per_region=False)
     assert not scores.regions and "Note: the plan was not used; turn per_region on" in report
@@ -104,50 +134,62 @@ def test_without_per_region_the_plan_is_not_used_and_that_is_told(planner):
         ),
         ({"plan": RegionPlan((300, 100), regions=PLAN.regions)}, "another aspect ratio"),
         ({"after": AFTER[:, :64]}, "the edited image has 128x64, another aspect ratio"),
-        ({"max_tokens": 16}, "none of 6 questions got an answer.*cut off after 16 tokens"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(planner, changes, told):
+def test_what_cannot_be_judged_is_refused(quiet, changes, told):
     with pytest.raises(PlanError, match=told):
-        run(planner, **changes)
+        run(quiet, **changes)
 
 
-def test_on_the_server_scores_come_out_of_images_a_plan_and_a_loaded_model(server, model, tmp_path):
+@pytest.fixture(scope="module")
+def images(server, tmp_path_factory):
+    """The uploaded images before and after the edit."""
+    names = {}
+    for which, image in (("before", BEFORE), ("after", AFTER)):
+        file = tmp_path_factory.mktemp("images") / f"judge_{which}.png"
+        Image.fromarray((image[0] * 255).round().to(torch.uint8).numpy()).save(file)
+        names[which] = server.upload_image(file)
+    return names
+
+
+@contextmanager
+def offered(server, folder):
+    """The name under which RePlan Load Planner offers a model's folder meanwhile."""
     name = f"test_{uuid.uuid4().hex[:8]}_judge"
-    shutil.copytree(model, server.models / "LLM" / name)
+    (server.models / "LLM").mkdir(exist_ok=True)
+    shutil.copytree(folder, server.models / "LLM" / name)
     try:
-        images = {}
-        for which, image in (("before", BEFORE), ("after", AFTER)):
-            file = tmp_path / f"judge_{which}.png"
-            Image.fromarray((image[0] * 255).round().to(torch.uint8).numpy()).save(file)
-            images[which] = server.upload_image(file)
-
-        def graph(**changes):
-            made = Graph()
-            before, after = (made.add("LoadImage", image=images[which]) for which in ("before", "after"))
-            judged = made.add(
-                "RePlanJudge",
-                planner=made.add("RePlanLoadPlanner", model_name=name, dtype="fp32"),
-                before=before,
-                after=after,
-                **{
-                    "plan": made.add("RePlanPlanFromText", text=plan_to_json(PLAN)),
-                    "instruction": INSTRUCTION,
-                    "per_region": True,
-                    "seed": 0,
-                    "max_tokens": 40,
-                    "max_megapixels": 0.05,
-                    **changes,
-                },
-            )
-            return made, [made.add("PreviewAny", source=judged[output]) for output in (1, 2, 3)]
-
-        made, shown = graph()
-        result = server.run(made)
-        overall, weighted, report = (result.outputs[each.id]["text"][0] for each in shown)
-        assert (overall, weighted) == ("4.75", "4.75")
-        assert "Region r1: blue" in report and "done: yes (a)" in report
-        with pytest.raises(PromptError, match="RePlan Judge: the instruction is empty"):
-            server.run(graph(instruction="")[0])
+        yield name
     finally:
         shutil.rmtree(server.models / "LLM" / name)
+
+
+def graph_of(images, name, **changes):
+    """A graph that judges, and the nodes that show overall, weighted and report."""
+    graph = Graph()
+    before, after = (graph.add("LoadImage", image=images[which]) for which in ("before", "after"))
+    settings = {
+        "instruction": INSTRUCTION, "per_region": True, "seed": 0, "max_tokens": 40, "max_megapixels": 0.05, **changes,
+    }  # fmt: skip
+    plan = graph.add("RePlanPlanFromText", text=plan_to_json(PLAN))
+    loaded = graph.add("RePlanLoadPlanner", model_name=name, dtype="fp32")
+    judged = graph.add("RePlanJudge", planner=loaded, before=before, after=after, plan=plan, **settings)
+    return graph, [graph.add("PreviewAny", source=judged[output]) for output in (1, 2, 3)]
+
+
+def test_on_the_server_what_cannot_be_judged_names_the_node(server, images, untrained):
+    with offered(server, untrained) as name:
+        with pytest.raises(PromptError, match="RePlan Judge: the instruction is empty"):
+            server.run(graph_of(images, name, instruction="")[0])
+        with pytest.raises(PromptError, match="RePlan Judge: none of 6 questions got an answer"):
+            server.run(graph_of(images, name, max_tokens=16)[0])
+
+
+@pytest.mark.full
+def test_on_the_server_scores_come_out_of_images_a_plan_and_a_loaded_model(server, images, model):
+    with offered(server, model) as name:
+        graph, shown = graph_of(images, name)
+        result = server.run(graph)
+    overall, weighted, report = (result.outputs[each.id]["text"][0] for each in shown)
+    assert (overall, weighted) == ("4.75", "4.75")
+    assert "Region r1: blue" in report and "done: yes (a)" in report

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..planner.plan import shown
 from ..planner.replies.json_texts import CUT_OFF
 from ..planner.replies.notices import Notices
 from ..planner.replies.segments import split
-from ..planner.replies.vocabulary import CORRECTION, REASONING, plain, words
+from ..planner.replies.vocabulary import CORRECTION, ENVELOPES, REASONING, plain, words
 from .judge_questions import SCALES, Question, Verdict
 from .judge_words import REFUSAL, number_of, numbers_in, yes_or_no, yes_or_no_in
 from .quoted import is_shown, texts_in_quotes
@@ -29,6 +30,8 @@ _ANY_KEY = words(
 _TEXT_KEY = words("texts", "text", "transcription", "transcript", "content", "lines", "ocr", "answer", "result")
 # What the question itself gives as an example.
 _EXAMPLES = ({"the first text", "the second text"}, {"text"})
+# A word of correction that is an answer here.
+_NO = re.compile(r"\bno\b", re.IGNORECASE)
 # A program's answer may hold the reply as a text, which may hold another.
 _DEEPEST = 2
 
@@ -65,8 +68,9 @@ class _Reply:
             elif segment.part in ("json", "region"):
                 if CUT_OFF in segment.repairs:
                     self.cut += f"{segment.text}\n"
+                corrects = bool(CORRECTION.search(_NO.sub(" ", ahead)))
                 for value in segment.values:
-                    self._add_value(value, bool(CORRECTION.search(ahead)), depth)
+                    self._add_value(value, corrects, depth)
                 self.pieces += [_Piece([said], [], "", False) for said in _said_twice(segment.text, self.question.key)]
                 if not any(isinstance(value, dict) and value for value in segment.values):
                     self.words += segment.text
@@ -86,10 +90,12 @@ class _Reply:
                 piece = piece._replace(reasoning=said.strip())
             elif isinstance(said, str) and "{" in said and depth < _DEEPEST:
                 inner.append(said)
-            elif key == plain(self.question.key) or place == name and key in _ANY_KEY:
+            elif (key == plain(self.question.key) or place == name and key in _ANY_KEY) and not isinstance(said, dict):
                 piece.own.append(said)
             elif not place and (key == name or key in (_TEXT_KEY if self.question.texts else _ANY_KEY)):
                 piece.any.append(said)
+            elif isinstance(said, str) and key in ENVELOPES and depth < _DEEPEST:
+                inner.append(said)
         if isinstance(value, list) and self.question.texts and all(isinstance(one, str) for one in value):
             piece.any.append(value)
         self.pieces.append(piece)
@@ -115,9 +121,11 @@ def read_answer(question: Question, text: str) -> Verdict:
 def _score(reply: _Reply) -> Verdict:
     question = reply.question
     found, odd = _settled(reply.pieces, number_of)
-    if not found:
-        found = numbers_in(reply.words, [name for name in SCALES if name != question.name])
-        found = found or numbers_in(reply.cut, label=question.key)
+    stated = numbers_in(reply.words, [name for name in SCALES if name != question.name])
+    if found:
+        found = _with_words(found, [value for value in stated if value in question.scale], reply)
+    else:
+        found = stated or numbers_in(reply.cut, label=question.key)
     if len(set(found)) > 1:
         return Verdict(None, f"it gives several scores: {', '.join(f'{value:g}' for value in dict.fromkeys(found))}")
     if not found:
@@ -131,7 +139,8 @@ def _score(reply: _Reply) -> Verdict:
 
 def _yes(reply: _Reply) -> Verdict:
     found, odd = _settled(reply.pieces, yes_or_no)
-    found = found or yes_or_no_in(reply.words, reply.question.key)
+    stated = yes_or_no_in(reply.words, reply.question.key)
+    found = _with_words(found, stated, reply) if found else stated
     if len(set(found)) > 1:
         return Verdict(None, "it says both yes and no")
     if not found:
@@ -158,7 +167,7 @@ def _texts(reply: _Reply) -> Verdict:
     return Verdict(1.0 if right else 0.0, read="; ".join(" ".join(text.split()) for text in seen))
 
 
-def _settled(pieces: Sequence[_Piece], read: Any) -> tuple[list[Any], list[Any]]:
+def _settled(pieces: Sequence[_Piece], read: Callable[[Any], Any]) -> tuple[list[Any], list[Any]]:
     """The values that count in objects, and what stands under the question's own key without being one.
 
     The question's own key goes before others; an object that corrects takes the place of those before it.
@@ -176,6 +185,12 @@ def _settled(pieces: Sequence[_Piece], read: Any) -> tuple[list[Any], list[Any]]
     return [], odd
 
 
+def _with_words(found: list[Any], stated: list[Any], reply: _Reply) -> list[Any]:
+    """What an object says, and what the words around it say where that is one thing; not where the object corrects."""
+    corrects = any(piece.corrects for piece in reply.pieces)
+    return found if corrects or len(set(stated)) != 1 else [*found, *stated]
+
+
 def _fields(value: Any, place: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every key of the objects in a value, plainly, what stands there, and the question whose part it is in, or ""."""
     if isinstance(value, list):
@@ -185,7 +200,8 @@ def _fields(value: Any, place: str = "") -> Iterator[tuple[str, Any, str]]:
         for key, said in value.items():
             yield plain(str(key)), said, place
             if isinstance(said, (dict, list)):
-                yield from _fields(said, plain(str(key)) if plain(str(key)) in SCALES else place)
+                part = plain(str(key)).removesuffix("score")
+                yield from _fields(said, part if part in SCALES else place)
 
 
 def _said_twice(text: str, key: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Start the real ComfyUI server with this pack, queue prompts over its HTTP API, and stop it again.
+"""Queue prompts on a ComfyUI server over its HTTP API; start the real one with this pack, and stop it again.
 
 Standard library only, so that the system's Python can drive a server that runs in the private environment.
 """
@@ -71,12 +71,16 @@ class Graph:
 
 
 class Result(NamedTuple):
-    """What a finished prompt left: each node's output for the page, the nodes that ran, and the seconds it took."""
+    """What a finished prompt left: each node's output for the page, and the nodes that did not need to run again.
+
+    seconds: from queueing to its end. ran: the seconds of them in which the server worked on it.
+    """
 
     prompt_id: str
     outputs: dict[str, dict]
     seconds: float
     cached: tuple[str, ...]
+    ran: float = 0.0
 
 
 def free_port() -> int:
@@ -92,7 +96,134 @@ def taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class HostServer:
+class Client:
+    """Speaks to a ComfyUI server by its HTTP API. `url` has no path but where a proxy serves it below one.
+
+    headers: sent with every request, for a server behind a login.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] = {}) -> None:
+        self.url, self.headers = url.rstrip("/"), dict(headers)
+
+    def running(self) -> bool:
+        """Whether to ask at all; a server of one's own knows when it has ended."""
+        return True
+
+    def log_end(self, lines: int = 40) -> str:
+        return ""
+
+    def _open(
+        self, path: str, data: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 60
+    ) -> bytes:
+        if not self.running():
+            raise ServerError(f"ComfyUI is not running.\n{self.log_end()}")
+        request = urllib.request.Request(self.url + path, data=data, headers={**self.headers, **headers})
+        with _OPENER.open(request, timeout=timeout) as answer:
+            return answer.read()
+
+    def get(self, path: str, timeout: float = 60):
+        """GET a path of the server and parse the JSON."""
+        return json.loads(self._open(path, timeout=timeout))
+
+    def post(self, path: str, body: dict):
+        """POST JSON to a path of the server; parse the JSON answer, if there is one."""
+        answer = self._open(path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        return json.loads(answer) if answer.strip() else None
+
+    def upload_image(self, file: Path | str | bytes, name: str | None = None) -> str:
+        """Put an image (a file, or its bytes and a name) into the server's input folder; the name LoadImage wants."""
+        if isinstance(file, bytes):
+            contents, name = file, name or "image.png"
+        else:
+            contents, name = Path(file).read_bytes(), name or Path(file).name
+        boundary = uuid.uuid4().hex
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        body = head.encode() + contents + f"\r\n--{boundary}--\r\n".encode()
+        answer = self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        return json.loads(answer)["name"]
+
+    def queue(self, prompt: Graph | dict) -> str:
+        """Queue a prompt; its id. PromptError when the server refuses it, naming the inputs it complains about."""
+        prompt = prompt.prompt if isinstance(prompt, Graph) else prompt
+        try:
+            return self.post("/prompt", {"prompt": prompt})["prompt_id"]
+        except urllib.error.HTTPError as error:
+            try:
+                answer = json.loads(error.read())
+            except ValueError:  # not ComfyUI but a proxy before it
+                raise ServerError(f"{self.url} answered {error.code} {error.reason}") from None
+            raise _refusal(answer) from None
+
+    def wait(self, prompt_id: str, timeout: float = 300) -> Result:
+        """Follow a queued prompt to its end; PromptError when a node fails or the run is interrupted.
+
+        ServerError after `timeout` seconds, or when the server no longer knows the prompt (it was started anew).
+        """
+        begun = asked = time.monotonic()
+        while True:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry:
+                break
+            now = time.monotonic()
+            if now - begun > timeout:
+                raise ServerError(f"prompt {prompt_id} did not end in {timeout:.0f} s.\n{self.log_end()}".rstrip())
+            if now - asked > 2:
+                asked = now
+                if not self.knows(prompt_id):
+                    raise ServerError(f"{self.url} no longer knows prompt {prompt_id}: it was started anew")
+            time.sleep(min(0.5, 0.03 + (now - begun) / 50))
+        seconds = time.monotonic() - begun
+        cached: tuple[str, ...] = ()
+        for event, data in entry["status"]["messages"]:
+            if event == "execution_cached":
+                cached = tuple(data["nodes"])
+            if event == "execution_error":
+                where = f"{data['node_type']} (node {data['node_id']})"
+                raise PromptError(
+                    f"{where}: {data['exception_message'].strip()}", data["node_type"], "".join(data["traceback"])
+                )
+            if event == "execution_interrupted":
+                raise PromptError(f"interrupted at {data['node_type']} (node {data['node_id']})", data["node_type"])
+        times = [data["timestamp"] for _, data in entry["status"]["messages"] if "timestamp" in data]
+        ran = (max(times) - min(times)) / 1000 if times else seconds
+        return Result(prompt_id, entry["outputs"], seconds, cached, ran)
+
+    def jobs(self) -> list[str]:
+        """Ids of the prompts that the server runs and of those that wait, anybody's."""
+        queue = self.get("/queue", timeout=10)
+        return [entry[1] for part in ("queue_running", "queue_pending") for entry in queue[part]]
+
+    def knows(self, prompt_id: str) -> bool:
+        # In this order: between the two answers a prompt may end, but not begin.
+        return prompt_id in self.jobs() or prompt_id in self.get(f"/history/{prompt_id}")
+
+    def cancel(self, prompt_id: str) -> None:
+        """Take a prompt out of the queue, or interrupt it where it runs; others' prompts go on."""
+        self.post("/queue", {"delete": [prompt_id]})
+        self.post("/interrupt", {"prompt_id": prompt_id})
+
+    def forget(self, prompt_id: str) -> None:
+        """Let the server forget a finished prompt; its files stay."""
+        self.post("/history", {"delete": [prompt_id]})
+
+    def run(self, prompt: Graph | dict, timeout: float = 300) -> Result:
+        """Queue a prompt and follow it to its end."""
+        return self.wait(self.queue(prompt), timeout)
+
+    def images(self, result: Result, node: Node | str) -> list[bytes]:
+        """The files of the images that one node of a finished prompt saved or previewed, as they are."""
+        key = node.id if isinstance(node, Node) else node
+        pictures = result.outputs.get(key, {}).get("images", [])
+        if not pictures:
+            raise PromptError(f"node {key} left no picture; nodes with output: {sorted(result.outputs)}")
+        return [self._open("/view?" + urllib.parse.urlencode(picture)) for picture in pictures]
+
+
+class HostServer(Client):
     """A ComfyUI server on a free port of this machine, as a context manager.
 
     `comfyui` is ComfyUI's folder, `python` the interpreter that has what it needs (default: this one),
@@ -119,7 +250,7 @@ class HostServer:
         if pack:
             self.nodes["replan"] = Path(pack)
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(f"http://127.0.0.1:{self.port}")
         self.flags, self.timeout = tuple(flags), timeout
         self.log = self.base / "server.log"
         self._process: subprocess.Popen | None = None
@@ -188,81 +319,6 @@ class HostServer:
 
     def log_end(self, lines: int = 40) -> str:
         return f"The end of {self.log}:\n" + "\n".join(self.log_text().splitlines()[-lines:])
-
-    def _open(
-        self, path: str, data: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 60
-    ) -> bytes:
-        if not self.running():
-            raise ServerError(f"ComfyUI is not running.\n{self.log_end()}")
-        request = urllib.request.Request(self.url + path, data=data, headers=dict(headers))
-        with _OPENER.open(request, timeout=timeout) as answer:
-            return answer.read()
-
-    def get(self, path: str, timeout: float = 60):
-        """GET a path of the server and parse the JSON."""
-        return json.loads(self._open(path, timeout=timeout))
-
-    def post(self, path: str, body: dict):
-        """POST JSON to a path of the server; parse the JSON answer, if there is one."""
-        answer = self._open(path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        return json.loads(answer) if answer.strip() else None
-
-    def upload_image(self, file: Path | str, name: str | None = None) -> str:
-        """Put a picture into the server's input folder by its upload route; the name LoadImage wants."""
-        file = Path(file)
-        boundary = uuid.uuid4().hex
-        head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name or file.name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        )
-        body = head.encode() + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        answer = self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
-        return json.loads(answer)["name"]
-
-    def queue(self, prompt: Graph | dict) -> str:
-        """Queue a prompt; its id. PromptError when the server refuses it, naming the inputs it complains about."""
-        prompt = prompt.prompt if isinstance(prompt, Graph) else prompt
-        try:
-            return self.post("/prompt", {"prompt": prompt})["prompt_id"]
-        except urllib.error.HTTPError as error:
-            raise _refusal(json.loads(error.read())) from None
-
-    def wait(self, prompt_id: str, timeout: float = 300) -> Result:
-        """Follow a queued prompt to its end; PromptError when a node fails or the run is interrupted."""
-        begun = time.monotonic()
-        while True:
-            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-            if entry:
-                break
-            if time.monotonic() - begun > timeout:
-                raise ServerError(f"prompt {prompt_id} did not end in {timeout:.0f} s.\n{self.log_end()}")
-            time.sleep(0.03)
-        seconds = time.monotonic() - begun
-        cached: tuple[str, ...] = ()
-        for event, data in entry["status"]["messages"]:
-            if event == "execution_cached":
-                cached = tuple(data["nodes"])
-            if event == "execution_error":
-                where = f"{data['node_type']} (node {data['node_id']})"
-                raise PromptError(
-                    f"{where}: {data['exception_message'].strip()}", data["node_type"], "".join(data["traceback"])
-                )
-            if event == "execution_interrupted":
-                raise PromptError(f"interrupted at {data['node_type']} (node {data['node_id']})", data["node_type"])
-        return Result(prompt_id, entry["outputs"], seconds, cached)
-
-    def run(self, prompt: Graph | dict, timeout: float = 300) -> Result:
-        """Queue a prompt and follow it to its end."""
-        return self.wait(self.queue(prompt), timeout)
-
-    def images(self, result: Result, node: Node | str) -> list[bytes]:
-        """The files of the pictures that one node of a finished prompt saved or previewed."""
-        key = node.id if isinstance(node, Node) else node
-        pictures = result.outputs.get(key, {}).get("images", [])
-        if not pictures:
-            raise PromptError(f"node {key} left no picture; nodes with output: {sorted(result.outputs)}")
-        return [self._open("/view?" + urllib.parse.urlencode(picture)) for picture in pictures]
 
 
 def _refusal(answer: dict) -> PromptError:

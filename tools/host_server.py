@@ -33,6 +33,10 @@ class ServerError(RuntimeError):
     """The server did not start, or went away; the message ends with the last lines of its log."""
 
 
+class PromptTimeout(ServerError):
+    """A prompt took longer than it was given; the server is there."""
+
+
 class PromptError(RuntimeError):
     """A prompt was refused or failed: which node, and what it said. `node_type` is None for the whole prompt."""
 
@@ -123,7 +127,11 @@ class Client:
 
     def get(self, path: str, timeout: float = 60):
         """GET a path of the server and parse the JSON."""
-        return json.loads(self._open(path, timeout=timeout))
+        answer = self._open(path, timeout=timeout)
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise ServerError(f"{self.url}{path} answered no JSON: this is not ComfyUI, or a login before it") from None
 
     def post(self, path: str, body: dict):
         """POST JSON to a path of the server; parse the JSON answer, if there is one."""
@@ -143,7 +151,12 @@ class Client:
             "Content-Type: application/octet-stream\r\n\r\n"
         )
         body = head.encode() + contents + f"\r\n--{boundary}--\r\n".encode()
-        answer = self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        try:
+            answer = self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        except urllib.error.HTTPError as error:
+            if error.code >= 500:
+                raise
+            raise PromptError(f"the server refuses the image: {error.code} {error.reason}") from None
         return json.loads(answer)["name"]
 
     def queue(self, prompt: Graph | dict) -> str:
@@ -170,7 +183,7 @@ class Client:
                 break
             now = time.monotonic()
             if now - begun > timeout:
-                raise ServerError(f"prompt {prompt_id} did not end in {timeout:.0f} s.\n{self.log_end()}".rstrip())
+                raise PromptTimeout(f"prompt {prompt_id} did not end in {timeout:.0f} s.\n{self.log_end()}".rstrip())
             if now - asked > 2:
                 asked = now
                 if not self.knows(prompt_id):

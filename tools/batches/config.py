@@ -1,0 +1,135 @@
+"""The configuration file of a batch, and the keys in it that no log and no result may show."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .items import BatchError
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A YAML or JSON file of options. Raises BatchError, whose words show nothing of what the file holds."""
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BatchError(f"--config {file} cannot be read: {getattr(error, 'strerror', 'no UTF-8 text')}") from None
+    try:
+        found = json.loads(text)
+    except ValueError as problem:
+        if Path(file).suffix.lower() not in (".yaml", ".yml"):
+            where = f" (line {problem.lineno})" if isinstance(problem, json.JSONDecodeError) else ""
+            raise BatchError(f"--config {file} is no JSON{where}; a YAML file is named .yaml") from None
+        found = _yaml(file, text)
+    if not isinstance(found, dict):
+        raise BatchError(f"--config {file}: options with their values were expected, such as 'out: results'")
+    return {str(name).replace("-", "_"): value for name, value in found.items()}
+
+
+def _yaml(file: Path, text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise BatchError(
+            f"--config {file}: this Python has no PyYAML; use ComfyUI's Python, or write the file as JSON"
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise BatchError(f"--config {file} is no YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
+
+
+def put_into(parser: argparse.ArgumentParser, config: Mapping[str, Any], file: Path, more: tuple[str, ...]) -> dict:
+    """Make a configuration the parser's defaults: the command line wins. Gives the options that only a file has.
+
+    Raises BatchError for an option that there is none, or a value of another kind.
+    """
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    unknown = sorted(set(config) - set(actions) - set(more))
+    if unknown:
+        raise BatchError(
+            f"--config {file}: there is no option {', '.join(unknown)}; there are {', '.join([*actions, *more])}"
+        )
+    defaults: dict[str, Any] = {}
+    for name, value in config.items():
+        if name in more:
+            continue
+        action = actions[name]
+        if isinstance(action, argparse._StoreTrueAction):
+            fine, defaults[name] = isinstance(value, bool), value
+        elif isinstance(action, argparse._AppendAction):
+            listed = [f"{key}={column}" for key, column in value.items()] if isinstance(value, dict) else value
+            listed = [listed] if isinstance(listed, str) else listed
+            fine, defaults[name] = isinstance(listed, list), listed
+        else:
+            if isinstance(value, list):
+                value = ",".join(map(str, value))
+            fine = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+            try:
+                defaults[name] = action.type(str(value)) if action.type and fine else value
+            except (argparse.ArgumentTypeError, ValueError):
+                fine = False  # its own words would show the value, which may be a key in the wrong line
+        if not fine:
+            raise BatchError(f"--config {file}: {name} cannot have that value; it is: {action.help}")
+    for action in actions.values():
+        if not action.option_strings and action.dest in defaults:
+            action.nargs = "?"  # a positional argument may then be left out
+    parser.set_defaults(**defaults)
+    return {name: config[name] for name in more if name in config}
+
+
+class Keys:
+    """Texts that are never shown: `hide` replaces them, also where JSON or a URL has written them in its own way."""
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+
+    def add(self, *texts: str) -> None:
+        for text in texts:
+            for part in {text, *(word for word in text.split() if len(word) > 7)}:
+                if len(part) > 3:  # shorter ones would tear up the words they are hidden from
+                    self._texts |= {part, json.dumps(part)[1:-1], urllib.parse.quote(part, safe="")}
+
+    def hide(self, text: str) -> str:
+        for key in sorted(self._texts, key=len, reverse=True):
+            text = text.replace(key, "***")
+        return text
+
+
+def server_of(address: str, headers: Mapping[str, str], keys: Keys) -> tuple[str, dict[str, str]]:
+    """An address without name and password, and the headers to send with it. Raises BatchError."""
+    text = address if "://" in address else f"http://{address}"
+    try:
+        parts = urllib.parse.urlsplit(text)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise BatchError("--servers: an address has a port that is no number") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BatchError("--servers: an address is http://HOST:PORT, more of them with commas between")
+    if parts.query or parts.fragment:
+        raise BatchError(f"--servers: {parts.hostname}: an address ends with its path; put keys into 'headers'")
+    sent = dict(headers)
+    if parts.username or parts.password:
+        name, password = urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or "")
+        keys.add(password)
+        sent["Authorization"] = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+    for value in sent.values():
+        keys.add(value)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}", sent
+
+
+def headers_in(config: Mapping[str, Any]) -> dict[str, str]:
+    """The configuration's `headers`, sent to every server. Raises BatchError."""
+    headers = config.get("headers") or {}
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise BatchError("--config: headers are names with texts, such as 'Authorization: Bearer ...'")
+    if any(sign in f"{name}{value}" for name, value in headers.items() for sign in "\r\n"):
+        raise BatchError("--config: a header holds a line break")
+    return {str(name): value for name, value in headers.items()}

@@ -42,6 +42,7 @@ FINE = {
     ("tests/unit/test_toyworld_benchmark.py", "send_signal"): "skipped there",
     ("tests/unit/test_training_run.py", "send_signal"): "skipped there",
     ("tests/unit/test_portable.py", "'/tmp/x'"): "an example",
+    ("tests/unit/test_batch.py", "'/etc/passwd'"): "an id",
 }
 FOLDERS = ("nodes", "planner", "attention", "tools", "tests")
 

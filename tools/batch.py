@@ -15,6 +15,7 @@ Examples:  python tools/batch.py edit_api.json photos --instruction "make the sk
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import sys
 import time
@@ -55,7 +56,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--redo-workflow", type=Path, metavar="FILE", help="the workflow for that, in API format")
     parser.add_argument("--threshold", type=float, default=0.5, help="a region below this score failed (0.5)")
     parser.add_argument("--dry-run", action="store_true", help="edit and write nothing; say what would be done")
-    parser.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS", help="on a Ray cluster, or this machine")
+    parser.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="on a Ray cluster, or on this machine"
+    )
     parser.add_argument("--actors", type=whole, metavar="N", help="with --ray: how many ComfyUIs (default: the GPUs)")
     parser.add_argument("--comfyui", metavar="DIR", help="with --ray: ComfyUI's folder on every machine")
     parser.add_argument("--python", metavar="PY", help="with --ray: the Python that runs ComfyUI")
@@ -91,11 +94,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(keys.hide(text), flush=True)
 
     try:
-        args, only = read(sys.argv[1:] if arguments is None else arguments)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        args, only = read(arguments)
+        if args.ray and not args.dry_run and importlib.util.find_spec("ray") is None:
+            return in_own_environment(arguments)
         return batch(args, only, keys, say)
     except BatchError as error:
         print(keys.hide(f"batch.py: {error}"), file=sys.stderr)
         return 2
+
+
+def in_own_environment(arguments: list[str]) -> int:
+    """The same command in an environment that has Ray, made below .host/ on first use."""
+    from replan.tools.batches.cluster import PACKAGES
+    from replan.tools.batches.items import BatchError
+    from replan.tools.host_setup import call
+    from replan.tools.own_environment import ensure_environment
+
+    python = ensure_environment("ray", PACKAGES)
+    if isinstance(python, str):
+        raise BatchError(f"--ray: {python}")
+    return call([str(python), __file__, *arguments])
 
 
 def read(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
@@ -137,6 +156,8 @@ def batch(args: argparse.Namespace, only: dict, keys, say) -> int:
     say(f"{total} items of {args.source}, {filling.workflow.file.name} ({filling.workflow.digest[:12]})")
     for place, column in filling.places:
         say(f"  {column} -> {filling.workflow.told(place)}")
+    for column in filling.unused:
+        say(f"  {column} -> no input; it is written beside the result")
     items = itertools.islice(with_defaults(source, args), total)
     if args.dry_run:
         return dry_run(items, total, Editor(filling, None, redo=redo), args, say)

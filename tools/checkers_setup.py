@@ -6,36 +6,24 @@ ComfyUI that are not there. Both bring packages that need not agree with ComfyUI
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-CHECKERS = Path(__file__).resolve().parent.parent / ".host" / "checkers"
+if __package__:
+    from .own_environment import ensure_environment
+else:
+    from own_environment import ensure_environment
+
 PACKAGES = ("comfy-test==0.4.15", "comfy-import-guard==1.3.0")
 
 
 def ensure_checkers(python: Path | str = sys.executable) -> Path | str:
     """The Python that has them, installed if need be; or in words why there is none.
 
-    Start them as modules (`-m comfy_test`, `-m comfy_import_guard.cli`): their programs name the folder they were
-    installed in, and the checkout may have been moved since.
+    They are the modules `comfy_test` and `comfy_import_guard.cli`.
     """
-    own = CHECKERS / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    stamp = CHECKERS / "finished"
-    wanted = "\n".join(PACKAGES)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
-        return own
-    shutil.rmtree(CHECKERS, ignore_errors=True)
-    install = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *PACKAGES]
-    for command in ([str(python), "-m", "venv", str(CHECKERS)], install):
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
-        )
-        if done.returncode:
-            return f"{' '.join(PACKAGES)} cannot be installed: {done.stdout.strip()[-500:]}"
-    stamp.write_text(wanted, encoding="utf-8")
-    return own
+    return ensure_environment("checkers", PACKAGES, python)
 
 
 def as_repository(comfyui: Path, cache: Path) -> str:

@@ -327,6 +327,11 @@ class HostServer(Client):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process; None before it was started and after it was stopped."""
+        return self._process.pid if self._process else None
+
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 

@@ -384,12 +384,12 @@ def host_from(args: argparse.Namespace, extras: Sequence[str] = ("test",)) -> Ho
     return host
 
 
-def call(command: Sequence[str], host: Host) -> int:
-    """Run a command in the host's environment and wait; its exit status.
+def call(command: Sequence[str], host: Host | None = None) -> int:
+    """Run a command, in the host's environment if there is one, and wait; its exit status.
 
     Whoever asks this program to end means that one: SIGTERM is passed on, and Ctrl-C reaches it by itself.
     """
-    process = subprocess.Popen(command, env=host.environment())
+    process = subprocess.Popen(command, env=host.environment() if host else None)
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         while True:

@@ -137,7 +137,7 @@ def test_rows_without_an_id_keep_theirs_when_rows_are_moved(tmp_path):
 def test_a_folder_gives_its_images_with_the_texts_beside_them(tmp_path):
     images(tmp_path, "b.png", "a.jpg", "a.png", "c.webp")
     (tmp_path / "b.txt").write_text("make it red\n", encoding="utf-8")
-    (tmp_path / "c.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "c.plan.json").write_text("{}", encoding="utf-8")
     (tmp_path / "notes.md").write_text("", encoding="utf-8")
     found = {one.id: dict(one.values) for one in Source(tmp_path).items()}
     assert sorted(found) == ["a.jpg", "a.png", "b", "c"]
@@ -186,6 +186,14 @@ def test_several_image_nodes_need_a_title_and_the_error_says_how(tmp_path):
 def test_a_column_without_a_place_is_refused_with_the_candidates(tmp_path):
     with pytest.raises(BatchError, match=r'column "plan".*--set NODE.INPUT=plan.*RePlanPlanner \(node 3\).instruction'):
         Filling(workflow(tmp_path), {"image", "plan"})
+
+
+def test_an_instruction_beside_a_plan_may_stay_words_in_the_record(tmp_path):
+    graph = {**GRAPH, "3": {"class_type": "RePlanPlanFromText", "inputs": {"text": "", "image": ["1", 0]}}}
+    filling = Filling(workflow(tmp_path, graph), {"image", "instruction", "plan"})
+    assert [column for _, column in filling.places] == ["image", "plan"] and filling.unused == ["instruction"]
+    with pytest.raises(BatchError, match='column "instruction"'):
+        Filling(workflow(tmp_path, graph), {"image", "instruction"})
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class Source:
             yield Item(row, safe_id(name, always=row in self._clashing), name, values, fault, self.folder)
 
     def _images(self) -> Iterator[Row]:
-        """Images by name; a text beside one is its instruction, a .json beside it its plan."""
+        """Images by name; NAME.txt beside one is its instruction, NAME.plan.json its plan."""
         names = sorted(file.name for file in self.path.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
         stems: dict[str, int] = {}
         for name in names:
@@ -114,8 +114,8 @@ class Source:
             values = {"image": name, "id": name if stems[file.stem.casefold()] > 1 else file.stem}
             if file.with_suffix(".txt").is_file():
                 values["instruction"] = _text(file.with_suffix(".txt")).strip()
-            if file.with_suffix(".json").is_file():
-                values["plan"] = _text(file.with_suffix(".json"))
+            if file.with_suffix(".plan.json").is_file():
+                values["plan"] = _text(file.with_suffix(".plan.json"))
             yield Row(values, _unreadable(values))
 
     def _table(self) -> Iterator[Row]:

@@ -163,7 +163,8 @@ class Workflow:
 class Filling:
     """Which inputs of a workflow the columns of the items fill, found once for a batch.
 
-    columns: what the items have. chosen: `NODE.INPUT=COLUMN`, for what is not found by class and title.
+    columns: what the items have. chosen: `NODE.INPUT=COLUMN`, for what is not found by class and title. unused: the
+    columns that only the record gets.
     Raises BatchError when a column has nowhere to go, or an image would go to several nodes.
     """
 
@@ -173,6 +174,7 @@ class Filling:
         self.workflow, columns = workflow, set(columns)
         self.output = workflow.result(result)
         self.places: list[tuple[Place, str]] = []
+        self.unused: list[str] = []
         for text in chosen:
             place, equals, column = text.partition("=")
             if not equals or column.strip() not in columns:
@@ -185,7 +187,9 @@ class Filling:
             if role in taken:
                 continue
             found = [place for place in workflow.find(role) if place not in [one for one, _ in self.places]]
-            if role in columns or role == "image":
+            if role == "instruction" and role in columns and not found and "plan" in columns:
+                self.unused.append(role)  # the plan says what to do
+            elif role in columns or role == "image":
                 self._check(role, found)
             if role in columns or role in ("image", "original"):
                 self.places.extend((place, role) for place in found)

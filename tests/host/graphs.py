@@ -30,6 +30,12 @@ FAMILIES = {
     "qwen": Family("tiny_qwen_image.safetensors", None, "tiny_vae_qwen.safetensors"),
 }
 
+TINY = {  # example workflows, and the small checkpoints (model, VAE) in place of theirs
+    "flux_kontext_plan": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
+    "flux_kontext_editor": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
+    "flux2_klein_4b_plan": ("tiny_flux2.safetensors", "taef2"),
+}
+
 
 def plan_text(*regions: tuple, size: tuple[int, int] = SIZE, global_prompt: str = "a calm street") -> str:
     """A plan as JSON text; each region is (box, hint) or (box, hint, more keys)."""
@@ -101,3 +107,22 @@ def run_edit(server: HostServer, *args, **kwargs) -> np.ndarray:
     """Run `edit` and give its picture."""
     graph, saved = edit(*args, **kwargs)
     return pixels(server, server.run(graph), saved)
+
+
+def use_tiny(prompt: dict, model: str, vae: str) -> None:
+    """Put small checkpoints in place of the real ones, at the image's own size, with two steps."""
+    for node in prompt.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "UNETLoader":
+            inputs["unet_name"] = model
+        elif node["class_type"] == "VAELoader":
+            inputs["vae_name"] = vae
+        elif "CLIPLoader" in node["class_type"]:
+            node["class_type"], node["inputs"] = (
+                "CLIPLoader",
+                {"clip_name": "tiny_clip_l.safetensors", "type": "stable_diffusion"},
+            )
+        elif node["class_type"] == "RePlanResize":
+            inputs["target"] = "multiple_of"
+        elif "steps" in inputs:
+            inputs["steps"] = 2

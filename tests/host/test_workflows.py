@@ -11,18 +11,15 @@ from typing import NamedTuple
 
 import pytest
 from PIL import Image
+from replan.tests.host.graphs import TINY, use_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "example_workflows").glob("*.json"))
+API = sorted((ROOT / "docs" / "api").glob("*.json"))
 NOTES = ("Note", "MarkdownNote")
 TYPED = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 GROWING = "COMFY_DYNAMICCOMBO_V3"  # a choice that brings inputs of its own
 SOCKET, WIDGET, TITLE = 20, 24, 30  # heights in pixels on the classic canvas
-TINY = {  # what the small checkpoints of the tests stand in for
-    "flux_kontext_plan": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
-    "flux_kontext_editor": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
-    "flux2_klein_4b_plan": ("tiny_flux2.safetensors", "taef2"),
-}
 
 
 class Slot(NamedTuple):
@@ -158,6 +155,16 @@ def test_every_node_exists_and_its_values_fit_its_widgets(workflow, nodes):
                     slot.name,
                 )
                 assert slot.options.get("min", value) <= value <= slot.options.get("max", value), (where, slot.name)
+
+
+@pytest.mark.parametrize("file", API, ids=lambda file: file.stem)
+def test_an_example_in_api_format_is_the_example_itself(file, nodes):
+    saved = ROOT / "example_workflows" / f"{file.stem.removesuffix('_api')}.json"
+    exported = json.loads(file.read_text(encoding="utf-8"))
+    assert {key: {**node, "_meta": None} for key, node in exported.items()} == {
+        key: {**node, "_meta": None}
+        for key, node in to_prompt(json.loads(saved.read_text(encoding="utf-8")), nodes).items()
+    }
 
 
 def test_sockets_and_links_fit_the_nodes(workflow, nodes):
@@ -370,22 +377,7 @@ def test_it_runs_with_tiny_models_in_place_of_the_real_ones(name, nodes, server,
     """Flux only: the Qwen one needs a text encoder of 7 G parameters."""
     prompt = to_prompt(json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")), nodes)
     upload_picture(server, prompt, tmp_path, (192, 128))
-    model, vae = TINY[name]
-    for node in prompt.values():
-        inputs = node["inputs"]
-        if node["class_type"] == "UNETLoader":
-            inputs["unet_name"] = model
-        elif node["class_type"] == "VAELoader":
-            inputs["vae_name"] = vae
-        elif "CLIPLoader" in node["class_type"]:
-            node["class_type"], node["inputs"] = (
-                "CLIPLoader",
-                {"clip_name": "tiny_clip_l.safetensors", "type": "stable_diffusion"},
-            )
-        elif node["class_type"] == "RePlanResize":
-            inputs["target"] = "multiple_of"
-        elif "steps" in inputs:
-            inputs["steps"] = 2
+    use_tiny(prompt, *TINY[name])
     saved = next(key for key, node in prompt.items() if node["class_type"] == "SaveImage")
     result = server.run(prompt)
     assert len(server.images(result, saved)) == 1

@@ -339,7 +339,8 @@ class Place:
     depth = 2
 
     def __init__(self, name="one", load=0, faults=()):
-        self.name, self.load, self.faults, self.edited, self.up = name, load, list(faults), [], True
+        self.name = self.about = name
+        self.load, self.faults, self.edited, self.up = load, list(faults), [], True
 
     def busy(self):
         if not self.up:

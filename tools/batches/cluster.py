@@ -116,7 +116,7 @@ class RayPlace:
 
     def __init__(self, ray, actor, number: int) -> None:
         self.ray, self.actor, self.number, self.depth = ray, actor, number, DEPTH
-        self.name = f"actor {number}"
+        self.name = self.about = f"actor {number}"
         self._asked, self._up, self._ours = self.actor.call.remote("about"), False, 0
         self._lock = threading.Lock()
 
@@ -133,7 +133,7 @@ class RayPlace:
         if kind == "fault":
             self._ask()
             raise ServerError(about)
-        self.about, self._up = about, True
+        self.about, self._up = f"{self.name}, {about}", True
         return self._ours
 
     def describe(self, node_class: str) -> Mapping[str, Any]:

@@ -79,7 +79,7 @@ class Editor:
             "scores": [],
             "workflow": {"file": self.filling.workflow.file.name, "sha256": self.filling.workflow.digest},
             "columns": extra,
-            "server": place.name if place else None,
+            "server": place.about if place else None,
             "tries": tries,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "error": None,

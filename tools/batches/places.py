@@ -28,6 +28,7 @@ class EditPlace(Protocol):
 
     name: str
     depth: int
+    about: str  # where its results were made, for their records
 
     def busy(self) -> int:
         """How many prompts it has; OSError or ServerError when it does not answer."""
@@ -46,6 +47,7 @@ class ServerPlace:
 
     def __init__(self, client: Client, name: str = "", depth: int = DEPTH) -> None:
         self.client, self.name, self.depth = client, name or client.url, depth
+        self.about = self.name
         self._run = uuid.uuid4().hex[:8]
         self._free = list(range(depth))  # uploads have a name for each prompt in flight, so they do not pile up
         self._lock, self._prompts = threading.Lock(), set()
@@ -99,7 +101,7 @@ class ServerPlace:
 class NoPlace:
     """For a dry run: the whole way but the edit. depth: as two servers would have."""
 
-    name, depth = "nowhere", 2 * DEPTH
+    name, depth, about = "nowhere", 2 * DEPTH, "nowhere"
 
     def busy(self) -> int:
         return 0

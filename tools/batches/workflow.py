@@ -246,7 +246,9 @@ class Filling:
                 "class_type": "RePlanPlanToText", "inputs": {"plan": plan, "format": "json"}
             }  # fmt: skip
             wanted.append(("plan", [f"{_PREFIX}plan_text", 0]))
-        for key, node in self.workflow.graph.items():
+        for key, node in list(self.graph.items()):
+            if key.startswith(_PREFIX):
+                continue
             outputs = known[node["class_type"]]
             if node["class_type"] == "RePlanPlanner":
                 wanted.append(("reply", [key, outputs["output_name"].index("reply")]))
@@ -262,7 +264,7 @@ class Filling:
 
     def _plan_link(self, known: Mapping[str, Mapping[str, Any]]) -> list | None:
         """Where the plan comes from that the edit follows: the conditioning's, else of any node with a plan."""
-        nodes = self.workflow.graph
+        nodes = self.graph
         for wanted in ("RePlanRegionConditioning", ""):
             for node in nodes.values():
                 if node["class_type"].startswith(wanted or "RePlan") and _is_link(node["inputs"].get("plan")):

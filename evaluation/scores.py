@@ -53,6 +53,10 @@ class Scores:
         value = self.image.get(name)
         return None if value is None else -value if name in self.lower_is_better else value
 
+    def __str__(self) -> str:
+        """What ComfyUI's Preview as Text shows, and a batch writes down: `to_json`."""
+        return self.to_json()
+
     def to_json(self) -> str:
         """The scores as JSON, for a results file; `from_json` gives an equal value."""
         return json.dumps(

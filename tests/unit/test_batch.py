@@ -226,6 +226,29 @@ def test_an_image_that_cannot_be_read_is_that_items_fault(image, tmp_path):
         filling.job(Item(1, "a", "a", {"image": image}, "", tmp_path))
 
 
+def described(node_class):
+    """What a ComfyUI that has the pack says of a class, as far as it is read."""
+    outputs = {"RePlanPlanner": ["plan", "global_prompt", "reasoning", "reply", "report", "answer"]}.get(node_class, [])
+    kinds = {"RePlanPlanner": ["REGION_PLAN", *["STRING"] * 5], "RePlanJudge": ["REPLAN_SCORES", "FLOAT"]}
+    return {"output": kinds.get(node_class, []), "output_name": outputs}
+
+
+def test_plan_reply_and_scores_are_previewed_for_the_record(tmp_path):
+    graph = {**GRAPH, "6": {"class_type": "RePlanJudge", "inputs": {"planner": ["2", 0], "plan": ["3", 0]}}}
+    filling = Filling(workflow(tmp_path, graph), {"image"})
+    filling.record_texts(described)
+    shown = {what: filling.graph[key]["inputs"]["source"] for key, what in filling.texts.items()}
+    assert shown["reply"] == ["3", 3] and shown["scores"] == ["6", 0]
+    written = filling.graph[shown["plan"][0]]
+    assert written == {"class_type": "RePlanPlanToText", "inputs": {"plan": ["3", 0], "format": "json"}}
+
+
+def test_a_comfyui_without_the_workflows_nodes_is_refused(tmp_path):
+    filling = Filling(workflow(tmp_path), {"image"})
+    with pytest.raises(BatchError, match="lacks the nodes RePlanPlanner that"):
+        filling.record_texts(lambda name: {} if name == "RePlanPlanner" else described(name))
+
+
 # ---- what is kept
 
 

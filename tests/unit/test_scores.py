@@ -35,6 +35,7 @@ def test_an_answer_that_is_missing_gives_no_total(name):
 def test_scores_survive_json_and_pickle(image, regions, missing):
     scores = Scores("judge", image, regions, "a", "b", ("a",), tuple(missing))
     assert Scores.from_json(scores.to_json()) == scores
+    assert str(scores) == scores.to_json(), "ComfyUI's Preview as Text shows it"
     assert pickle.loads(pickle.dumps(scores)) == scores
 
 

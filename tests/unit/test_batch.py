@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -425,6 +426,14 @@ def test_a_run_without_any_place_gives_up_and_fails_nothing(tmp_path):
     place.up = False
     run, _ = go(tmp_path, [place], patience=0)
     assert "no ComfyUI has answered" in run.stopped and run.counts.left == 6 and not run.counts.failed
+
+
+def test_a_place_that_stays_away_does_not_keep_a_finished_run(tmp_path):
+    away = Place("away")
+    away.up = False
+    begun = time.monotonic()
+    run, _ = go(tmp_path, [Place(), away])
+    assert run.counts.done == 6 and not run.stopped and time.monotonic() - begun < 20
 
 
 def test_what_is_done_is_not_done_again(tmp_path):

@@ -16,7 +16,7 @@ from .items import Item, ItemError
 from .places import EditPlace, PromptError, PromptTimeout, ServerError
 from .results import DiskFull
 
-ASK_AGAIN = 5.0  # seconds until a server that did not answer is asked again
+ASK_AGAIN, ASK_AT_MOST = 5.0, 60.0  # seconds until a server that did not answer is asked again: longer each time
 LOST = (OSError, ServerError)
 
 
@@ -64,7 +64,7 @@ class Run:
         self.retries, self.patience, self.redo_all = retries, patience, again
         self.counts, self.stopped = Counts(total), ""
         self._waiting: deque[Try] = deque()
-        self._down: dict[str, float] = {}
+        self._down: dict[str, tuple[float, float]] = {}  # places that did not answer: until when, and how long
         self._shown = 0.0
 
     def run(self) -> Counts:
@@ -80,12 +80,15 @@ class Run:
 
     def _loop(self, pool: ThreadPoolExecutor) -> None:
         flying: dict[Future, tuple[EditPlace, Try]] = {}
-        alone_since = None
+        alone_since, none_left = None, False
         while True:
             while not self.stopped:
                 place = self._free(flying)
-                one = self._next() if place else None
-                if one is None:
+                if place is None:
+                    break
+                one = self._next()
+                none_left = one is None
+                if none_left:
                     break
                 flying[pool.submit(self.editor.edit, one.item, place, one.number)] = (place, one)
             if flying:
@@ -93,7 +96,7 @@ class Run:
                 for future in wait(flying, timeout=1.0, return_when=FIRST_COMPLETED).done:
                     self._landed(future, *flying.pop(future))
                 self._progress()
-            elif self.stopped or not self._down:
+            elif self.stopped or (none_left and not self._waiting):
                 return
             else:
                 alone_since = alone_since or time.monotonic()
@@ -181,12 +184,13 @@ class Run:
             self.editor.results.fail(one.item, {**record, "error": reason})
 
     def _is_down(self, place: EditPlace) -> bool:
-        return self._down.get(place.name, 0.0) > time.monotonic()
+        return self._down.get(place.name, (0.0, 0.0))[0] > time.monotonic()
 
     def _lost(self, place: EditPlace, error: Exception) -> None:
         if place.name not in self._down:
-            self.say(f"{place.name} does not answer ({_words(error)}); asking again every {ASK_AGAIN:.0f} s")
-        self._down[place.name] = time.monotonic() + ASK_AGAIN
+            self.say(f"{place.name} does not answer ({_words(error)}); asking again every {ASK_AGAIN:.0f} s or more")
+        pause = min(2 * self._down.get(place.name, (0.0, ASK_AGAIN / 2))[1], ASK_AT_MOST)
+        self._down[place.name] = (time.monotonic() + pause, pause)
 
     def _interrupted(self, *_) -> None:
         if self.stopped:

@@ -35,16 +35,19 @@ def _number(of: str = "?") -> str:
     return (
         r"(?P<number>(?<![A-Za-z0-9_.,])[-+\u2212]?\d{1,9}(?:[.,]\d{1,9})?)"
         rf"(?:\s{{0,3}}(?:/|out\s{{1,3}}of|of)\s{{0,3}}(?P<of>\d{{1,4}})){of}(?P<percent>\s?%)?"
-        r"(?![A-Za-z0-9_%])(?![.,/:]\d)(?!\s{0,2}\?)"
+        r"(?![A-Za-z0-9_%+])(?![.,/:]\d)(?!\s{0,2}\?)"
         r"(?!\s{0,2}(?:-|\u2013|~|to|or|and|\u6216|\u81f3|\u5230)\s{0,2}\d)"
     )
 
 
 _WORD = rf"(?P<word>{'|'.join(_IN_WORDS)})(?![A-Za-z0-9_]|\s{{1,3}}of\b)"
-# A dash before a number is a sign of it, unless there is space between.
-_GAP = r"(?:[\s*_`\"':=>|()\[\]{}<\u2192]|[-\u2013\u2014](?=\s)){0,10}"
-_LINK = rf"{_GAP}(?:(?:(?:is|of|as|was|a)(?![A-Za-z])|would\s{{1,2}}be|\u4e3a|\u662f){_GAP}){{0,3}}"
+# A dash before a number is a sign of it, unless there is space between; ">3" is more than 3, "<score>3" is 3.
+_GAP = r"(?:[\s*_`\"':=|()\[\]{}\u2192]|(?<=[\w=-])>|[-\u2013\u2014](?=[\s>])){0,10}"
 _NAMES = r"(?:target|effect|consistency|quality)"
+_LINK = (
+    rf"{_GAP}(?:(?:(?:is|of|as|was|a)(?![A-Za-z])|(?:would|should|will|must)\s{{1,2}}be"
+    rf"|for\s{{1,2}}(?:(?:the|this)\s{{1,2}})?(?:edit|image|{_NAMES})|\u4e3a|\u662f){_GAP}){{0,3}}"
+)
 _LABEL = (
     rf"(?P<label>\b(?:(?:final|overall|total|my|{_NAMES})[\s_*-]{{0,4}}){{0,2}}(?:scores?|rating|grade)(?![A-Za-z])"
     rf"|\b(?:final\s{{1,3}})?(?:answer|verdict)(?![A-Za-z])|\\boxed|\b{_NAMES}(?=[*_`\"'\s]{{0,4}}(?:[:=]|is\b))"
@@ -55,7 +58,8 @@ _STATEMENTS = [
     for pattern in (
         rf"{_LABEL}{_LINK}(?:{_number()}|{_WORD})",
         r"(?P<label>\b(?:rated?|give|gave|giving|given|assign(?:ed)?|award(?:ed)?|scored?|scores|deserves?|merits?|earns?|gets?"
-        r"|receives?)\s{1,3}(?:(?:it|this|the|that|edit|edited|image|result|change|an?|as|at|with)\s{1,3}){0,4})"
+        r"|receives?)\s{1,3}(?:(?:it|this|the|that|edit|edited|image|result|change|an?|as|at|with|solid"
+        r"|strong|full|perfect|high|low|clear|score|rating|of)\s{1,3}){0,5})"
         rf"[*_`\"']{{0,3}}{_number()}(?=[*_`\"']{{0,3}}\s{{0,3}}(?:\Z|[.,;:!)\n]|because|since|as|for|due|on|stars?|points?))",
         rf"(?P<label>){_number('')}",
         r"(?P<label>)(?P<number>(?<![A-Za-z0-9_.,])\d{1,2})(?P<of>)(?P<percent>)\s{0,2}"
@@ -78,11 +82,12 @@ _DENIED = re.compile(
 )
 _IF = re.compile(r"\b(?:if|unless|whether)\b|\u5982\u679c|\u9664\u975e", re.IGNORECASE)
 _CONDITION_BEHIND = re.compile(
-    r"[ \t*_`\"')\]}]{0,4}(?:only\s+if|if|unless|when|means?|would|indicates?|requires?|stands"
-    r"|is\s+(?:for|reserved|given)|\u8868\u793a|\u610f\u5473)",
+    r"[ \t*_`\"'()\[\]},]{0,4}(?:(?:or|and)\s+(?:higher|lower|more|less|above|below|better)|(?:but\s+)?(?:only\s+)?if"
+    r"|unless|when|means?|would|indicates?|requires?|stands|is\s+(?:for|reserved|given)|\u8868\u793a|\u610f\u5473)",
     re.IGNORECASE,
 )
 _LOOK_BACK = 120
+_FENCE = re.compile(r"```\w{0,16}")
 
 REFUSAL = re.compile(
     r"\b(?:sorry|apologi[sz]e|unable|cannot|can not|not able to|won['\u2019]t|as an ai)\b|can['\u2019]t\b"
@@ -91,9 +96,10 @@ REFUSAL = re.compile(
 )
 
 _YES_NO = re.compile(
-    r"[\s\W_]{0,12}?(?:(?P<yes>yes|true|\u662f\u7684|\u662f)|(?P<no>no|false|\u4e0d\u662f|\u5426|\u6ca1\u6709))"
-    r"(?=[*_`\"'\s]{0,6}(?:\Z|[.,;:!)}\]\n\u3002-]))"
-    r"(?![.,;:!\s*_`\"']{0,6}(?:(?:and|or)\s+(?:no|yes)|partly|partially|but|almost|mostly|\u4f46))",
+    r"[\s\W_]{0,12}?(?:(?P<yes>(?:yes|true)(?![\w/])|\u662f\u7684|\u662f(?!\w))"
+    # "No, it is red" is an answer, "no other thing" is none.
+    r"|(?P<no>no|false|\u4e0d\u662f|\u5426|\u6ca1\u6709)(?=[*_`\"'\s]{0,6}(?:\Z|[.,;:!)}\]\n\u3002-])))"
+    r"(?![.,;:!\s*_`\"'-]{0,6}(?:(?:and|or)\s+(?:no|yes)|partly|partially|but|almost|mostly|\u4f46))",
     re.IGNORECASE,
 )
 _SAYS = r"\b(?:(?:final\s{1,3})?answer|verdict|conclusion|result|%s)(?![A-Za-z])|\u7b54\u6848|\u7ed3\u8bba"
@@ -126,7 +132,7 @@ def numbers_in(text: str, others: Sequence[str] = (), label: str = "") -> list[f
 
     others: names of other questions; a number with one of them as its label is theirs. label: only numbers with it.
     """
-    text = _SCALE.sub(" ", unicodedata.normalize("NFKC", text))
+    text = _SCALE.sub(" ", unicodedata.normalize("NFKC", _FENCE.sub("", text)))
     if label:
         labelled = re.compile(rf"{re.escape(label)}{_LINK}(?:{_number()}|{_WORD})", re.IGNORECASE)
         return [_value(match) for match in labelled.finditer(text)]

@@ -8,6 +8,7 @@ over HTTP is asked with the same three (tools/iv_edit).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -106,7 +107,7 @@ def judge(
             f"none of {len(given)} questions got an answer. {question.name}: {verdict.why}.{wrote} Judge with a larger "
             "model, or one that is trained to look at several images"
         )
-    scores = assemble(verdicts)
+    scores = _of_regions(assemble(verdicts), plan)
     notes = _notes(before, after, plan, spec, answers)
     return Judgement(scores, _report(scores, verdicts, plan, notes), tuple(given))
 
@@ -143,11 +144,20 @@ def judge_edits(
             )
         except PlanError as error:
             errors.append(f"{which}{error}")
-            one = Judgement(Scores("judge", main="weighted", missing=tuple(SCALES)), f"Not judged: {error}")
+            scores = _of_regions(Scores("judge", main="weighted", missing=tuple(SCALES)), edit.plan)
+            one = Judgement(scores, f"Not judged: {error}")
         judged.append(one._replace(report=f"Judged by {model.label}\n{one.report}"))
     if len(errors) == len(edits):
         raise PlanError(errors[0] if len(edits) == 1 else f"no edit could be judged; {errors[0]}")
     return judged
+
+
+def _of_regions(scores: Scores, plan: RegionPlan | None) -> Scores:
+    """The scores with every enabled region of the plan, also those that nothing is known of."""
+    if plan is None:
+        return scores
+    regions = {region.id: scores.regions.get(region.id, {}) for region in plan.active.regions}
+    return replace(scores, regions=regions, region_main=DONE)
 
 
 def _read(question: Question, answer: Answer) -> Verdict:
@@ -171,6 +181,8 @@ def _notes(
         )
     if not spec.several_images:
         notes.append("Note: this model takes one image a conversation, so both were shown joined into one")
+    if plan is not None and not plan.active.regions:
+        notes.append("Note: the plan has no enabled region to ask about")
     idle = [region.id for region in plan.active.regions if not region.hint.strip()] if plan else []
     if idle:
         notes.append(f"Note: not asked about {', '.join(idle)}: no hint")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from replan.evaluation.choose import failed_regions
 from replan.evaluation.judge import Question, assemble, build_questions, judge, read_answer
 from replan.evaluation.judge_questions import ANY_MODEL, SCALES
 from replan.evaluation.quoted import is_shown, quoted_texts
@@ -148,7 +149,7 @@ def test_the_scores_hold_the_published_totals_and_each_region():
     assert image["weighted"] == pytest.approx(3.35) and image["overall"] == pytest.approx(4.25)
     assert image["weighted_paper"] == pytest.approx((5 + 3 + 4 + 0.6 * 5) / 4)
     regions = {name: dict(scores) for name, scores in judged.scores.regions.items()}
-    assert regions == {"r1": {"done": 1, "kept": 1}, "r2": {"done": 1, "kept": 1, "text_right": 1}}
+    assert regions == {"r1": {"done": 1, "kept": 1}, "r2": {"done": 1, "kept": 1, "text_right": 1}, "r4": {}}
     assert (judged.scores.main, judged.scores.region_main, judged.scores.missing) == ("weighted", "done", ())
     assert "Overall 4.25 and Weighted 3.35" in judged.report and "effect: 3 (about effect)" in judged.report
     assert "Note: not asked about r4: no hint" in judged.report
@@ -196,6 +197,16 @@ def test_a_region_without_any_answer_is_there_and_empty():
     question = by_name(BEFORE, AFTER, "x", PLAN)["r1 done"]
     scores = assemble([(question, read_answer(question, ""))])
     assert dict(scores.regions) == {"r1": {}} and scores.missing == ("r1 done",)
+
+
+def test_failed_regions_takes_what_is_known_and_a_plan_without_regions_fails_none():
+    judged = judge(lambda one: said(one, "no") if one.name == "r1 done" else good(one), BEFORE, AFTER, "x", PLAN)
+    failed = failed_regions(PLAN, judged.scores)
+    assert failed.plan.ids == ("r1",) and "? r4: no answer about it" in failed.report
+    empty = PLAN.with_regions(())
+    judged = judge(good, BEFORE, AFTER, "x", empty)
+    assert failed_regions(empty, judged.scores).count == 0
+    assert "Note: the plan has no enabled region to ask about" in judged.report
 
 
 # ---- texts --------------------------------------------------------------------------------------------------

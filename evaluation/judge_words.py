@@ -59,10 +59,10 @@ _STATEMENTS = [
         rf"{_LABEL}{_LINK}(?:{_number()}|{_WORD})",
         r"(?P<label>\b(?:rated?|give|gave|giving|given|assign(?:ed)?|award(?:ed)?|scored?|scores|deserves?|merits?|earns?|gets?"
         r"|receives?)\s{1,3}(?:(?:it|this|the|that|edit|edited|image|result|change|an?|as|at|with|solid"
-        r"|strong|full|perfect|high|low|clear|score|rating|of)\s{1,3}){0,5})"
+        r"|strong|full|perfect|high|low|clear|score|rating|of|target|effect|consistency|quality)\s{1,3}){0,5})"
         rf"[*_`\"']{{0,3}}{_number()}(?=[*_`\"']{{0,3}}\s{{0,3}}(?:\Z|[.,;:!)\n]|because|since|as|for|due|on|stars?|points?))",
         rf"(?P<label>){_number('')}",
-        r"(?P<label>)(?P<number>(?<![A-Za-z0-9_.,])\d{1,2})(?P<of>)(?P<percent>)\s{0,2}"
+        r"(?P<label>)(?P<number>(?<![A-Za-z0-9_.,/])(?<!of )\d{1,2})(?P<of>)(?P<percent>)\s{0,2}"
         r"(?:\u5206(?![\u949f\u4e4b\u522b\u6790\u5236\u6570])|stars?\b)",
         r"(?P<label>)(?P<word>[\u4e00\u4e8c\u4e09\u56db\u4e94])\u5206(?![\u949f\u4e4b\u522b\u6790\u5236\u6570])",
     )
@@ -74,7 +74,9 @@ _AT_START = re.compile(rf"[\s*_`\"'(\[]{{0,6}}(?:{_number()}|{_WORD})", re.IGNOR
 # What makes a statement none: it is denied in its own clause, hangs on a condition in its sentence or behind it, or
 # explains the scale.
 _SENTENCE = re.compile(r"[.!?\n;\u3002]\s")
-_CLAUSE = re.compile(r"[,:]|\b(?:so|therefore|thus|hence|because|and|but|which)\b|\u56e0\u6b64|\u6240\u4ee5|\u6545")
+_CLAUSE = re.compile(
+    r"[,:]|\b(?:so|therefore|thus|hence|because|and|but|which|giving|resulting|leading|earning)\b|\u56e0\u6b64|\u6240\u4ee5|\u6545"
+)
 _DENIED = re.compile(
     r"\b(?:not|never|cannot|unable|neither|nor|refuse|without|instead|rather|than|below|above|under|least|most|between"
     r"|previous|initial(?:ly)?|almost|nearly)\b|n['\u2019]t\b|\u4e0d|\u6ca1|\u65e0\u6cd5|\u96be\u4ee5",
@@ -87,7 +89,9 @@ _CONDITION_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _LOOK_BACK = 120
-_FENCE = re.compile(r"```\w{0,16}")
+# What stands around an answer: a fence, a model's own marks (<|begin_of_box|>).
+_FENCE = re.compile(r"```\w{0,16}|<\|\w{1,40}\|>")
+_FOR = re.compile(rf"[ \t*_]{{0,4}}(?:for|in|on)\s{{1,3}}(?:the\s{{1,3}})?(?P<name>{_NAMES})", re.IGNORECASE)
 
 REFUSAL = re.compile(
     r"\b(?:sorry|apologi[sz]e|unable|cannot|can not|not able to|won['\u2019]t|as an ai)\b|can['\u2019]t\b"
@@ -121,8 +125,9 @@ def number_of(said: Any) -> float | None:
         return None
     text = _SCALE.sub(" ", unicodedata.normalize("NFKC", said))
     match = _AT_START.match(text)
-    if match and not re.search(r"\d", text[match.end() :]) and not _CONDITION_BEHIND.match(text, match.end()):
-        return _value(match)
+    if match and not _CONDITION_BEHIND.match(text, match.end()):
+        if match["of"] or not re.search(r"\d", text[match.end() :]):
+            return _value(match)
     found = {value for value, _ in _stated(text, ())}
     return found.pop() if len(found) == 1 else None
 
@@ -151,7 +156,9 @@ def _stated(text: str, others: Sequence[str]) -> list[tuple[float, bool]]:
             label = match["label"].lower()
             sentence = _SENTENCE.split(text[max(0, match.start() - _LOOK_BACK) : match.start()])[-1]
             doubted = _IF.search(sentence) or _DENIED.search(_CLAUSE.split(sentence)[-1])
-            if doubted or _CONDITION_BEHIND.match(text, match.end()) or any(name in label for name in others):
+            behind = _FOR.match(text, match.end())
+            theirs = any(name in label or behind and name == behind["name"].lower() for name in others)
+            if theirs or doubted or _CONDITION_BEHIND.match(text, match.end()):
                 continue
             found.append((_value(match), bool(_FINAL.search(label))))
     return found

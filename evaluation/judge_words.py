@@ -125,9 +125,9 @@ def number_of(said: Any) -> float | None:
         return None
     text = _SCALE.sub(" ", unicodedata.normalize("NFKC", said))
     match = _AT_START.match(text)
-    if match and not _CONDITION_BEHIND.match(text, match.end()):
-        if match["of"] or not re.search(r"\d", text[match.end() :]):
-            return _value(match)
+    clear = match and (match["of"] or not re.search(r"\d", text[match.end() :]))
+    if match and clear and not _CONDITION_BEHIND.match(text, match.end()):
+        return _value(match)
     found = {value for value, _ in _stated(text, ())}
     return found.pop() if len(found) == 1 else None
 

@@ -280,7 +280,7 @@ def test_parquet_is_unpacked_once_with_its_images(tmp_path):
             for n, name in enumerate(("a.png", "b.jpg"))]  # fmt: skip
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     for name in ("test-0.parquet", "train-0.parquet"):
-        command = [parquet._python(), "-c", WRITE, tmp_path / "rows.json", tmp_path / name]
+        command = [parquet.python_with_pyarrow(), "-c", WRITE, tmp_path / "rows.json", tmp_path / name]
         subprocess.run(command, check=True)
     source = Source(tmp_path, split="test", unpacked=tmp_path / "out")
     first, second = source

@@ -81,7 +81,7 @@ def test_the_mean_of_rows_is_not_the_formula_on_means():
 def test_published_weighted_lies_just_above_the_codes_formula_on_published_means():
     for name, values in published.TABLE.items():
         columns = {key: mean_of([value]) for key, value in zip(published.COLUMNS, values, strict=True)}
-        assert 0.015 <= columns["weighted"].value - of_means(columns) <= 0.105, name
+        assert 0.01 <= columns["weighted"].value - of_means(columns) <= 0.105, name
         assert of_means(columns, "paper") > columns["weighted"].value, name
 
 

@@ -30,7 +30,7 @@ def unpack(files: list[Path], out: Path) -> Path:
     if finished.is_file() and finished.read_text(encoding="utf-8") == stamp:
         return out / ROWS
     out.mkdir(parents=True, exist_ok=True)
-    command = [str(_python()), str(Path(__file__).resolve()), str(out), *map(str, files)]
+    command = [str(python_with_pyarrow()), str(Path(__file__).resolve()), str(out), *map(str, files)]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
     )
@@ -40,7 +40,7 @@ def unpack(files: list[Path], out: Path) -> Path:
     return out / ROWS
 
 
-def _python() -> Path:
+def python_with_pyarrow() -> Path:
     """A Python that has pyarrow: this one, or that of an environment below `.host/`, made on first use."""
     import importlib.util
 

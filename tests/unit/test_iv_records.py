@@ -247,8 +247,9 @@ def test_records_are_written_with_what_was_refused_and_read_back(tmp_path, capsy
     assert json.loads(refused)["row"] == 2
     with pytest.raises(BatchError, match="run records.py"):
         read_records(tmp_path / "other")
-    again = list(Source(tmp_path / "run"))
-    assert [one.id for one in again] == ["1", "2"], "a run's records are a source again"
+    assert list(Source(tmp_path / "run")) == used, "a run's records are a source again, as they are"
+    assert write_records(Source(tmp_path / "run"), tmp_path / "run", 1) == used[:1]
+    assert read_records(tmp_path / "run") == used
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path):

@@ -86,6 +86,7 @@ class Source:
         split: str = "", unpacked: Path | None = None,
     ) -> None:  # fmt: skip
         self.path = Path(path)
+        self.is_run = (self.path / FOLDER / FILE).is_file()
         self.table, self.folder = self._found(split, unpacked)
         self.folder = Path(images) if images else self.folder
         first = next((row for row in self._rows() if FAULT not in row), None)
@@ -107,6 +108,9 @@ class Source:
 
     def __iter__(self) -> Iterator[Record]:
         """All records, those that cannot be used too; an id that was there before is a fault of the second."""
+        if self.is_run:
+            yield from read_records(self.path)
+            return
         seen: dict[str, str] = {}
         rows: dict[str, int] = {}
         for number, row in enumerate(self._rows(), 1):
@@ -124,7 +128,7 @@ class Source:
     def _found(self, split: str, unpacked: Path | None) -> tuple[Path | None, Path]:
         """The table, None for ReasonEdit's folders, and the folder that its image paths start from."""
         path = self.path
-        if path.is_dir() and (path / FOLDER / FILE).is_file():
+        if self.is_run:
             return path / FOLDER / FILE, path / FOLDER
         files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] * (path.suffix.lower() == ".parquet")
         files = [file for file in files if file.name.startswith(split)]
@@ -151,17 +155,7 @@ class Source:
         if self.table is None:
             yield from reasonedit_rows(self.path)
             return
-        kind = self.table.suffix.lower()
-        if kind not in (".json", ".jsonl", ".ndjson", ".csv", ".tsv"):
-            raise BatchError(f"{self.table} is no table (.jsonl, .json, .csv, .tsv) and no parquet file")
-        with self.table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            if kind in (".csv", ".tsv"):
-                csv.field_size_limit(2**31 - 1)
-                yield from _cells(csv.DictReader(file, dialect="excel-tab" if kind == ".tsv" else "excel"))
-            elif kind == ".json":
-                yield from _objects(self.table, file.read())
-            else:
-                yield from (_line(line) for line in file if line.strip())
+        yield from table_rows(self.table)
 
     def _record(self, number: int, row: Mapping[str, Any]) -> Record:
         found = {field: value_at(row, places) for field, places in self.places.items()}
@@ -226,6 +220,21 @@ class Source:
         return str(file), ""
 
 
+def table_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table; one that cannot be read holds FAULT. Raises BatchError for another kind of file."""
+    kind = file.suffix.lower()
+    if kind not in (".json", ".jsonl", ".ndjson", ".csv", ".tsv"):
+        raise BatchError(f"{file} is no table (.jsonl, .json, .csv, .tsv) and no parquet file")
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
+        if kind in (".csv", ".tsv"):
+            csv.field_size_limit(2**31 - 1)
+            yield from _cells(csv.DictReader(opened, dialect="excel-tab" if kind == ".tsv" else "excel"))
+        elif kind == ".json":
+            yield from _objects(file, opened.read())
+        else:
+            yield from (_line(line) for line in opened if line.strip())
+
+
 def read_records(out: Path) -> list[Record]:
     """The records that `write_records` wrote to a run's folder. Raises BatchError when there are none."""
     file = Path(out) / FOLDER / FILE
@@ -244,7 +253,12 @@ def read_records(out: Path) -> list[Record]:
 
 
 def write_records(source: Source, out: Path, limit: int | None = None, say=print) -> list[Record]:
-    """Write a source's records to a run's folder, and say what was left out; those that can be used."""
+    """Write a source's records to a run's folder, and say what was left out; those that can be used.
+
+    A run's own records stay as they are.
+    """
+    if source.is_run and source.path.resolve() == Path(out).resolve():
+        return list(source)[:limit]
     used: list[Record] = []
     refused: list[Record] = []
     for record in source:

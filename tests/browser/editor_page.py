@@ -141,7 +141,7 @@ class Page:
     def empty(self) -> None:
         """An empty workflow at zoom 1, as if newly opened."""
         self.tab.mouse.up()
-        self.js("() => app.extensionManager.toast.removeAll()")
+        self.js("() => { const { toast } = app.extensionManager; (toast.dismissAll ?? toast.removeAll)(); }")
         self.load(
             {
                 "version": 0.4,

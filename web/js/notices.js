@@ -1,4 +1,4 @@
-/** Shows what nodes tell while they run (nodes/notices.py) as messages of ComfyUI: each text once a run, those of a moment together. */
+/** Shows what nodes tell (nodes/notices.py) as messages of ComfyUI: each text once a run, those of a moment together. */
 import { say, texts } from "./common/texts.js";
 
 const EVENT = "replan.notice";
@@ -19,14 +19,18 @@ function start({ app, api }) {
 		const lines = waiting.map(({ name, text }) => (names.length > 1 ? `${name}: ${text}` : text));
 		const count = lines.splice(MOST).length;
 		if (count) lines.push(say(texts.common.moreInLog, { count }));
-		const message = { severity: "warn", life: LIFE, summary: names.length > 1 ? "RePlan" : names[0], detail: lines.join("\n\n") };
-		shown.push(message);
+		const summary = names.length > 1 ? "RePlan" : names[0], detail = lines.join("\n\n");
+		const message = { severity: "warn", life: LIFE, summary, detail };
+		const { toast } = app.extensionManager;
 		waiting = [];
-		app.extensionManager.toast.add(message);
+		// Since 1.58 a message is taken away by its id.
+		if (toast.dismiss) shown.push(toast.warning(summary, { description: detail, duration: LIFE }));
+		else toast.add(message), shown.push(message);
 	};
 	api.addEventListener("execution_start", () => {
 		told.clear();
-		for (const message of shown) app.extensionManager.toast.remove(message);
+		const { toast } = app.extensionManager;
+		for (const message of shown) (toast.dismiss ?? toast.remove)(message);
 		shown = [];
 	});
 	api.addEventListener(EVENT, (/** @type {CustomEvent} */ { detail: { node, name, text } }) => {

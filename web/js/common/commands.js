@@ -1,6 +1,6 @@
 import { button, setAttribute } from "./dom.js";
 
-/** Commands from their words and what they do, in the order of the words. @param {Record<string, CommandWords>} words @param {Record<string, CommandDoes | undefined>} does @returns {Command[]} */
+/** @param {Record<string, CommandWords>} words @param {Record<string, CommandDoes | undefined>} does @returns {Command[]} */
 export function commandsFrom(words, does) {
 	return Object.entries(words).flatMap(([name, said]) => (does[name] ? [{ ...said, ...does[name] }] : []));
 }

@@ -18,7 +18,7 @@ export class History {
 		Object.assign(this, new History(value, this.limit));
 	}
 
-	/** Take a new value; steps that follow one another with the same key (typing into one field, one drag) are one to undo. @param {T} value @param {string | null} [key] */
+	/** Take a new value; steps with the same key in a row (typing into one field, one drag) are one to undo. @param {T} value @param {string | null} [key] */
 	push(value, key = null) {
 		if (value === this.value) return;
 		if (key === null || key !== this.key || this.past.length === 0) {

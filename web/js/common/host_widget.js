@@ -32,7 +32,7 @@ export function widgetOf(node, name) {
 	return node?.widgets?.find((widget) => widget.name === name);
 }
 
-/** Have `call` run after one of ComfyUI's callbacks, which others may have wrapped too. @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call */
+/** Run `call` after one of ComfyUI's callbacks, which others may wrap too. @param {any} target @param {string} name @param {(this: any, ...args: any[]) => void} call */
 export function after(target, name, call) {
 	const first = target[name];
 	target[name] = function (...args) {

@@ -80,7 +80,7 @@ function drawBox(ctx, { region: { locked }, index, box, chosen }) {
 	}
 }
 
-/** Above its box, or inside when there is no room above; never past the canvas. @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene @param {boolean} withHint */
+/** Above its box, inside without room above. @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene @param {boolean} withHint */
 function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, withHint) {
 	if (x2 < 0 || x1 > scene.width) return;
 	// A chosen one may be wider than its box, but not cover its neighbours.

@@ -89,7 +89,7 @@ export function toScreen({ scale, x, y }, [x1, y1, x2, y2]) {
 	return [x1 * scale + x, y1 * scale + y, x2 * scale + x, y2 * scale + y];
 }
 
-/** The handle at a point, within `reach`, in screen pixels. On a small box handles lie outside, so that its middle still moves it. */
+/** The handle at a point, within `reach`, in screen pixels. A small box has them outside: its middle moves it. */
 export function handleAt([x1, y1, x2, y2], [px, py], reach) {
 	if (px < x1 - reach || px > x2 + reach || py < y1 - reach || py > y2 + reach) return null;
 	const inX = Math.min(reach, (x2 - x1) / 4);

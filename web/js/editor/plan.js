@@ -68,7 +68,7 @@ export function stretched(plan, ...size) {
 	return withBoxes(plan, size, ([x1, y1, x2, y2]) => ({ bbox_2d: [x1 * across, y1 * down, x2 * across, y2 * down] }));
 }
 
-/** The plan with its boxes at the same pixels of another image: moved inside rather than lost, and without masks, which cover all of it. */
+/** The plan with its boxes at the same pixels of another image: moved inside rather than lost, and without masks. */
 export function keptPixels(plan, ...size) {
 	const axis = (low, high, side) => {
 		const length = Math.min(high - low, side);

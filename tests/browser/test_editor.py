@@ -285,12 +285,15 @@ def test_clear_the_mode_line_and_how_things_are_shown(comfy):
       let sum = 0; for (let i = 0; i < d.length; i += 4) sum += d[i]; return sum / (d.length / 4); }"""
     before = comfy.js(brightness)
     comfy.editor().get_by_label("Dim the image").fill("0.9")
-    assert comfy.js(brightness) < before / 2
+    comfy.until(f"(before) => ({brightness})() < before / 2", before)
+    dimmed = comfy.js(brightness)
+    # Which patches there are is asked of the server: they are drawn some time after the press.
     comfy.button("Patches").click()
+    comfy.until(f"(dimmed) => ({brightness})() > dimmed", dimmed)
     sparse = comfy.js(brightness)
     comfy.editor().get_by_label("Expansion to show").fill("0.3")
     comfy.key("Tab")
-    assert comfy.js(brightness) > sparse, "more patches are tinted"
+    comfy.until(f"(sparse) => ({brightness})() > sparse", sparse)  # more patches are tinted
     comfy.button("List").click()
     comfy.drawn()
     assert not comfy.editor(".replan-side").is_visible()

@@ -7,8 +7,9 @@ from graphs import edit, plan_text
 
 # Every message since `run` began: one stays for 15 s only, and a run on a busy machine takes longer.
 TOASTS = "() => [...window.toasts].map((one) => one.textContent)"
-WATCH = """() => { window.toasts = new Set(); window.watching?.disconnect();
-  window.watching = new MutationObserver(() => document.querySelectorAll('.p-toast-message').forEach((one) =>
+WATCH = """() => { window.TOAST = '.p-toast-message, [data-toast-kind]';  // until and from frontend 1.58
+  window.toasts = new Set(); window.watching?.disconnect();
+  window.watching = new MutationObserver(() => document.querySelectorAll(window.TOAST).forEach((one) =>
   window.toasts.add(one)));
   window.watching.observe(document.body, { subtree: true, childList: true }); }"""
 PLAN = {"version": 1, "image_size": [600, 400], "global_prompt": "a cup", "regions": []}
@@ -63,7 +64,7 @@ def test_notices_of_a_run_are_shown_once_together_and_go_with_the_next_run(comfy
         "= ''; }"
     )
     run(comfy)
-    comfy.until("() => !document.querySelector('.p-toast-message')")
+    comfy.until("() => !document.querySelector(window.TOAST)")
 
 
 def test_many_notices_make_one_message(comfy):

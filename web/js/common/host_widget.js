@@ -1,4 +1,4 @@
-/** A DOM element as a widget of a node, on the classic canvas and in Nodes 2.0, and what keeps ComfyUI's own shortcuts away from it. */
+/** A DOM element as a widget of a node, on the classic canvas and in Nodes 2.0, without ComfyUI's own shortcuts. */
 
 /**
  * Show an input of a nodeData, a text field in its schema, as a widget of our own. Where these scripts do not load the field

@@ -1,4 +1,4 @@
-/** The rule matrix as the widget `matrix` of RePlanRules. It knows the plan from the editor upstream, or from the last run (`replan_regions`). */
+/** The rule matrix as the widget `matrix` of RePlanRules. It knows the plan of the editor upstream or of the last run. */
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
 import { addValueWidget, after, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";

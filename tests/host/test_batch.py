@@ -6,13 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from replan.tests.host.graphs import SIZE, edit, plan_text
-from replan.tools.host_server import HostServer
+from replan.tools.host_server import Graph, HostServer, Node
 
 ROOT = Path(__file__).resolve().parents[2]
 HAT = ((16, 16, 80, 112), "a red hat")
+DOG = ((96, 32, 176, 112), "a green dog on the grass")
 
 
 def batch(*arguments: object, **options) -> subprocess.Popen:
@@ -94,3 +96,51 @@ def test_a_server_lost_in_the_middle_loses_no_item_and_edits_none_twice(
     assert sorted(after) == [f"cat{number}" for number in range(6)]
     assert {name: after[name] for name in before} == before
     assert not [file for file in out.rglob("*") if file.name.endswith(".part")]
+
+
+def painted(plan: Node, image: Node, before: Node, graph: Graph, only: Node | None = None) -> dict:
+    """Invert an image inside the regions of a plan (or of `only`), save it, and score it by `plan`; the prompt."""
+    masks = graph.add("RePlanRegionMasks", plan=only or plan, width=0, height=0, feather=0)
+    inverted = graph.add("ImageInvert", image=image)
+    edited = graph.add(
+        "ImageCompositeMasked", destination=image, source=inverted, x=0, y=0, resize_source=False, mask=masks[2]
+    )
+    graph.add("RePlanEditReport", before=before, after=edited, plan=plan)
+    graph.add("SaveImage", images=edited, filename_prefix="painted")
+    return graph.prompt
+
+
+def test_failed_regions_are_edited_again_on_the_result_and_it_is_written_down(server, photographs, tmp_path):
+    first, second = Graph(), Graph()
+    image = first.add("LoadImage", image="cat.png")
+    plan = first.add("RePlanPlanFromText", text=plan_text(HAT, DOG), image=image)
+    first_only = first.add("RePlanPlanFromText", text=plan_text(HAT), image=image)
+    first.prompt[plan.id]["_meta"] = {"title": "plan"}
+    painted(plan, image, image, first, first_only)
+    result = second.add("LoadImage", image="cat.png")
+    original = second.add("LoadImage", image="cat.png")
+    second.prompt[original.id]["_meta"] = {"title": "original"}
+    painted(second.add("RePlanPlanFromText", text="", image=result), result, original, second)
+    for name, graph in (("first", first), ("second", second)):
+        (tmp_path / f"{name}_api.json").write_text(json.dumps(graph.prompt), encoding="utf-8")
+    out = tmp_path / "out"
+    status, said = run(
+        tmp_path / "first_api.json", photographs, "--out", out, "--servers", server.url, "--limit", 1,
+        "--redo", 3, "--redo-workflow", tmp_path / "second_api.json",
+    )  # fmt: skip
+    assert status == 0, said
+    (record,) = records(out).values()
+    assert record["scores"][0]["regions"]["r1"]["edited"] == 1 and record["scores"][0]["regions"]["r2"]["edited"] == 0
+    again, ended = record["redo"]
+    assert again["failed"] == ["r2"] and again["kept"] is True
+    assert [region["id"] for region in again["plan"]["regions"]] == ["r2"]
+    assert again["scores"][0]["regions"] == {"r2": again["scores"][0]["regions"]["r2"]}
+    assert ended == {
+        "round": 2, "report": ended["report"], "failed": [], "stopped": "no region failed",
+    }  # fmt: skip
+    folder = out / "cat0"
+    before, after = (np.asarray(Image.open(folder / name)) for name in ("before_redo_1.png", "final_result.png"))
+    cat = np.asarray(Image.open(photographs / "cat0.png"))
+    x, y = (DOG[0][0] + DOG[0][2]) // 2, (DOG[0][1] + DOG[0][3]) // 2
+    assert (before[y, x] == cat[y, x]).all() and (after[y, x] == 255 - cat[y, x]).all()
+    assert (after[64, 48] == 255 - cat[64, 48]).all() and (after[4, 4] == cat[4, 4]).all()

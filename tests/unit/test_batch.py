@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -434,6 +435,23 @@ def test_a_place_that_stays_away_does_not_keep_a_finished_run(tmp_path):
     begun = time.monotonic()
     run, _ = go(tmp_path, [Place(), away])
     assert run.counts.done == 6 and not run.stopped and time.monotonic() - begun < 20
+
+
+def test_ctrl_c_keeps_what_is_on_its_way_and_the_next_run_takes_the_rest(tmp_path):
+    class Interrupted(Place):
+        def run(self, job, timeout):
+            if len(self.edited) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return super().run(job, timeout)
+
+    first = Interrupted()
+    run, said = go(tmp_path, [first])
+    assert run.stopped == "stopped by Ctrl-C" and 3 <= run.counts.done < 6 and not run.counts.failed
+    assert len(list((tmp_path / "out").glob("*/final_result.png"))) == run.counts.done == len(first.edited)
+    second = Place()
+    after, _ = go(tmp_path, [second])
+    assert (after.counts.done, after.counts.kept) == (6 - run.counts.done, run.counts.done)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_is_done_is_not_done_again(tmp_path):

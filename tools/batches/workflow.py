@@ -263,13 +263,14 @@ class Filling:
             self.texts[key] = what
 
     def _plan_link(self, known: Mapping[str, Mapping[str, Any]]) -> list | None:
-        """Where the plan comes from that the edit follows: the conditioning's, else of any node with a plan."""
-        nodes = self.graph
-        for wanted in ("RePlanRegionConditioning", ""):
-            for node in nodes.values():
-                if node["class_type"].startswith(wanted or "RePlan") and _is_link(node["inputs"].get("plan")):
-                    return node["inputs"]["plan"]
-        for key, node in nodes.items():
+        """Where the plan comes from: the one edited by, else the one judged, else what any node takes or gives."""
+        linked = [node for node in self.graph.values() if _is_link(node["inputs"].get("plan"))]
+        edited = [node for node in linked if node["class_type"] == "RePlanRegionConditioning"]
+        judged = [node for node in linked if "REPLAN_SCORES" in known[node["class_type"]]["output"]]
+        others = [node for node in linked if node["class_type"].startswith("RePlan")]
+        for node in (*edited, *judged, *others):
+            return node["inputs"]["plan"]
+        for key, node in self.graph.items():
             outputs = known[node["class_type"]]["output"]
             if "REGION_PLAN" in outputs:
                 return [key, outputs.index("REGION_PLAN")]

@@ -139,8 +139,10 @@ def test_failed_regions_are_edited_again_on_the_result_and_it_is_written_down(se
         "round": 2, "report": ended["report"], "failed": [], "stopped": "no region failed",
     }  # fmt: skip
     folder = out / "cat0"
-    before, after = (np.asarray(Image.open(folder / name)) for name in ("before_redo_1.png", "final_result.png"))
-    cat = np.asarray(Image.open(photographs / "cat0.png"))
+    before, after, cat = (
+        np.asarray(Image.open(file)).astype(int)
+        for file in (folder / "before_redo_1.png", folder / "final_result.png", photographs / "cat0.png")
+    )
     x, y = (DOG[0][0] + DOG[0][2]) // 2, (DOG[0][1] + DOG[0][3]) // 2
-    assert (before[y, x] == cat[y, x]).all() and (after[y, x] == 255 - cat[y, x]).all()
-    assert (after[64, 48] == 255 - cat[64, 48]).all() and (after[4, 4] == cat[4, 4]).all()
+    assert (before[y, x] == cat[y, x]).all() and np.abs(after[y, x] - (255 - cat[y, x])).max() <= 1
+    assert np.abs(after[64, 48] - (255 - cat[64, 48])).max() <= 1 and (after[4, 4] == cat[4, 4]).all()

@@ -28,12 +28,13 @@ STORE = 400 * 2**20  # bytes for objects on their way, where this process starts
 
 
 class Settings(NamedTuple):
-    """How an actor starts its ComfyUI: paths on its machine, as text."""
+    """How an actor starts its ComfyUI: paths on its machine, as text. patience: seconds until it must answer."""
 
     comfyui: str
     python: str
     models: str
     flags: tuple[str, ...]
+    patience: float
 
 
 class OwnComfyUI:
@@ -50,8 +51,9 @@ class OwnComfyUI:
             path.name: path for path in others if path.resolve() != ROOT and (path.is_dir() or path.suffix == ".py")
         }
         self.server = HostServer(
-            comfyui, self.folder, ROOT, Path(settings.models), settings.python, extra_nodes=nodes, flags=settings.flags
-        )
+            comfyui, self.folder, ROOT, Path(settings.models), settings.python, extra_nodes=nodes, flags=settings.flags,
+            timeout=settings.patience,
+        )  # fmt: skip
         self.place = ServerPlace(self.server)
         self._starting = threading.Lock()
 
@@ -231,7 +233,7 @@ def _wait_for_one(ray, places: list[RayPlace], patience: float) -> None:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """Where ComfyUI is: as the options say, else the one that `tools/host_setup.py` set up. Raises BatchError."""
-    flags = tuple(args.flags.split())
+    how = (tuple(args.flags.split()), args.patience)
     if not args.comfyui:
         try:
             host = present_host()
@@ -239,13 +241,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
             raise BatchError(
                 f"--ray needs --comfyui DIR and --python PY, or ComfyUI in this checkout: {error}"
             ) from None
-        return Settings(str(host.comfyui), args.python or str(host.python), args.models or str(host.models), flags)
+        return Settings(str(host.comfyui), args.python or str(host.python), args.models or str(host.models), *how)
     comfyui = Path(args.comfyui)
     name = "Scripts/python.exe" if os.name == "nt" else "bin/python"
     near = [folder / name for folder in (comfyui / ".venv", comfyui / "venv") if (folder / name).is_file()]
     if not args.python and not near:
         raise BatchError(f"--ray: say by --python which Python runs ComfyUI; there is no {comfyui / '.venv' / name}")
-    return Settings(str(comfyui), args.python or str(near[0]), args.models or str(comfyui / "models"), flags)
+    return Settings(str(comfyui), args.python or str(near[0]), args.models or str(comfyui / "models"), *how)
 
 
 def _first_line(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def given(tmp_path_factory, tiny) -> tuple[Path, Path]:
     for name in ("flux1", "clip_l", "vae_flux1"):
         tiny(name)
     folder = tmp_path_factory.mktemp("given")
-    graph, _ = edit("cat.png", plan_text(((16, 16, 80, 112), "a red hat")), steps=20)
+    graph, _ = edit("cat.png", plan_text(((16, 16, 80, 112), "a red hat")), steps=8)
     (folder / "edit_api.json").write_text(json.dumps(graph.prompt), encoding="utf-8")
     (folder / "images").mkdir()
     for number in range(ITEMS):
@@ -71,7 +71,7 @@ class Batch:
         return found
 
     def watch(self, until) -> None:
-        deadline = time.monotonic() + 500
+        deadline = time.monotonic() + 900
         while time.monotonic() < deadline and not until():
             for pid in set(self.servers().values()):
                 try:

@@ -52,7 +52,8 @@ class _Reply:
     def __init__(self, question: Question, text: str) -> None:
         self.question = question
         self.pieces: list[_Piece] = []
-        self.words, self.thoughts, self.cut = "", "", ""
+        self.words, self.thoughts, self.objects = "", "", ""
+        self.is_cut = False
         self._add(text, 0)
 
     @property
@@ -66,8 +67,8 @@ class _Reply:
             if segment.part == "think":
                 self.thoughts += f"{segment.text}\n"
             elif segment.part in ("json", "region"):
-                if CUT_OFF in segment.repairs:
-                    self.cut += f"{segment.text}\n"
+                self.objects += f"{segment.text}\n"
+                self.is_cut = self.is_cut or CUT_OFF in segment.repairs
                 corrects = bool(CORRECTION.search(_NO.sub(" ", ahead)))
                 for value in segment.values:
                     self._add_value(value, corrects, depth)
@@ -125,7 +126,8 @@ def _score(reply: _Reply) -> Verdict:
     if found:
         found = _with_words(found, [value for value in stated if value in question.scale], reply)
     else:
-        found = stated or numbers_in(reply.cut, label=question.key)
+        # In a broken object, behind its key.
+        found = stated or ([] if odd else numbers_in(reply.objects, label=question.key))
     if len(set(found)) > 1:
         return Verdict(None, f"it gives several scores: {', '.join(f'{value:g}' for value in dict.fromkeys(found))}")
     if not found:
@@ -160,7 +162,7 @@ def _texts(reply: _Reply) -> Verdict:
             return Verdict(None, _silent(reply, "text"))
         seen = list(texts_in_quotes(reply.words)) or reply.words.strip().splitlines()
     right = all(is_shown(text, seen) for text in wanted)
-    if not right and reply.cut:
+    if not right and reply.is_cut:
         return Verdict(None, "its list of texts is cut off")
     if not right and not given and not texts_in_quotes(reply.words):
         return Verdict(None, _silent(reply, "text"))
@@ -226,5 +228,5 @@ def _strings(value: Any) -> list[str]:
 
 def _silent(reply: _Reply, what: str) -> str:
     refuses = "it refuses" if REFUSAL.search(reply.words) else f"it gives no {what}"
-    said = " ".join((reply.words.strip() or reply.cut.strip()).split())
+    said = " ".join((reply.words.strip() or reply.objects.strip()).split())
     return f"{refuses}: {shown(said, 120)}" if said else refuses

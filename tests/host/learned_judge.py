@@ -20,19 +20,21 @@ PLAN = RegionPlan((128, 128), regions=(Region("r1", tuple(map(float, LEFT)), "bl
 SPEC, MOST = VlmSpec("", 16, 4096, 262144), 50176
 BEFORE = square(LEFT)
 AFTER = BEFORE[..., [2, 1, 0]].contiguous()
-# What it answers when the block is blue, and when it is still red; of the last, to Quality in words without a score.
+# What it answers when the block is blue, and what it answers otherwise when it is still red: to Quality no score.
 BLUE = {"target": 5, "effect": 5, "consistency": 5, "quality": 4, "done": "yes", "kept": "yes"}
-RED = {"target": 1, "effect": 1, "consistency": 5, "quality": None, "done": "no", "kept": "yes"}
+RED = {"quality": None, "done": "no"}
 
 
 def reply(question: Question, said) -> str:
-    return "no" if said is None else json.dumps({"reasoning": "a", question.key: said})
+    return "no" if said is None else json.dumps({question.key: said})
 
 
-def teach(path: Path, steps: int = 130) -> Path:
+def teach(path: Path, steps: int = 100) -> Path:
     """Write a folder with the judge."""
     lessons = []
     for after, answers in ((AFTER, BLUE), (BEFORE, RED)):
         for question in build_questions(BEFORE, after, INSTRUCTION, PLAN, spec=SPEC, most_pixels=MOST):
-            lessons.append(Lesson(question.messages, question.images, reply(question, answers[question.score])))
+            if question.score in answers:
+                answer = reply(question, answers[question.score])
+                lessons.append(Lesson(question.messages, question.images, answer))
     return learn(path, lessons, steps)

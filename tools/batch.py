@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     from replan.tools.batches.config import Keys
     from replan.tools.batches.items import BatchError
 
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a console of Windows cannot print every file name
     keys = Keys()
     terminal = sys.stderr.isatty()
 
@@ -99,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.ray and not args.dry_run and importlib.util.find_spec("ray") is None:
             return in_own_environment(arguments)
         return batch(args, only, keys, say)
-    except BatchError as error:
+    except (BatchError, OSError) as error:
         print(keys.hide(f"batch.py: {error}"), file=sys.stderr)
         return 2
 

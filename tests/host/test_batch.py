@@ -1,6 +1,7 @@
 """Batches over a real ComfyUI: a folder and a table edited, resumed after a lost server, regions edited again."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,26 @@ def test_a_server_lost_in_the_middle_loses_no_item_and_edits_none_twice(
     assert sorted(after) == [f"cat{number}" for number in range(6)]
     assert {name: after[name] for name in before} == before
     assert not [file for file in out.rglob("*") if file.name.endswith(".part")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there Ctrl-C reaches the whole console")
+def test_a_second_ctrl_c_ends_the_batch_and_what_the_server_does_for_it(server, photographs, tmp_path):
+    graph, _ = edit("cat.png", plan_text(HAT), steps=2000)
+    (tmp_path / "edit_api.json").write_text(json.dumps(graph.prompt), encoding="utf-8")
+    out = tmp_path / "out"
+    process = batch(tmp_path / "edit_api.json", photographs, "--out", out, "--servers", server.url)
+    while not server.get("/queue")["queue_running"] and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(1.0)  # ComfyUI forgets an interrupt that comes before the first node does
+    process.send_signal(signal.SIGINT)
+    while "finishing what is on its way" not in process.stdout.readline():
+        assert process.poll() is None
+    assert server.jobs()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "0 edited, 0 done before, 0 failed, 6 left" in said
+    assert not server.jobs()
+    assert [file.name for file in out.glob("[!.]*")] == ["errors.jsonl"]
 
 
 def painted(plan: Node, image: Node, before: Node, graph: Graph, only: Node | None = None) -> dict:

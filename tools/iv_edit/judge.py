@@ -159,7 +159,7 @@ def in_own_environment(arguments: Sequence[str]) -> int:
     if isinstance(python, str):
         raise BatchError(f"the judge's clients: {python}")
     asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    own = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
+    own = Path(subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip())
     (own / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     if not (own / "openai").is_dir():
         raise BatchError(f"{own} was to hold the judge's clients and does not; delete that environment and try again")

@@ -72,7 +72,7 @@ def write_records(requests: Sequence[Request], out: Path, parquet: bool = True) 
 
         text = "".join(json.dumps(row) + "\n" for row in rows)
         file = out / "test-00000-of-00001.parquet"
-        subprocess.run([str(python_with_pyarrow()), "-c", _WRITE, str(file)], input=text, text=True, check=True)
+        subprocess.run([str(python_with_pyarrow()), "-c", _WRITE, str(file)], input=text, encoding="utf-8", check=True)
         return file
     for row in rows:
         name = f"{row['image_id']}.png"

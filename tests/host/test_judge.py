@@ -4,6 +4,7 @@ Learning takes minutes on a processor, since the questions are long, so what nee
 """
 
 import math
+import re
 import shutil
 import uuid
 from contextlib import contextmanager
@@ -74,10 +75,10 @@ def test_the_scores_follow_what_is_seen(planner):
 @pytest.mark.full
 def test_a_question_without_an_answer_gives_nan_and_is_told(planner, caplog):
     ((scores,), (overall,), (weighted,), (report,)) = run(planner, after=BEFORE)
-    assert scores.missing == ("quality",) and math.isnan(overall) and math.isnan(weighted)
+    assert "quality" in scores.missing and math.isnan(overall) and math.isnan(weighted)
     assert scores.regions["r1"]["done"] == 0.0
     assert "quality: no answer: it gives no score: 'no'" in report
-    assert "RePlan Judge: the judge gave no answer to quality; see the report" in caplog.text
+    assert re.search("RePlan Judge: the judge gave no answer to [a-z, ]*quality; see the report", caplog.text)
 
 
 @pytest.mark.full

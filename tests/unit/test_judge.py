@@ -9,6 +9,7 @@ from replan.evaluation.judge import Question, assemble, build_questions, judge, 
 from replan.evaluation.judge_questions import ANY_MODEL, SCALES
 from replan.evaluation.quoted import is_shown, quoted_texts
 from replan.planner.models.interface import SPECS, Answer, Part
+from replan.planner.pictures.batches import pair_for_judging
 from replan.planner.plan import PlanError, Region, RegionPlan
 
 BEFORE, AFTER = torch.zeros(1, 96, 128, 3), torch.ones(1, 96, 128, 3)
@@ -207,6 +208,28 @@ def test_failed_regions_takes_what_is_known_and_a_plan_without_regions_fails_non
     judged = judge(good, BEFORE, AFTER, "x", empty)
     assert failed_regions(empty, judged.scores).count == 0
     assert "Note: the plan has no enabled region to ask about" in judged.report
+
+
+# ---- which belongs to which ---------------------------------------------------------------------------------
+
+
+def paired(originals, images, plans=(), settings=()):
+    return [
+        (one.mean().item(), other.mean().item(), plan)
+        for one, other, plan in pair_for_judging(originals, images, plans, settings)
+    ]
+
+
+def test_every_image_of_a_batch_or_list_is_judged_beside_its_own_original_and_plan():
+    three = torch.arange(3.0).reshape(3, 1, 1, 1).expand(-1, 2, 2, 3)
+    one = three[:1]
+    assert paired([one], [three]) == [(0, 0, None), (0, 1, None), (0, 2, None)]
+    assert paired([three], [three[:2], three[2:]], "abc") == [(0, 0, "a"), (1, 1, "b"), (2, 2, "c")]
+    assert paired([one], [one], "a", (["x", "y"],)) == [(0, 0, "a")] * 2
+    with pytest.raises(PlanError, match="found 2 original images for 3 edited images"):
+        paired([three[:2]], [three])
+    with pytest.raises(PlanError, match="found 2 plans for 3 edited images"):
+        paired([one], [three], "ab")
 
 
 # ---- texts --------------------------------------------------------------------------------------------------

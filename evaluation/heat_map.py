@@ -40,7 +40,8 @@ def draw_change(
     scale = min(1.0, _PANEL / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     factor = max(1, math.ceil(READABLE_SIDE / max(size)))
-    panels = [_panel(before, size), _panel(after, size), _heat(before, change, size, threshold)]
+    panels = [_panel(before, size), _panel(after, size)]
+    panels.append(_heat(panels[0], change, threshold))
     size = (size[0] * factor, size[1] * factor)
     panels = [panel.resize(size, Image.Resampling.NEAREST) if factor > 1 else panel for panel in panels]
     if plan is not None and plan.active.regions:
@@ -63,22 +64,21 @@ def draw_change(
 
 
 def _panel(image: torch.Tensor, size: tuple[int, int]) -> Image.Image:
-    pixels = (image[:3] * 255 + 0.5).to(torch.uint8).movedim(0, -1)
-    pixels = pixels.expand(-1, -1, 3) if pixels.shape[2] == 1 else pixels
-    panel = Image.fromarray(np.ascontiguousarray(pixels.numpy()), "RGB")
-    return panel if panel.size == size else panel.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    levels = [Image.fromarray(plane.numpy()) for plane in (image[:3] * 255).add_(0.5).to(torch.uint8)]
+    panel = Image.merge("RGB", levels if len(levels) == 3 else levels * 3)
+    return panel if panel.size == size else panel.resize(size, Image.Resampling.BILINEAR)
 
 
-def _heat(before: torch.Tensor, change: torch.Tensor, size: tuple[int, int], threshold: float) -> Image.Image:
+def _heat(before: Image.Image, change: torch.Tensor, threshold: float) -> Image.Image:
     """The change in colours over the image before, which is dark and grey."""
     # The strongest of what falls on one pixel, so that a thin change is not lost.
-    change = F.adaptive_max_pool2d(change[None], (size[1], size[0]))[0].numpy()
+    change = F.adaptive_max_pool2d(change[None], (before.height, before.width))[0].numpy()
     levels = np.arange(256) / 255
     stops = np.linspace(0, 1, len(_COLOURS))
     colours = np.stack([np.interp(levels, stops, [colour[i] for colour in _COLOURS]) for i in range(3)], 1)
     cover = np.clip(levels * _STRONGEST / max(threshold, 1e-3), 0, 1)[:, None]
     index = np.minimum(change * (255 / _STRONGEST), 255).astype(np.uint8)
-    grey = np.asarray(_panel(before, size).convert("L"))[..., None]
+    grey = np.asarray(before.convert("L"))[..., None]
     shown = ((1 - cover) * _GREY).astype(np.float32)[index] * grey + (cover * colours).astype(np.float32)[index]
     return Image.fromarray(shown.astype(np.uint8), "RGB")
 

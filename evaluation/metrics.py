@@ -76,57 +76,78 @@ def measure(before: torch.Tensor, after: torch.Tensor, plan: RegionPlan | None, 
     everywhere is no edit, and an edit of the whole image still is one.
     """
     height, width = before.shape[1:]
-    difference = after - before
-    strongest = difference.abs().amax(0)
-    changed = strongest > threshold
-    sums = _Sums(strongest, changed)
     regions = plan.active.regions if plan is not None else ()
     masks = {region.id: torch.from_numpy(region.cells((width, height), height, width)) for region in regions}
     inside = torch.zeros((height, width), dtype=torch.bool)
     for mask in masks.values():
         inside |= mask
+    beyond = ~inside
     border_width = max(1, round(math.sqrt(width * height) / _PATCHES))
-    border = _dilated(inside, border_width) & ~inside
-    outside = sums.area(~inside)
-    near = sums.area(border)
-    areas = {name: sums.area(mask) for name, mask in masks.items()}
+    difference = _Difference(before, after, beyond)
+    counted = difference.strongest * (difference.strongest > threshold)
+    outside = _area(difference.strongest, counted, beyond)
+    near = _area(difference.strongest, counted, _dilated(inside, border_width) & beyond)
+    areas = {name: _area(difference.strongest, counted, mask) for name, mask in masks.items()}
     far = _share_beyond(outside, near)
     edited = {
         name: min(1.0, max(0.0, area.changed - min(far, _EDITED)) / _EDITED)
         for name, area in areas.items()
         if area is not None
     }
-    largest = float((strongest * ~inside).max())
-    identical = outside is not None and largest == 0.0
-    shift = None if outside is None else _shift(difference, inside)
+    largest = float((difference.strongest * beyond).max())
+    empty = outside is None
     return Change(
         areas, edited, outside, near, border_width,
-        psnr(before, after, inside),
-        None if outside is None else ssim(before, after, inside),
-        None if shift is None else shift[0],
-        None if shift is None else shift[1],
-        largest, identical, strongest,
+        None if empty else difference.psnr,
+        None if empty else ssim(before, after, inside),
+        None if empty else difference.brightness,
+        None if empty else difference.colour,
+        largest, not empty and largest == 0.0, difference.strongest,
     )  # fmt: skip
 
 
 def planes(image: torch.Tensor) -> torch.Tensor:
     """An (H, W, C) image as (C, H, W) float32 on the CPU, in 0..1 and finite, as ComfyUI saves it (NaN is black)."""
     found = image.detach().to("cpu", torch.float32).movedim(-1, 0).contiguous()
+    least, most = (float(value) for value in found.aminmax())
+    if least >= 0.0 and most <= 1.0:  # false for NaN
+        return found
     return torch.nan_to_num(found, nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
 
 
-def psnr(before: torch.Tensor, after: torch.Tensor, inside: torch.Tensor | None = None) -> float | None:
-    """Peak signal to noise ratio in dB, for values of 0..1, of all pixels that are not `inside`; at most MOST_PSNR.
+class _Difference:
+    """The difference of two (C, H, W) images: of each pixel, and of all that are in `area`, (H, W) bool.
 
-    (C, H, W) and (H, W) bool. None where every pixel is inside.
+    strongest: (H, W), that of the colour that changed most. psnr (dB, at most MOST_PSNR), brightness, colour: of the
+    area; without meaning where it is empty.
     """
-    squares = (after - before).square_().sum(0)
-    count = squares.numel() if inside is None else int((~inside).sum())
-    if not count:
-        return None
-    total = squares.sum(dtype=torch.float64) if inside is None else (squares * ~inside).sum(dtype=torch.float64)
-    mean = float(total) / (count * before.shape[0])
-    return MOST_PSNR if mean <= 10 ** (-MOST_PSNR / 10) else -10.0 * math.log10(mean)
+
+    def __init__(self, before: torch.Tensor, after: torch.Tensor, area: torch.Tensor):
+        count = max(1, int(area.sum()))
+        self.strongest = torch.zeros(area.shape)
+        one, weight, squares, means = torch.empty(area.shape), area.float(), 0.0, []
+        for first, second in zip(before, after, strict=True):
+            torch.sub(second, first, out=one)
+            torch.maximum(self.strongest, one.abs(), out=self.strongest)
+            one.mul_(weight)
+            means.append(_total(one) / count)
+            squares += _total(one.square_())
+        mean = squares / (count * len(before))
+        self.psnr = MOST_PSNR if mean <= 10 ** (-MOST_PSNR / 10) else -10.0 * math.log10(mean)
+        means = means[:3]
+        luma = _LUMA if len(means) == 3 else (1.0,)
+        self.brightness = sum(weight * mean for weight, mean in zip(luma, means, strict=True))
+        self.colour = tuple(mean - self.brightness for mean in means)
+
+
+def _total(values: torch.Tensor) -> float:
+    """The sum of (H, W) float32, in rows, so that millions of pixels lose nothing to rounding."""
+    return float(values.sum(1).sum(dtype=torch.float64))
+
+
+def psnr(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Peak signal to noise ratio in dB of two (C, H, W) images in 0..1; at most MOST_PSNR, which equal images have."""
+    return _Difference(before, after, torch.ones(before.shape[1:], dtype=torch.bool)).psnr
 
 
 def ssim(before: torch.Tensor, after: torch.Tensor, inside: torch.Tensor | None = None) -> float | None:
@@ -148,24 +169,28 @@ def ssim(before: torch.Tensor, after: torch.Tensor, inside: torch.Tensor | None 
     strips, tiles = -(-rows // _TILE), -(-columns // _TILE)
     short = (0, tiles * _TILE - columns, 0, strips * _TILE - rows)
     weights = F.pad(weights, short).view(strips, _TILE, tiles, _TILE).transpose(1, 2)
-    # Around 0, where float32 loses least of a variance.
-    first, second = (F.pad(F.pad(one - 0.5, (margin,) * 4, mode="reflect"), short) for one in (before, after))
     band = _band()
     down, across = band.expand(4 * channels, -1, -1), band.T.contiguous().expand(tiles, -1, -1)
-    wide = tiles * _TILE + _WINDOW - 1
-    maps = torch.empty((4, channels, _TILE + _WINDOW - 1, wide))
+    wide = tiles * _TILE + 2 * margin
+    maps = torch.zeros((4, channels, _TILE + 2 * margin, wide))
     total = 0.0
     for strip, weight in enumerate(weights):
-        rows_of = slice(strip * _TILE, strip * _TILE + _TILE + _WINDOW - 1)
-        a, b = first[:, rows_of], second[:, rows_of]
-        if torch.equal(a, b):
+        taken = _mirrored(torch.arange(strip * _TILE - margin, (strip + 1) * _TILE + margin), rows)
+        parts = before.index_select(1, taken), after.index_select(1, taken)
+        if torch.equal(*parts):
             total += float(weight.sum(dtype=torch.float64)) * channels
             continue
-        maps[0], maps[1] = a, b
+        for part, into in zip(parts, maps, strict=False):
+            # Around 0, where float32 loses least of a variance.
+            torch.sub(part, 0.5, out=into[..., margin : margin + columns])
+            into[..., :margin] = into[..., margin + 1 : 2 * margin + 1].flip(-1)
+            end = margin + columns
+            into[..., end : end + margin] = into[..., end - margin - 1 : end - 1].flip(-1)
+        a, b = maps[0], maps[1]
         torch.mul(a, a, out=maps[2]).addcmul_(b, b)
         torch.mul(a, b, out=maps[3])
         blurred = torch.bmm(down, maps.view(4 * channels, -1, wide))
-        windows = blurred.as_strided((tiles, 4 * channels * _TILE, _TILE + _WINDOW - 1), (_TILE, wide, 1))
+        windows = blurred.as_strided((tiles, 4 * channels * _TILE, _TILE + 2 * margin), (_TILE, wide, 1))
         values = _similarity(*torch.bmm(windows, across).view(tiles, 4, channels, _TILE, _TILE).unbind(1))
         total += float((values * weight[:, None]).sum(dtype=torch.float64))
     return total / (count * channels)
@@ -193,21 +218,23 @@ def _band() -> torch.Tensor:
     return band
 
 
-class _Sums:
-    """Sums over areas of one pair of images."""
+def _mirrored(positions: torch.Tensor, count: int) -> torch.Tensor:
+    """Positions off 0..count - 1 mirrored at the ends; those further off, which nothing counts, clamped."""
+    positions = positions.abs()
+    return torch.where(positions < count, positions, 2 * (count - 1) - positions).clamp_(0, count - 1)
 
-    def __init__(self, strongest: torch.Tensor, changed: torch.Tensor):
-        self.strongest, self.changed = strongest, changed
 
-    def area(self, mask: torch.Tensor) -> Area | None:
-        pixels = int(mask.sum())
-        if not pixels:
-            return None
-        found = self.changed & mask
-        count = int(found.sum())
-        strength = float((self.strongest * found).sum(dtype=torch.float64)) / count if count else 0.0
-        difference = float((self.strongest * mask).sum(dtype=torch.float64)) / pixels
-        return Area(pixels, pixels / mask.numel(), count / pixels, strength, difference)
+def _area(strongest: torch.Tensor, counted: torch.Tensor, mask: torch.Tensor) -> Area | None:
+    """counted: `strongest` where the pixel counts as changed, else 0."""
+    rows, columns = torch.nonzero(mask.any(1)), torch.nonzero(mask.any(0))
+    if not len(rows):
+        return None
+    part = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    whole, (strongest, counted, mask) = mask.numel(), (one[part] for one in (strongest, counted, mask))
+    pixels, found = int(mask.sum()), counted * mask
+    count = int(torch.count_nonzero(found))
+    strength = _total(found) / count if count else 0.0
+    return Area(pixels, pixels / whole, count / pixels, strength, _total(strongest * mask) / pixels)
 
 
 def _share_beyond(outside: Area | None, border: Area | None) -> float:
@@ -218,14 +245,6 @@ def _share_beyond(outside: Area | None, border: Area | None) -> float:
     if border is not None:
         pixels, changed = pixels - border.pixels, changed - border.changed * border.pixels
     return changed / pixels if pixels else 0.0
-
-
-def _shift(difference: torch.Tensor, inside: torch.Tensor) -> tuple[float, tuple[float, ...]]:
-    """By how much what is not inside became brighter, and redder, greener and bluer beside that."""
-    outside = ~inside
-    means = [float((plane * outside).sum(dtype=torch.float64)) / int(outside.sum()) for plane in difference[:3]]
-    brightness = sum(weight * mean for weight, mean in zip(_LUMA, means, strict=True)) if len(means) == 3 else means[0]
-    return brightness, tuple(mean - brightness for mean in means)
 
 
 def _dilated(mask: torch.Tensor, reach: int) -> torch.Tensor:

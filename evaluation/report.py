@@ -68,7 +68,8 @@ def _comparable(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor
             raise PlanError(f"'{name}' has {image.shape[-1]} channels; an image has 3, 4 with alpha, or 1")
     notices = []
     for name, image in (("before", before), ("after", after)):
-        broken = int((~torch.isfinite(image)).any(-1).sum())
+        # A sum says it at a fraction of the cost, as nearly all images are finite.
+        broken = 0 if torch.isfinite(image.sum()) else int((~torch.isfinite(image)).any(-1).sum())
         if broken:
             notices.append(
                 Notice(

@@ -14,7 +14,7 @@ from ..planner.pictures.draw import READABLE_SIDE, draw_plan
 from ..planner.plan import RegionPlan
 
 # Larger panels show no more on a screen.
-_PANEL = 768
+_PANEL = 1024
 # Differences from here on have the last colour.
 _STRONGEST = 0.5
 # Black to yellow by way of red, rising in lightness, so that it reads in grey too.
@@ -34,7 +34,7 @@ def draw_change(
     """Before, after and heat map side by side (one below the other for wide images), each under its name.
 
     before, after: (C, H, W) in 0..1; change: (H, W), 0..1, and threshold, below which it fades; plan: for this size;
-    line: a sentence below. Panels have at most 768 pixels a side; small images are enlarged by a whole factor.
+    line: a sentence below. Panels have at most 1024 pixels a side; small images are enlarged by a whole factor.
     """
     height, width = change.shape
     scale = min(1.0, _PANEL / max(width, height))
@@ -72,14 +72,16 @@ def _panel(image: torch.Tensor, size: tuple[int, int]) -> Image.Image:
 def _heat(before: Image.Image, change: torch.Tensor, threshold: float) -> Image.Image:
     """The change in colours over the image before, which is dark and grey."""
     # The strongest of what falls on one pixel, so that a thin change is not lost.
-    change = F.adaptive_max_pool2d(change[None], (before.height, before.width))[0].numpy()
+    if change.shape != (before.height, before.width):
+        change = F.adaptive_max_pool2d(change[None], (before.height, before.width))[0]
     levels = np.arange(256) / 255
     stops = np.linspace(0, 1, len(_COLOURS))
     colours = np.stack([np.interp(levels, stops, [colour[i] for colour in _COLOURS]) for i in range(3)], 1)
-    cover = np.clip(levels * _STRONGEST / max(threshold, 1e-3), 0, 1)[:, None]
-    index = np.minimum(change * (255 / _STRONGEST), 255).astype(np.uint8)
+    cover = np.clip(levels * _STRONGEST / max(threshold, 1e-3), 0, 1)[:, None].astype(np.float32)
+    index = (change * (255 / _STRONGEST)).clamp_(max=255).to(torch.uint8).numpy()
     grey = np.asarray(before.convert("L"))[..., None]
-    shown = ((1 - cover) * _GREY).astype(np.float32)[index] * grey + (cover * colours).astype(np.float32)[index]
+    shown = (cover * colours).astype(np.float32)[index]
+    shown += ((1 - cover) * _GREY)[index] * grey
     return Image.fromarray(shown.astype(np.uint8), "RGB")
 
 

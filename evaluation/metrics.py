@@ -96,13 +96,14 @@ def measure(before: torch.Tensor, after: torch.Tensor, plan: RegionPlan | None, 
     }
     largest = float((difference.strongest * beyond).max())
     empty = outside is None
+    identical = not empty and largest == 0.0
     return Change(
         areas, edited, outside, near, border_width,
         None if empty else difference.psnr,
-        None if empty else ssim(before, after, inside),
+        None if empty else ssim(before, after, inside, identical),
         None if empty else difference.brightness,
         None if empty else difference.colour,
-        largest, not empty and largest == 0.0, difference.strongest,
+        largest, identical, difference.strongest,
     )  # fmt: skip
 
 
@@ -150,12 +151,15 @@ def psnr(before: torch.Tensor, after: torch.Tensor) -> float:
     return _Difference(before, after, torch.ones(before.shape[1:], dtype=torch.bool)).psnr
 
 
-def ssim(before: torch.Tensor, after: torch.Tensor, inside: torch.Tensor | None = None) -> float | None:
+def ssim(
+    before: torch.Tensor, after: torch.Tensor, inside: torch.Tensor | None = None, identical: bool = False
+) -> float | None:
     """Structural similarity (Wang et al. 2004), for values of 0..1: the mean over channels and windows.
 
     (C, H, W) and (H, W) bool. Windows are Gaussian, 11 x 11 with sigma 1.5, one around each pixel of the image, which
     is mirrored at its edges; those count that hold no pixel that is `inside`. None where there are none, and for an
-    image of less than 6 pixels a side. Without `inside` this is what torchmetrics 1.9 gives.
+    image of less than 6 pixels a side. identical: all pixels that are not inside are known to
+    be equal. Without `inside` this is what torchmetrics 1.9 gives.
     """
     channels, rows, columns = before.shape
     margin = _WINDOW // 2
@@ -165,6 +169,8 @@ def ssim(before: torch.Tensor, after: torch.Tensor, inside: torch.Tensor | None 
     count = float(weights.sum(dtype=torch.float64))
     if not count:
         return None
+    if identical:
+        return 1.0
     # The blur is two products with band matrices, strip by strip: a small part of what a convolution costs on a CPU.
     strips, tiles = -(-rows // _TILE), -(-columns // _TILE)
     short = (0, tiles * _TILE - columns, 0, strips * _TILE - rows)

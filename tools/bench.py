@@ -1,8 +1,8 @@
 """What region rules cost: `python tools/bench.py`, about half an hour; `--quick`, under 3 minutes on two cores.
 
 Attention under the rules is timed in turn with its alternatives in one process, then one whole model step of each
-family with and without rules. Sets up ComfyUI if need be. With a CUDA device it uses the sizes of the real models,
-else few heads. docs/benchmark.md says what each figure means.
+family with and without rules, then an edit report, on the CPU. Sets up ComfyUI if need be. With a CUDA device it uses
+the sizes of the real models, else few heads. docs/benchmark.md says what each figure means.
 
 Examples:  python tools/bench.py --quick --json bench.json
            python tools/bench.py --markdown             tables for the docs, after the run
@@ -41,7 +41,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="FILE", help="report earlier results, measure nothing"
     )
-    parser.add_argument("--only", choices=("attention", "step"), help="leave the other part out")
+    parser.add_argument("--only", choices=("attention", "step", "report"), help="leave the other parts out")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
@@ -124,16 +124,25 @@ class Bench:
             setattr(grouping, name, value)
 
     def run(self) -> dict:
-        results: dict = {"machine": self.machine(), "attention": [], "step": []}
+        import torch
+
+        results: dict = {"machine": self.machine(), "attention": [], "step": [], "report": []}
         print(report.machine_line(results["machine"]), flush=True)
-        if self.args.only != "step":
+        if self.args.only in (None, "attention"):
             for row in self.attention():
                 results["attention"].append(row)
                 print(report.attention_line(row), flush=True)
-        if self.args.only != "attention":
+        if self.args.only in (None, "step"):
             for row in self.steps():
                 results["step"].append(row)
                 print(report.step_line(row), flush=True)
+        if self.args.only in (None, "report"):
+            from bench_evaluation import measure
+            from bench_timing import Clock
+
+            for row in measure(Clock(torch.device("cpu"), self.args.clock), self.args.rounds, 5.0):
+                results["report"].append(row)
+                print(report.report_line(row), flush=True)
         return results
 
     def left(self) -> float:

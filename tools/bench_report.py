@@ -72,6 +72,7 @@ def targets(results: dict) -> list[Target]:
                 True,
             ),
         ]
+    reports = [row["seconds"] * 1000 for row in results.get("report", [])]
     steps = [row["ratio"] for row in results["step"] if row["ratio"] is not None]
     return [
         *ratios,
@@ -84,6 +85,7 @@ def targets(results: dict) -> list[Target]:
             worst(lambda row: row["grouped_extra_mib"] / row["one_copy_mib"], lambda row: True), 1.0,
         ),
         Target("whole step, rules / plain", max(steps) if steps else None, 1.05),
+        Target("edit report of 1024 x 1024 pixels on the CPU, milliseconds", max(reports) if reports else None, 150),
     ]  # fmt: skip
 
 
@@ -119,6 +121,13 @@ def step_line(row: dict) -> str:
         f"step of {row['family']:>5}, {row['tokens']:>6} tokens, {row['regions']:>2} regions: "
         f"plain {_ms(row['plain'])} ms, "
         f"rules {_ms(row['rules'])} ms, rules/plain {_ratio(row['ratio'])} ({row['rounds']} rounds)"
+    )
+
+
+def report_line(row: dict) -> str:
+    return (
+        f"edit report of {row['side']} x {row['side']} pixels, {row['case']}: {_ms(row['seconds'])} ms "
+        f"({row['rounds']} rounds)"
     )
 
 

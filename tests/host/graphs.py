@@ -33,6 +33,8 @@ FAMILIES = {
 TINY = {  # example workflows, and the small checkpoints (model, VAE) in place of theirs
     "flux_kontext_plan": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
     "flux_kontext_editor": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
+    "flux_kontext_best_of_four": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
+    "flux_kontext_redo_failed_regions": ("tiny_flux1.safetensors", "tiny_vae_flux1.safetensors"),
     "flux2_klein_4b_plan": ("tiny_flux2.safetensors", "taef2"),
 }
 

@@ -104,9 +104,10 @@ def workflow(file) -> dict:
 
 def test_the_examples_are_there_and_the_host_lists_them(server):
     assert [file.stem for file in FILES] == [
-        "firered_image_edit_editor", "flux2_klein_4b_plan", "flux2_klein_9b_planner_editor", "flux_kontext_editor",
-        "flux_kontext_hypothetical", "flux_kontext_plan", "flux_kontext_planner", "plan_with_text_node",
-        "planner_preview", "qwen_image_edit_2511_lora_plan", "qwen_image_edit_negative_hints",
+        "firered_image_edit_editor", "flux2_klein_4b_plan", "flux2_klein_9b_planner_editor",
+        "flux_kontext_best_of_four", "flux_kontext_editor", "flux_kontext_hypothetical", "flux_kontext_plan",
+        "flux_kontext_planner", "flux_kontext_redo_failed_regions", "plan_with_text_node", "planner_preview",
+        "qwen_image_edit_2511_lora_plan", "qwen_image_edit_negative_hints",
     ]  # fmt: skip
     assert sorted(server.get("/workflow_templates")["replan"]) == [file.stem for file in FILES]
 
@@ -202,7 +203,7 @@ def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
         pytest.skip("it ends with the plan")
     prompt = to_prompt(workflow, nodes)
     planned = planned_by(prompt)
-    ((resized, resize),) = of_type(prompt, "RePlanResize").items()
+    (resized, resize), *again = of_type(prompt, "RePlanResize").items()
     texts = [
         node["inputs"].get("text", node["inputs"].get("prompt"))
         for node in prompt.values()
@@ -216,9 +217,16 @@ def test_the_plan_reaches_text_encoder_hints_and_picture(workflow, nodes):
     encoders = {**of_type(prompt, "TextEncodeQwenImageEdit"), **of_type(prompt, "TextEncodeQwenImageEditPlus")}
     seen = [inputs.get("image1", inputs.get("image")) for inputs in encoders.values()]
     assert seen == [[resized, 0]] * len(encoders)
-    for inputs in of_type(prompt, "RePlanRegionConditioning").values():
+    first, *second = of_type(prompt, "RePlanRegionConditioning").values()
+    for inputs in (first, *second[: len(second) - len(again)]):
         assert inputs["plan"] == [resized, 1]
         assert inputs.get("image") == ([resized, 0] if encoders else None)
+    for (moved, other), inputs in zip(again, second[len(second) - len(again) :], strict=True):
+        # A second edit, of the first result, by those of the same regions that failed.
+        assert inputs["plan"] == [moved, 1] and inputs.get("image") is None
+        ((failed, chosen),) = of_type(prompt, "RePlanFailedRegions").items()
+        assert other["plan"] == [failed, 0] and chosen["plan"] == resize["plan"]
+        assert prompt[other["image"][0]]["inputs"]["transform"] == [resized, 2]
 
 
 def of_type(prompt: dict, kind: str) -> dict[str, dict]:
@@ -283,7 +291,7 @@ def test_a_guaranteed_background_comes_from_the_loaded_image_outside_the_boxes(n
                 continue
             found += 1
             ((masks, inputs),) = of_type(prompt, "RePlanRegionMasks").items()
-            ((_, resize),) = of_type(prompt, "RePlanResize").items()
+            resize = prompt[restore["transform"][0]]["inputs"]
             assert restore["mask"] == [masks, 2] and inputs["plan"] == resize["plan"]
             assert restore["original"] == resize["image"]
             assert (inputs["width"], inputs["height"], inputs["feather"]) == (0, 0, 0)
@@ -381,3 +389,6 @@ def test_it_runs_with_tiny_models_in_place_of_the_real_ones(name, nodes, server,
     saved = next(key for key, node in prompt.items() if node["class_type"] == "SaveImage")
     result = server.run(prompt)
     assert len(server.images(result, saved)) == 1
+    reports = [server.images(result, key) for key in of_type(prompt, "RePlanEditReport")]
+    wanted = {"flux_kontext_best_of_four": [4], "flux_kontext_redo_failed_regions": [1, 1]}
+    assert [len(images) for images in reports] == wanted.get(name, [])

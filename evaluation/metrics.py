@@ -20,6 +20,8 @@ MOST_PSNR = 100.0
 VISIBLE = 0.05
 # Share of a region's visibly changed pixels, beyond what changed far outside too, from which it counts as edited fully.
 _EDITED = 0.1
+# Share of a region that has to lie in no other one for that part to speak for it.
+_OWN = 0.2
 # A patch of the models, 16 pixels where an image has their usual 1024 x 1024.
 _PATCHES = 64
 
@@ -48,7 +50,8 @@ class Change:
     """What an edit changed. None where an area has no pixels.
 
     regions: by id, in the plan's order. outside: what lies in no region, the whole image without a plan; border: of it,
-    what lies within a patch (`border_width` pixels) of a region. edited: by region id, 0..1 (see `measure`).
+    what lies within a patch (`border_width` pixels) of a region. edited: by region id, 0..1 (see `measure`);
+    overlapped: ids of those for which only the part counts that lies in no other.
     psnr (dB), ssim, brightness and colour (red, green, blue; what is left of the shift without its brightness): of the
     outside, after minus before. largest: the largest difference outside; identical: whether not one bit differs there.
     map: (H, W), for each pixel the difference of its colour that changed most.
@@ -56,6 +59,7 @@ class Change:
 
     regions: dict[str, Area | None]
     edited: dict[str, float]
+    overlapped: tuple[str, ...]
     outside: Area | None
     border: Area | None
     border_width: int
@@ -73,13 +77,15 @@ def measure(before: torch.Tensor, after: torch.Tensor, plan: RegionPlan | None, 
 
     threshold: 0..1, the difference of any colour above which a pixel counts as changed. A region is edited by
     min(1, (its share of changed pixels - that of the outside away from borders, at most 0.1) / 0.1): what a VAE changes
-    everywhere is no edit, and an edit of the whole image still is one.
+    everywhere is no edit, and an edit of the whole image still is one. Where a fifth of it or more lies in no other
+    region, its share is that part's.
     """
     height, width = before.shape[1:]
     regions = plan.active.regions if plan is not None else ()
     masks = {region.id: torch.from_numpy(region.cells((width, height), height, width)) for region in regions}
-    inside = torch.zeros((height, width), dtype=torch.bool)
+    inside, shared = torch.zeros((2, height, width), dtype=torch.bool)
     for mask in masks.values():
+        shared |= inside & mask
         inside |= mask
     beyond = ~inside
     border_width = max(1, round(math.sqrt(width * height) / _PATCHES))
@@ -88,17 +94,21 @@ def measure(before: torch.Tensor, after: torch.Tensor, plan: RegionPlan | None, 
     outside = _area(difference.strongest, counted, beyond)
     near = _area(difference.strongest, counted, _dilated(inside, border_width) & beyond)
     areas = {name: _area(difference.strongest, counted, mask) for name, mask in masks.items()}
-    far = _share_beyond(outside, near)
-    edited = {
-        name: min(1.0, max(0.0, area.changed - min(far, _EDITED)) / _EDITED)
-        for name, area in areas.items()
-        if area is not None
-    }
+    far = min(_share_beyond(outside, near), _EDITED)
+    edited, overlapped = {}, []
+    for name, area in areas.items():
+        if area is not None:
+            # What another region changed says nothing of this one, as long as enough of it lies in no other.
+            own = _area(difference.strongest, counted, masks[name] & ~shared) if shared.any() else area
+            counts = own if own is not None and own.pixels >= _OWN * area.pixels else area
+            if counts.pixels < area.pixels:
+                overlapped.append(name)
+            edited[name] = min(1.0, max(0.0, counts.changed - far) / _EDITED)
     largest = float((difference.strongest * beyond).max())
     empty = outside is None
     identical = not empty and largest == 0.0
     return Change(
-        areas, edited, outside, near, border_width,
+        areas, edited, tuple(overlapped), outside, near, border_width,
         None if empty else difference.psnr,
         None if empty else ssim(before, after, inside, identical),
         None if empty else difference.brightness,

@@ -153,6 +153,8 @@ def _headline(change: Change) -> str:
         outside = "the regions cover the whole image"
     elif change.identical:
         outside = f"{where} is unchanged to the bit"
+    elif not change.outside.changed:
+        outside = f"{where} did not change visibly"
     else:
         outside = f"{_share(change.outside.changed)} of {where} changed"
     if not change.regions:
@@ -176,7 +178,9 @@ def _lines(
         if area is None:
             lines.append(f"{what}: covers no pixel; its mask is empty inside its box")
         else:
-            doubt = "" if change.edited[name] >= _EDITED else "; it looks unedited"
+            doubt = (
+                "" if change.edited[name] >= _EDITED else "; it looks unedited beside the other regions and the rest"
+            )
             lines.append(f"{what}: {_area(area)}{doubt}")
     lines += ["", "Outside the regions" if change.regions else "The whole image"]
     outside = change.outside
@@ -214,8 +218,9 @@ def _count(regions: int) -> str:
 def _area(area: Area) -> str:
     if area.difference == 0:
         return "no pixel changed"
-    strength = f", strength {area.strength:.2f}" if area.changed else f", mean difference {area.difference:.2g}"
-    return f"{_share(area.changed)} of the pixels changed{strength}"
+    if not area.changed:
+        return f"no pixel changed visibly, mean difference {area.difference:.2g}"
+    return f"{_share(area.changed)} of the pixels changed, strength {area.strength:.2f}"
 
 
 def _shift(change: Change) -> str:

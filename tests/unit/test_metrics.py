@@ -78,6 +78,7 @@ def test_one_level_of_one_pixel_outside_is_no_longer_unchanged_to_the_bit():
     assert not made.change.identical and "unchanged to the bit" not in made.text
     assert made.change.largest == pytest.approx(1 / 255, rel=1e-4)
     assert made.change.outside.changed == 0  # nobody sees it
+    assert made.change.regions["left"].changed == 0 and "the outside did not change visibly" in made.text
     assert edit_report(before, after, PLAN, threshold=0.0).change.outside.changed > 0
 
 
@@ -104,6 +105,15 @@ def test_what_a_vae_changes_everywhere_is_no_edit_and_an_edit_of_all_is_one():
     change = edit_report(before, noise, PLAN).change
     assert change.outside.changed > 0 and max(change.edited.values()) < 0.5
     assert min(edit_report(before, 1 - before, PLAN).change.edited.values()) == 1
+
+
+def test_what_an_overlapping_region_changed_does_not_make_a_region_edited():
+    over, inner = Region("over", (30, 8, 70, 40), "a scarf"), Region("inner", (16, 16, 24, 24), "a badge")
+    plan = RegionPlan(SIZE, regions=(LEFT, over, inner))
+    before = image()
+    change = edit_report(before, changed_in(before, (8, 8, 40, 40)), plan).change
+    assert change.regions["over"].changed > 0.2
+    assert change.edited == {"left": 1, "over": 0, "inner": 1}  # inner has nothing of its own
 
 
 def test_regions_that_are_off_do_not_count():
@@ -219,6 +229,41 @@ def test_ssim_and_psnr_are_those_of_torchmetrics(size, shift, expected_ssim, exp
     before, after = (planes(torch.from_numpy(waves(size, at)).float()) for at in (0.0, shift))
     assert ssim(before, after) == pytest.approx(expected_ssim, abs=1e-5)
     assert psnr(before, after) == pytest.approx(expected_psnr, abs=1e-5)
+
+
+@pytest.fixture
+def torchmetrics(monkeypatch):
+    """torchmetrics beside the torch that is here, in a folder of its own."""
+    from replan.tools.own_environment import ensure_environment
+
+    packages = ("--no-deps", "torchmetrics==1.9.0", "lightning-utilities==0.15.3")
+    python = ensure_environment("torchmetrics", packages)
+    if isinstance(python, str):
+        pytest.skip(python)
+    (folder,) = python.parent.parent.rglob("site-packages")
+    monkeypatch.syspath_prepend(str(folder))
+    return pytest.importorskip("torchmetrics.functional.image")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("size", [(6, 6), (11, 40), (64, 64), (97, 131), (640, 427)])
+@pytest.mark.parametrize("noise", [0.0, 0.001, 0.05, 1.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_images_have_the_ssim_and_psnr_of_torchmetrics(torchmetrics, size, noise, channels):
+    smooth = torch.from_numpy(waves(size, channels=channels)).float()
+    after = (smooth + noise * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
+    first, second = planes(smooth), planes(after)
+    pair = second[None].double(), first[None].double()
+    expected = torchmetrics.structural_similarity_index_measure(*pair, data_range=1.0).item()
+    assert ssim(first, second) == pytest.approx(expected, abs=1e-5)
+    expected = torchmetrics.peak_signal_noise_ratio(*pair, data_range=1.0).item()
+    assert psnr(first, second) == pytest.approx(min(expected, MOST_PSNR), abs=1e-5)
+    # Outside a region: the same of the pixels that are left.
+    plan = RegionPlan(size, regions=(Region("r", (0, 0, size[0] / 2, size[1] / 3), "x"),))
+    outside = ~torch.from_numpy(plan.regions[0].cells(size, size[1], size[0]))
+    left = [one[0][:, outside] for one in pair]
+    expected = torchmetrics.peak_signal_noise_ratio(*left, data_range=1.0).item()
+    assert measure(first, second, plan).psnr == pytest.approx(min(expected, MOST_PSNR), abs=1e-5)
 
 
 def test_outside_counts_only_what_no_window_shares_with_a_region():

@@ -40,7 +40,11 @@ def _number(of: str = "?") -> str:
     )
 
 
-_WORD = rf"(?P<word>{'|'.join(_IN_WORDS)})(?![A-Za-z0-9_]|\s{{1,3}}of\b)"
+# What may follow a score that has no clear label; "3 cups" and "one cup" are counts.
+_NO_THING = (
+    r"(?=[*_`\"'\s\])]{0,4}(?:\Z|[.,;:!()\[\]|/\n-]|(?:out|because|since|as|for|due|on|and|stars?|points?)\b|\u5206))"
+)
+_WORD = rf"(?P<word>{'|'.join(_IN_WORDS)})(?![A-Za-z0-9_]){_NO_THING}"
 # A dash before a number is a sign of it, unless there is space between; ">3" is more than 3, "<score>3" is 3.
 _GAP = r"(?:[\s*_`\"':=|()\[\]{}\u2192]|(?<=[\w=-])>|[-\u2013\u2014](?=[\s>])){0,10}"
 _NAMES = r"(?:target|effect|consistency|quality)"
@@ -49,18 +53,19 @@ _LINK = (
     rf"|for\s{{1,2}}(?:(?:the|this)\s{{1,2}})?(?:edit|image|{_NAMES})|\u4e3a|\u662f){_GAP}){{0,3}}"
 )
 _LABEL = (
-    rf"(?P<label>\b(?:(?:final|overall|total|my|{_NAMES})[\s_*-]{{0,4}}){{0,2}}(?:scores?|rating|grade)(?![A-Za-z])"
-    rf"|\b(?:final\s{{1,3}})?(?:answer|verdict)(?![A-Za-z])|\\boxed|\b{_NAMES}(?=[*_`\"'\s]{{0,4}}(?:[:=]|is\b))"
+    rf"(?P<label>\b(?:(?:final|overall|total|my|{_NAMES})[\s_*-]{{0,4}}){{0,2}}(?:scores?|rating|grade)(?![A-Za-z])|\\boxed"
     r"|(?:\u6700\u7ec8)?(?:\u8bc4\u5206|\u5f97\u5206|\u5206\u6570|\u6253\u5206))"
 )
 _STATEMENTS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"{_LABEL}{_LINK}(?:{_number()}|{_WORD})",
+        rf"(?P<label>\b(?:(?:final\s{{1,3}})?(?:answer|verdict)(?![A-Za-z])|{_NAMES}(?=[*_`\"'\s]{{0,4}}(?:[:=]|is\b))))"
+        rf"{_LINK}(?:{_number()}{_NO_THING}|{_WORD})",
         r"(?P<label>\b(?:rated?|give|gave|giving|given|assign(?:ed)?|award(?:ed)?|scored?|scores|deserves?|merits?|earns?|gets?"
         r"|receives?)\s{1,3}(?:(?:it|this|the|that|edit|edited|image|result|change|an?|as|at|with|solid"
         r"|strong|full|perfect|high|low|clear|score|rating|of|target|effect|consistency|quality)\s{1,3}){0,5})"
-        rf"[*_`\"']{{0,3}}{_number()}(?=[*_`\"']{{0,3}}\s{{0,3}}(?:\Z|[.,;:!)\n]|because|since|as|for|due|on|stars?|points?))",
+        rf"[*_`\"']{{0,3}}{_number()}{_NO_THING}",
         rf"(?P<label>){_number('')}",
         r"(?P<label>)(?P<number>(?<![A-Za-z0-9_.,/])(?<!of )\d{1,2})(?P<of>)(?P<percent>)\s{0,2}"
         r"(?:\u5206(?![\u949f\u4e4b\u522b\u6790\u5236\u6570])|stars?\b)",
@@ -69,7 +74,7 @@ _STATEMENTS = [
 ]
 _FINAL = re.compile(r"final|\\boxed|\u6700\u7ec8", re.IGNORECASE)
 _ALONE = re.compile(rf"[\s*_`\"'(\[#>]{{0,8}}{_number()}[\s*_`\"')\].!]{{0,8}}")
-_AT_START = re.compile(rf"[\s*_`\"'(\[]{{0,6}}(?:{_number()}|{_WORD})", re.IGNORECASE)
+_AT_START = re.compile(rf"[\s*_`\"'(\[]{{0,6}}(?:{_number()}{_NO_THING}|{_WORD})", re.IGNORECASE)
 
 # What makes a statement none: it is denied in its own clause, hangs on a condition in its sentence or behind it, or
 # explains the scale.

@@ -18,7 +18,7 @@ from ..planner.plan import PlanError
 from .fusion import Grid
 
 PAIR = "connect the two of one model, such as CLIP ViT-L (CLIPVisionLoader) and clip_l (CLIPLoader)"
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n|(?<=[\u3002\uff01\uff1f\uff1b])")
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f\uff1b])")
 
 
 class ImageFeatures(NamedTuple):
@@ -90,7 +90,8 @@ class TextEncoder:
     def __call__(self, text: str) -> TextFeatures:
         """Features of a text, word by word: brackets are no weights.
 
-        One that is longer than the encoder takes (CLIP: 77 tokens) is encoded sentence by sentence; the mean counts.
+        Lines are encoded apart, and of one that is longer than the encoder takes (CLIP: 77 tokens) its sentences; the
+        mean counts.
         Raises PlanError for an encoder that has no vector for a whole text.
         """
         if text not in self._texts:
@@ -124,7 +125,10 @@ class TextEncoder:
 
 
 def pieces(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """A text in pieces that fit: itself, else its sentences, else parts of those, cut between words."""
+    """A text in pieces that fit: its lines, else their sentences, else parts of those, cut between words."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1:
+        return [piece for line in lines for piece in pieces(line, fits)]
     text = text.strip()
     if fits(text):
         return [text]

@@ -51,8 +51,8 @@ class RePlanAlignment(io.ComfyNode):
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="What the whole image should show after the edit. Empty: the plan's description of the "
-                    "scene after the edit, else its global prompt.",
+                    tooltip="What the whole image should show after the edit; several lines are averaged. Empty: the "
+                    "plan's description of the scene after the edit, else its global prompt.",
                 ),
                 io.Image.Input(
                     "reference",

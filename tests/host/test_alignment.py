@@ -134,6 +134,7 @@ def test_a_long_text_is_read_to_its_end(clip):
     mean = torch.stack([said(clip, sentence) for sentence in sentences]).mean(0)
     torch.testing.assert_close(found.pooled, torch.nn.functional.normalize(mean, dim=0), atol=1e-5, rtol=1e-4)
     assert texts("house " * 300).parts == 4
+    assert texts("a house\n\n a tree ").parts == 2
     assert texts("\u623f\u5b50" * 200).parts > 1
     _, (report,) = run(image(1), PLAN, vision(), clip, scene=" ".join(sentences))
     assert "(the scene text, 10 parts encoded apart and averaged)" in report

@@ -36,7 +36,8 @@ class Editing:
         self.server, self.folder, self.steps = server, folder, steps
         self.files = {"editor": EDITOR, "codec": CODEC, "text_encoder": TEXT_ENCODER}
 
-    def task(self, method: Method, seed: int, index: int, size: int = SIZE) -> Task:
+    @staticmethod
+    def task(method: Method, seed: int, index: int, size: int = SIZE) -> Task:
         """The task of scene `index` for a method: the same for all methods that ask for as many regions."""
         kind = CHANGES[index % len(CHANGES)]
         regions = method.regions or 1 + index % 2
@@ -45,14 +46,15 @@ class Editing:
         )
 
     def run(
-        self, method: Method, task: Task, planned: Callable[[Graph, Node], Node] | None = None, text: str = ""
-    ) -> Edit:
+        self, method: Method, task: Task, planned: Callable[[Graph, Node], Node] | None = None, text: str = "",
+        noise: int = 0,
+    ) -> Edit:  # fmt: skip
         """Edit one task's scene in one prompt. Raises PromptError with the node that failed.
 
-        planned, text: as in `edit_graph`.
+        planned, text, noise: as in `edit_graph`.
         """
         graph = Graph()
-        image = edit_graph(graph, method, task, self.files, self.upload(task), self.steps, planned, text)
+        image = edit_graph(graph, method, task, self.files, self.upload(task), self.steps, planned, text, noise)
         shown = graph.add("PreviewImage", images=image)
         result = self.server.run(graph)
         with Image.open(io.BytesIO(self.server.images(result, shown)[0])) as picture:
@@ -71,13 +73,14 @@ class Editing:
 
 def edit_graph(
     graph: Graph, method: Method, task: Task, files: Mapping[str, str], image: str, steps: int = STEPS,
-    planned: Callable[[Graph, Node], Node] | None = None, text: str = "",
+    planned: Callable[[Graph, Node], Node] | None = None, text: str = "", noise: int = 0,
 ) -> Node:  # fmt: skip
     """Add a method's edit of an uploaded image to a prompt; the node whose first output is the edited image.
 
     files: names of the checkpoints as the loader nodes list them: editor, codec, text_encoder. image: the name
     LoadImage knows the scene by. planned: adds a node whose first output is the plan, given the image's node (default:
-    the task's own plan, as text). text: the plain instruction in other words.
+    the task's own plan, as text). text: the plain instruction in other words. noise: another number
+    gives other noise.
     """
     loaded = graph.add("LoadImage", image=image)
     model = graph.add("UNETLoader", unet_name=files["editor"], weight_dtype="default")
@@ -114,8 +117,9 @@ def edit_graph(
             negative = _hinted(graph, keep, clip, plan, "negative_hint") if method.negative else keep
             model = _ruled(graph, method, model, [f"o{identity}" for identity, _ in task.instructions])
     sampled = graph.add(
-        "KSampler", model=model, positive=positive, negative=negative, latent_image=latent, seed=task.scene.seed,
-        steps=steps, cfg=method.guidance, sampler_name="euler", scheduler="simple", denoise=1.0,
+        "KSampler", model=model, positive=positive, negative=negative, latent_image=latent,
+        seed=task.scene.seed + noise, steps=steps, cfg=method.guidance, sampler_name="euler", scheduler="simple",
+        denoise=1.0,
     )  # fmt: skip
     return graph.add("VAEDecode", samples=sampled, vae=vae)
 

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from ..toyworld.dual_encoder import DUAL
 from ..toyworld.weights import (
     CODEC,
     EDITOR,
@@ -28,6 +29,7 @@ from ..toyworld.weights import (
 )
 from . import editor
 from .codec import Codec
+from .dual_encoder import DualEncoder
 from .planner_model import planner_weights
 from .run import TrainingError
 from .text_encoder import TextLayers
@@ -42,6 +44,11 @@ def codec_weights(file: Path) -> dict[str, torch.Tensor]:
 def text_weights(file: Path) -> dict[str, torch.Tensor]:
     """The text encoder's trained layers in fp32. Raises TrainingError when the file holds something else."""
     return _like(TextLayers(0), _read(file, "text encoder"), file, "text encoder")
+
+
+def dual_weights(file: Path) -> dict[str, torch.Tensor]:
+    """An exported dual encoder's state dict in fp32. Raises TrainingError when the file holds something else."""
+    return _like(DualEncoder(0), _read(file, "dual encoder"), file, "dual encoder")
 
 
 def editor_weights(file: Path) -> dict[str, torch.Tensor]:
@@ -75,6 +82,7 @@ CHECKS: dict[str, Callable[[Path], object]] = {
     TEXTS: text_weights,
     EDITOR: lambda file: _like(editor.make_editor(0), editor_weights(file), file, "editor"),
     PLANNER: lambda place: planner_weights(planner_folder(place)),
+    DUAL: dual_weights,
 }
 
 
@@ -103,10 +111,10 @@ def _like(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path, 
 
 def publish_folder(folder: Path, weights: Path = WEIGHTS) -> int:
     """Publish what a run's folder has; the exit status, with what is wrong on stderr."""
-    found = [folder / name for name in (CODEC, EDITOR, TEXTS, PLANNER) if (folder / name).exists()]
+    found = [folder / name for name in CHECKS if (folder / name).exists()]
     if not found:
         print(
-            f"train.py: {folder} has no {CODEC}, {EDITOR}, {TEXTS} or {PLANNER}; finish a training first",
+            f"train.py: {folder} has none of {', '.join(CHECKS)}; finish a training first",
             file=sys.stderr,
         )
         return 1

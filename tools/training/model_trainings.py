@@ -1,4 +1,4 @@
-"""The four trainings: codec, texts, editor and planner, each one function that goes on where its folder stopped.
+"""The five trainings: codec, texts, editor, planner and dual encoder, each a function that goes on where it stopped.
 
 `train.py` is their command line. After them, what they learn from: the codec's encoder, the text encoder, and the
 ComfyUI whose tokenizer numbers the words.
@@ -6,6 +6,7 @@ ComfyUI whose tokenizer numbers the words.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +15,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from ..toyworld.dual_encoder import DUAL
 from ..toyworld.weights import CODEC, EDITOR, PLANNER, TEXTS, replace_file
 from . import editor
 from .codec import Codec, codec_loss, comfyui_weights
+from .dual_encoder import TEXT_STEPS, DualEncoder, Pairs, dual_loss, text_table, text_vectors, training_pairs
 from .editor_training import EditorWithHeads, editor_loss
 from .exported import codec_weights, text_weights, with_new_blocks
 from .latents import Batch, Latents
@@ -153,6 +156,41 @@ def train_planner(
     written = save(model, processor, folder / PLANNER)
     say(f"{written}: {sum(file.stat().st_size for file in written.iterdir()) / 2**20:.1f} MiB")
     return written
+
+
+def train_dual(
+    folder: Path,
+    settings: Settings,
+    texts: Mapping[str, torch.Tensor],
+    vectors_of: TokenVectors,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> Path | None:
+    """Train, or go on training, the dual encoder; as `train_codec`. texts: the editor's text layers, to begin with.
+
+    The measure is the share of crops whose nearest text, of all there are, is theirs.
+    """
+    model = DualEncoder(settings.seed)
+    model.texts.load_state_dict(texts)
+    run = Run(folder, settings, model.to(device))
+    vectors, ends = (value.to(device) for value in text_vectors(vectors_of))
+
+    @functools.cache
+    def kept() -> torch.Tensor:
+        with torch.no_grad():
+            return text_table(run.model.texts, vectors, ends)
+
+    def loss_of(batch: Pairs, step: int) -> tuple[torch.Tensor, float]:
+        table = text_table(run.model.texts, vectors, ends) if step < TEXT_STEPS else kept()
+        return dual_loss(run.model, Pairs(*(value.to(device) for value in batch)), table)
+
+    steps = range(run.step, settings.steps)
+    batches = (training_pairs(settings.seed, step, settings.batch, settings.size) for step in steps)
+    if not _run_to_end(run, batches, loss_of, say, stop):
+        return None
+    weights = {name: value.half().cpu().contiguous() for name, value in run.average.items()}
+    return _exported(folder / DUAL, weights, settings, say)
 
 
 def load_encoder(file: Path, device: str, half: bool) -> tuple[Callable[[torch.Tensor], torch.Tensor], str]:

@@ -107,6 +107,10 @@ class TokenVectors:
 
         self._tokenizer = CLIPTokenizer.from_pretrained(comfyui / "comfy" / "sd1_tokenizer", local_files_only=True)
 
+    def length(self, text: str) -> int:
+        """How many tokens a text has, its start and its end included."""
+        return len(self._tokenizer(text)["input_ids"])
+
     def __call__(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(L, WIDTH) vectors, the padding once at the shared position, and (L,) counts as in `EncodedText`."""
         numbers = self._tokenizer(text)["input_ids"]

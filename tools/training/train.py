@@ -30,12 +30,13 @@ from replan.tools.toyworld.weights import CODEC as CODEC_FILE
 from replan.tools.toyworld.weights import EDITOR as EDITOR_FILE
 from replan.tools.toyworld.weights import TEXTS, WEIGHTS, WeightsError, checked
 from replan.tools.training.codec import CELL
-from replan.tools.training.exported import codec_weights, editor_weights, publish_folder
+from replan.tools.training.exported import codec_weights, editor_weights, publish_folder, text_weights
 from replan.tools.training.latents import SHARD
 from replan.tools.training.model_trainings import (
     load_texts,
     newest_comfyui,
     train_codec,
+    train_dual,
     train_editor,
     train_planner,
     train_texts,
@@ -91,11 +92,14 @@ class _Stop:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("codec", "texts", "editor", "planner", "publish"))
+    parser.add_argument("what", choices=("codec", "texts", "editor", "planner", "dual", "publish"))
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoint, curve and weights go")
     parser.add_argument("--steps", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument(
-        "--batch", type=int, default=16, help="images a step, an even number; for the planner scenes (default: 16)"
+        "--batch",
+        type=int,
+        default=16,
+        help="images a step, an even number; for the planner scenes, for dual scenes and their edits (default: 16)",
     )
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
     parser.add_argument(
@@ -105,9 +109,11 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--half", action="store_true", help="compute in bfloat16, where the CPU or GPU is fast at it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, scenes and noise (default: 0)")
     parser.add_argument("--codec", type=Path, default=WEIGHTS / CODEC_FILE, help="for the editor")
-    parser.add_argument("--texts", type=Path, default=WEIGHTS / TEXTS, help="for the editor: a trained text encoder")
     parser.add_argument(
-        "--muon", action="store_true", help="for editor and planner: Muon for the matrices of its blocks"
+        "--texts", type=Path, default=WEIGHTS / TEXTS, help="for editor and dual: a trained text encoder"
+    )
+    parser.add_argument(
+        "--muon", action="store_true", help="for editor, planner and dual: Muon for the matrices of its blocks"
     )
     parser.add_argument(
         "--start", type=Path, help="for editor and planner: weights to begin with, a run's folder or what was published"
@@ -115,7 +121,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shards", type=int, default=40, help=f"for the editor: how many times {SHARD} samples to encode (default: 40)"
     )
-    parser.add_argument("--comfyui", type=Path, help="for the editor: a ComfyUI, whose tokenizer numbers the words")
+    parser.add_argument(
+        "--comfyui", type=Path, help="for texts, editor and dual: a ComfyUI, whose tokenizer numbers the words"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
@@ -181,6 +189,10 @@ def _train(args: argparse.Namespace, settings: Settings, stop: _Stop) -> Path | 
     comfyui = args.comfyui or newest_comfyui()
     if args.what == "texts":
         return train_texts(args.folder, settings, vectors_by(comfyui), args.device, stop)
+    if args.what == "dual":
+        texts = _checked_file(args.texts)
+        settings = replace(settings, data=f"{texts.name} {hashlib.sha256(texts.read_bytes()).hexdigest()[:12]}")
+        return train_dual(args.folder, settings, text_weights(texts), vectors_by(comfyui), args.device, stop)
     codec, texts = _checked_file(args.codec), _checked_file(args.texts)
     encoder = load_texts(texts, comfyui)
     codec_weights(codec)

@@ -88,7 +88,7 @@ class Aligner:
         if comparable:
             self._compare_scene(views, described, told)
         if reference is not None:
-            told.image[self.images.name] = likeness(views.whole("after").pooled, views.whole("reference").pooled)
+            told.image[self.images.name] = published(views.whole("after").pooled, views.whole("reference").pooled)
         for region in regions:
             self._compare_region(views, region, said[region.id], told)
         return Alignment(told.scores(self.images.name), told.report(self._how(told)), views.notices)
@@ -99,14 +99,14 @@ class Aligner:
             return
         text = self.texts(described.text)
         told.texts["scene"] = (described, text)
-        value = likeness(views.whole("after").pooled, text.pooled)
-        told.image |= {"scene": value, "clip_t": max(0.0, value)}
+        whole = views.whole("after").pooled
+        told.image |= {"scene": likeness(whole, text.pooled), "clip_t": published(whole, text.pooled)}
 
     def _compare_region(self, views: _Views, region: Region, described: Description, told: _Told) -> None:
         values: dict[str, float] = {}
         if views.has("reference"):
             own, wanted = (views.region(name, region.id).pooled for name in ("after", "reference"))
-            values[self.images.name] = likeness(own, wanted)
+            values[self.images.name] = published(own, wanted)
         if self.images.has_text_space and not described.text:
             told.missing.append(f"{region.id} region")
         elif self.images.has_text_space:
@@ -114,7 +114,7 @@ class Aligner:
             told.texts[region.id] = (described, text)
             in_context = {name: self._fused(views, name, region.id, text) for name in ("after", "before")}
             values["region"] = in_context["after"]
-            values["clip_t"] = max(0.0, likeness(views.region("after", region.id).pooled, text.pooled))
+            values["clip_t"] = published(views.region("after", region.id).pooled, text.pooled)
             if views.has("before"):
                 values[CLOSER] = closer(in_context["after"], in_context["before"])
         told.regions[region.id] = values
@@ -152,6 +152,11 @@ class Aligner:
                 f"checkpoint), scores with texts say nothing; {PAIR}"
             )
         return lines
+
+
+def published(one: torch.Tensor, other: torch.Tensor) -> float:
+    """CLIP-T, CLIP-I or DINO of two unit vectors, 0..1: a hundredth of torchmetrics' CLIPScore."""
+    return max(0.0, likeness(one, other))
 
 
 def closer(after: float, before: float) -> float:

@@ -148,14 +148,14 @@ def dual_loss(model: DualEncoder, pairs: Pairs, texts: torch.Tensor) -> tuple[to
     scenes = normalize(pairs.scenes @ texts, dim=-1)
     logits = scale * pooled[count:] @ texts.T
     loss = (
-        _region_loss(logits, pairs.regions)
-        + _region_loss(scale * fused @ texts.T, pairs.regions)
-        + _scene_loss(scale * pooled[:count] @ scenes.T)
+        region_loss(logits, pairs.regions)
+        + region_loss(scale * fused @ texts.T, pairs.regions)
+        + scene_loss(scale * pooled[:count] @ scenes.T)
     )
     return loss / 3, float((logits.argmax(1) == pairs.regions).float().mean())
 
 
-def _region_loss(logits: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+def region_loss(logits: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     """Crops against all texts there are, and each text that is there against all crops. logits: (crops, TEXTS)."""
     to_text = torch.nn.functional.cross_entropy(logits, regions)
     own = torch.nn.functional.one_hot(regions, logits.shape[1]).to(logits)
@@ -165,7 +165,7 @@ def _region_loss(logits: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     return (to_text + to_image) / 2
 
 
-def _scene_loss(logits: torch.Tensor) -> torch.Tensor:
+def scene_loss(logits: torch.Tensor) -> torch.Tensor:
     """Scenes against the texts of all scenes, both ways. logits: (scenes, scenes)."""
     right = torch.arange(len(logits), device=logits.device)
     entropy = torch.nn.functional.cross_entropy

@@ -12,12 +12,13 @@ from replan.tools.training.editor_measure import codec_psnr, load_codec, tasks_o
 SCENES, SEED = 8, 20  # docs/toyworld.md has the figures of 200
 
 
-@pytest.mark.parametrize("part", ["codec", "editor", "texts"])
+@pytest.mark.parametrize("part", ["codec", "editor", "texts", "dual"])
 def test_comfyui_gives_what_was_trained(part, comfyui_dir):
     off = {
         "codec": comfyui_check.codec_difference,
         "editor": comfyui_check.editor_difference,
         "texts": lambda: comfyui_check.text_difference(comfyui_dir),
+        "dual": lambda: comfyui_check.dual_difference(comfyui_dir),
     }[part]()
     assert off < comfyui_check.TOLERANCE
 

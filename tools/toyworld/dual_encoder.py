@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .clip_l import MEANING_WIDTH, RECIPE, WIDTH
+from .clip_l import MEANING_WIDTH, RECIPE, WIDTH, comfyui_weights
 from .weights import WEIGHTS, checked, replace_file
 
 DUAL = "toyworld_dual_encoder.safetensors"  # the published file
@@ -57,6 +57,13 @@ def comfyui_vision(vision: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     return {**vision, "visual_projection.weight": _padded(vision["visual_projection.weight"])}
 
 
+def comfyui_clip_l(texts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The text layers as CLIPLoader takes them: its projection keeps the entries that say what a text means."""
+    kept = torch.zeros(WIDTH)
+    kept[-MEANING_WIDTH:] = 1
+    return {**comfyui_weights(texts), "text_projection.weight": torch.diag(kept).half()}
+
+
 def comfyui_fusion(fusion: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The fusion as `evaluation.fusion.fusion_of` takes it."""
     return {**fusion, **{f"project.{name}": _padded(fusion[f"project.{name}"]) for name in ("weight", "bias")}}
@@ -72,20 +79,16 @@ def ensure_dual_encoder(models: Path, weights: Path = WEIGHTS) -> dict[str, Path
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file, save_file
 
-    from .clip_l import comfyui_weights
-
     source = checked(DUAL, weights)
     recipe = f"{RECIPE} {hashlib.sha256(source.read_bytes()).hexdigest()}"
     paths = {name: models / folder / name for name, folder in FOLDERS.items()}
     vision, texts, fusion = parts_of(load_file(source))
 
-    def clip_l() -> dict[str, torch.Tensor]:
-        made = comfyui_weights(texts)
-        kept = torch.zeros(WIDTH)
-        kept[-MEANING_WIDTH:] = 1
-        return {**made, "text_projection.weight": torch.diag(kept).half()}
-
-    makes = {VISION: lambda: comfyui_vision(vision), TEXTS: clip_l, FUSION: lambda: comfyui_fusion(fusion)}
+    makes = {
+        VISION: lambda: comfyui_vision(vision),
+        TEXTS: lambda: comfyui_clip_l(texts),
+        FUSION: lambda: comfyui_fusion(fusion),
+    }
     for name, make in makes.items():
         try:
             with safe_open(paths[name], "pt") as file:

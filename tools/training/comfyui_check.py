@@ -21,7 +21,9 @@ if not __package__:  # run as a script
     import_pack()
 
 from replan.tools.toyworld import clip_l
-from replan.tools.training import codec, editor, text_encoder
+from replan.tools.toyworld import dual_encoder as dual
+from replan.tools.toyworld.descriptions import TEXTS
+from replan.tools.training import codec, dual_encoder, editor, text_encoder
 
 TOLERANCE = 1e-4
 
@@ -81,6 +83,39 @@ def text_difference(comfyui: Path) -> float:
     return off
 
 
+def dual_difference(comfyui: Path, seed: int = 0) -> float:
+    """RePlan Alignment's encoders, around ComfyUI's, against `DualEncoder`: images, texts and the fusion."""
+    import comfy.sd
+    from comfy.clip_vision import ClipVisionModel
+    from replan.evaluation.encoders import ImageEncoder
+    from replan.evaluation.encoders import TextEncoder as AlignmentTexts
+    from replan.evaluation.fusion import fusion_of
+
+    ours = randomised(dual_encoder.DualEncoder(seed), seed).eval()
+    ours.load_state_dict({key: value.half().float() for key, value in ours.state_dict().items()})
+    vision, texts, fusion = dual.parts_of({key: value.half() for key, value in ours.state_dict().items()})
+    theirs = ClipVisionModel(dual.CONFIG)
+    theirs.load_sd(dual.comfyui_vision(vision))
+    clip = comfy.sd.load_text_encoder_state_dicts(
+        [dual.comfyui_clip_l(texts)], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION
+    )
+    pixels = torch.randint(0, 256, (40, 56, 3), generator=torch.Generator().manual_seed(seed)).byte().numpy()
+    found = ImageEncoder(theirs)(torch.from_numpy(pixels)[None] / 255)
+    fused = fusion_of(dual.comfyui_fusion(fusion), dual.HEADS)(found.tokens, found.tokens, found.grid, found.grid)
+    vectors, ends = dual_encoder.text_vectors(text_encoder.TokenVectors(comfyui))
+    said = AlignmentTexts(clip)(TEXTS[-1]).pooled
+    with torch.no_grad():
+        seen = ours.vision(dual_encoder.prepared(pixels)[None])
+        tokens, grid = seen.last_hidden_state[:, 1:], (dual.GRID, dual.GRID)
+        image = torch.nn.functional.normalize(seen.image_embeds[0], dim=0)
+        wanted = ours.fusion(tokens, tokens, grid, grid)
+        table = dual_encoder.text_table(ours.texts, vectors, ends)
+    meaning = slice(-clip_l.MEANING_WIDTH, None)
+    return max(
+        _largest(found.pooled[meaning], image), _largest(fused[:, meaning], wanted), _largest(said[meaning], table[-1])
+    )
+
+
 def randomised(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """The model with larger weights, so that text, reference and step all show; the pooled vector's stay zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -105,7 +140,12 @@ def main(arguments: list[str] | None = None) -> int:
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True
-    off = {"codec": codec_difference(), "editor": editor_difference(), "texts": text_difference(args.comfyui)}
+    off = {
+        "codec": codec_difference(),
+        "editor": editor_difference(),
+        "texts": text_difference(args.comfyui),
+        "dual": dual_difference(args.comfyui),
+    }
     for name, difference in off.items():
         print(f"{name}: largest difference {difference:.1e} ({'as' if difference < TOLERANCE else 'NOT as'} trained)")
     return int(max(off.values()) >= TOLERANCE)

@@ -28,7 +28,7 @@ class Sampling(Protocol):
     def percent_to_sigma(self, percent: float) -> float: ...
 
 
-def with_hints(mask: torch.Tensor, main_tokens: int, hint_tokens: int, image_tokens: int) -> torch.Tensor:
+def mask_with_hints(mask: torch.Tensor, main_tokens: int, hint_tokens: int, image_tokens: int) -> torch.Tensor:
     """Make room for the hints behind the text in a mask that came with the conditioning; hints are never masked.
 
     A text mask (.., T), 0/1 when whole numbers and additive when floats; or a square one over text and image
@@ -73,7 +73,7 @@ def steps_before(rules: Rules, sampling: Sampling, sigmas: list[float]) -> list[
     """For each step of one sampler node, whether it runs under the before-rules; `rules` are those `for_family`.
 
     The switch is a noise level, so that nodes that share a schedule agree: a step is before it when it ends at or
-    above it. Under schedulers even in percent ('simple', 'sgm_uniform') that are the first floor(share * steps) steps,
+    above it. Under schedulers even in percent ('simple', 'sgm_uniform') these are the first floor(share * steps) steps,
     as in RePlan's code. `switch_step` counts steps instead, of the node that starts with pure noise.
     """
     steps = max(len(sigmas) - 1, 1)

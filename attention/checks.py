@@ -53,7 +53,7 @@ def patches_output(guider) -> bool:
 
 
 def conditioning_warnings(guider, family: Family) -> Iterator[str]:
-    """What regions do nothing in this run, and why."""
+    """Warnings where regions, negative hints or a guidance node do nothing in this run, and why."""
     ruled = ruled_entries(guider.conds)
     dropped = (
         "Connect RePlan Region Conditioning (a plan without regions counts as none); after ConditioningConcat or "

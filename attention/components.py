@@ -92,7 +92,8 @@ def build_layout(
 
     The one place that numbers the tokens of a call. That the model's own order is this one (text first, then noise,
     then the references as they come) is known of every family, see `families`; hints are put at the end of the text
-    (`wrappers`), also in a mask over it (`call.with_hints`), and what a patch adds counts as main text (`override`).
+    (`wrappers`), also in a mask over it (`call.mask_with_hints`), and what a patch adds before the text counts as main
+    text (`override`).
 
     padding_tokens: belong to no component, so that nobody sees them;
     noise_cover: boolean (N, noise patches), a row of a region that is not active now is all False;

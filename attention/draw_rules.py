@@ -6,14 +6,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..planner.plan import RegionPlan
-from .components import (
-    Component,
-    Layout,
-    build_layout,
-)
+from .components import Component, Layout, build_layout
 from .families import FAMILIES
 from .grid import Grid, cover
-from .rules import PRESETS, Rules
+from .rules import PRESETS, Rules, owner_of
 from .rules_page import SHORT_NAMES
 
 _SEES = (46, 125, 80)
@@ -65,7 +61,7 @@ def draw_rules(layout: Layout, rules: Rules, family: str) -> Image.Image:
 
 def short_name(part: Component) -> str:
     """The component's name as a table's heading: 'H r1', 'N.BG', 'Ref 2'."""
-    owner = part.key.partition(":")[2]
+    owner = owner_of(part.key)
     return f"{SHORT_NAMES[part.kind]} {owner}" if owner else SHORT_NAMES[part.kind]
 
 

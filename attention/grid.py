@@ -43,8 +43,8 @@ def check_aspect(image_size: tuple[int, int], grid: Grid, what: str) -> str | No
     """Compare a plan's image with the latent it is applied to.
 
     If the latent had been cropped from the plan's image instead of stretched, edges would be off by up to
-    `RegionPlan.shift_on`. More than one patch: RegionError; a visible part of one: a warning is
-    returned; none: None. `what` names the latent in the message.
+    `RegionPlan.shift_on`. More than one patch: RegionError; a visible part of one: a warning is returned; none: None.
+    `what` names the latent in the message.
     """
     width, height = image_size
     shift = RegionPlan(image_size).shift_on(grid.width, grid.height)

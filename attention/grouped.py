@@ -112,7 +112,7 @@ def to_device(schedule: GroupSchedule, device: torch.device, masked: bool) -> De
     keys are kept too.
     """
     few = schedule.few if masked else None
-    alone = [group for group in schedule.groups if not (few and group.joint)]
+    alone = [group for group in schedule.groups if not (few and group.joined)]
     spans = _spans([group.queries for group in alone], device, torch.int64)
     slots = _spans([np.flatnonzero(group.slot[schedule.atom]) for group in alone], device, torch.int32)
     groups = [

@@ -33,14 +33,14 @@ class Group(NamedTuple):
 
     start: where its slice of the shared layout begins; slot: the atoms whose keys go into the slot, boolean (A).
     start is None when the keys are gathered on their own; slot then holds all of them. sees_all: the group sees
-    every key as it lies in the call, nothing to move. joint: its queries are in `FewQueries` too.
+    every key as it lies in the call, nothing to move. joined: its queries are in `FewQueries` too.
     """
 
     queries: np.ndarray
     start: int | None
     slot: np.ndarray
     sees_all: bool = False
-    joint: bool = False
+    joined: bool = False
 
 
 class FewQueries(NamedTuple):
@@ -99,7 +99,7 @@ def schedule_groups(layout: Layout, sees: np.ndarray, queries: int) -> GroupSche
     bounds = np.concatenate(([0], np.cumsum(counts)))
 
     groups: list[Group] = []
-    joint: list[int] = []
+    joined: list[int] = []
     for g in order:
         mine = by_position[bounds[g] : bounds[g + 1]]
         if whole[g]:
@@ -110,18 +110,18 @@ def schedule_groups(layout: Layout, sees: np.ndarray, queries: int) -> GroupSche
             start, slot = None, visible[g]
         seen, copied = sizes[visible[g]].sum(), sizes[slot].sum()
         alone = len(mine) * seen + _CALL * keys + _COPY * copied
-        joined = _MASKED * len(mine) * keys < alone
-        if joined:
-            joint.append(g)
-        groups.append(Group(mine, start, slot, joint=joined))
-    if len(joint) < 2:
-        joint = []
-        groups = [group._replace(joint=False) for group in groups]
+        joins = _MASKED * len(mine) * keys < alone
+        if joins:
+            joined.append(g)
+        groups.append(Group(mine, start, slot, joined=joins))
+    if len(joined) < 2:
+        joined = []
+        groups = [group._replace(joined=False) for group in groups]
 
     few = None
-    if joint:
-        which = np.concatenate([by_position[bounds[g] : bounds[g + 1]] for g in joint])
-        few = FewQueries(which, np.repeat(np.arange(len(joint), dtype=np.int32), counts[joint]), visible[joint])
+    if joined:
+        which = np.concatenate([by_position[bounds[g] : bounds[g + 1]] for g in joined])
+        few = FewQueries(which, np.repeat(np.arange(len(joined), dtype=np.int32), counts[joined]), visible[joined])
     return GroupSchedule(tuple(groups), few, base, atom, queries, keys)
 
 

@@ -27,9 +27,9 @@ NODE = "RePlan Apply Region Rules"
 class Side:
     """Rows of a model call that share one schedule: the positive's, the negative's, or all.
 
-    start, end: rows of the batch; first, last: the conditionings that they come from; tokens: what they hold; options:
-    their own entries of transformer_options, where the call has other rows too (an override of another pack may read
-    `cond_or_uncond`).
+    start, end: rows of the batch, first, last: the conditionings they come from, both half-open; tokens: what they
+    hold; options: their own entries of transformer_options, where the call has other rows too (an override of another
+    pack may read `cond_or_uncond`).
     """
 
     start: int
@@ -75,9 +75,9 @@ class CallState:
         return lead
 
     def read_lengths(self, args: dict) -> dict:
-        """A `post_input` patch, the last one: now the lengths are known that those before it made, and no block ran.
+        """The last `post_input` patch: those before it have set the lengths, and no block has run yet.
 
-        It is put there only when there are others: USO puts pictures before the text, FluxKVCache leaves out the
+        It is put there only when there are others: USO puts images before the text, FluxKVCache leaves out the
         queries of references whose keys it kept.
         """
         text, image = args["txt"].shape[1], args["img"].shape[1]
@@ -104,7 +104,7 @@ def region_attention(func, q, k, v, heads, *args, **kwargs):
     options = kwargs["transformer_options"]
     state: CallState = options[STATE_KEY]
     tokens = state.tokens
-    run = func if state.previous is None else _chained(state.previous, func)
+    chosen = func if state.previous is None else _chained(state.previous, func)
     dim = 2 if kwargs.get("skip_reshape", False) else 1
     queries, keys = q.shape[dim], k.shape[dim]
     if queries not in (keys, keys - tokens.reference_tokens) or keys <= tokens.image_tokens:
@@ -112,7 +112,7 @@ def region_attention(func, q, k, v, heads, *args, **kwargs):
             f"an attention call of {queries} queries and {keys} keys is not the joint one of text and image (an "
             "IP-Adapter or PuLID, say); it passes through without rules"
         )
-        return run(q, k, v, heads, *args, **kwargs)
+        return chosen(q, k, v, heads, *args, **kwargs)
     lead = state.lead(keys)
     state.joint_calls += 1
     # Ready since before the model ran, but where another node's block hands on fewer queries than the model gave it.
@@ -136,7 +136,7 @@ def region_attention(func, q, k, v, heads, *args, **kwargs):
         rows = slice(side.start, side.end)
         part = mask[rows] if mask is not None and mask.ndim > 2 and mask.shape[0] == len(q) else mask
         return grouped_attention(
-            through(run), q[rows], k[rows], v[rows], schedule, dim=dim, out_dim=out_dim, mask=part,
+            through(chosen), q[rows], k[rows], v[rows], schedule, dim=dim, out_dim=out_dim, mask=part,
             masked=through(masked_attention(q.device)) if state.previous is None else None,
         )  # fmt: skip
 

@@ -1,10 +1,10 @@
 """How hints travel: beside a conditioning's text, from the text encoder to the model call.
 
 A hint rides in the conditioning's `model_conds` under `PAYLOAD_KEY`, never in its text tensor, so nodes that
-concatenate, average, mask or schedule the text leave it alone, and a model that pads its text does not pad
-the hints into the middle of it. ComfyUI carries the value to the model call, where
-`wrappers` takes it out and joins it to the text. It needs no import from ComfyUI: a conditioning value there is
-whatever has `process_cond`, `can_concat`, `concat` and `size` (comfy/conds.py).
+concatenate, average, mask or schedule the text leave it alone, and a model that pads its text does not put the
+padding between text and hints. ComfyUI carries the value to the model call, where `wrappers` takes it out and joins it
+to the text. It needs no import from ComfyUI: a conditioning value there is whatever has `process_cond`, `can_concat`,
+`concat` and `size` (comfy/conds.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HintText:
         (concatenation, left padding), a shorter one is an error.
     text_norm: Frobenius norm of one row of the main text then (root mean square over a batch); 0 at the call
         means it was zeroed out since.
-    image_spans: half-open token ranges of the main text that are pictures (Qwen's Image Prompt).
+    image_spans: half-open token ranges of the main text that are images (Qwen's Image Prompt).
     padding: how the hints were padded, one of HINT_PADDINGS.
     use: which text of the regions the hints are, `hint` or `negative_hint`.
     """

@@ -197,7 +197,7 @@ class Rules:
         for query, key, allowed in sorted(cells, key=lambda cell: -_breadth(cell[0]) - _breadth(cell[1])):
             rows, columns = _named(parts, query), _named(parts, key)
             cell = np.ix_(rows, columns)
-            if ANOTHER in (_owner(query), _owner(key)):
+            if ANOTHER in (owner_of(query), owner_of(key)):
                 sees[cell] = np.where(owner[rows][:, None] != owner[columns], allowed, sees[cell])
             else:
                 sees[cell] = allowed
@@ -212,13 +212,14 @@ class Rules:
 EVERY, ANOTHER = "*", "other"
 
 
-def _owner(name: str) -> str:
+def owner_of(name: str) -> str:
+    """The region's id or the reference's number in a component's name, "" where there is none."""
     return name.partition(":")[2]
 
 
 def _breadth(name: str) -> int:
     """How little particular a name is: 'noise:*' 2, 'noise:other' 1, all else 0 ('noise:a:*' is the region 'a:*')."""
-    return {EVERY: 2, ANOTHER: 1}.get(_owner(name), 0)
+    return {EVERY: 2, ANOTHER: 1}.get(owner_of(name), 0)
 
 
 def _named(parts: tuple[Component, ...], name: str) -> list[int]:
@@ -302,7 +303,7 @@ def _read_cells(cells: object) -> Cells:
             raise RegionError(f"the rule '{name}' is not written 'query|key', such as 'noise_background|noise:r1'")
         _check_key(query, name)
         _check_key(key, name)
-        if ANOTHER in (_owner(query), _owner(key)) and not _faces_a_region(query, key):
+        if ANOTHER in (owner_of(query), owner_of(key)) and not _faces_a_region(query, key):
             raise RegionError(
                 f"in the rule '{name}' the owner 'other' means any region but that of the other side, and the other "
                 "side has none; write hint, noise or image with a region's id or * there"
@@ -318,7 +319,7 @@ def _read_cells(cells: object) -> Cells:
 
 def _faces_a_region(query: str, key: str) -> bool:
     """Whether the side of a cell that is not 'other' names a region, or all."""
-    sides = [name.partition(":") for name in (query, key) if _owner(name) != ANOTHER]
+    sides = [name.partition(":") for name in (query, key) if owner_of(name) != ANOTHER]
     return len(sides) == 1 and KINDS.index(sides[0][0]) in PER_REGION
 
 
@@ -350,7 +351,7 @@ def foreign_cells(rules: Rules, region_ids: tuple[str, ...]) -> list[str]:
     return [
         f"{query}|{key}"
         for query, key, _ in (*rules.before, *rules.after)
-        if any(name.startswith(kinds) and _owner(name) not in ids for name in (query, key))
+        if any(name.startswith(kinds) and owner_of(name) not in ids for name in (query, key))
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .components import IMAGE_PROMPT, KINDS, PER_REGION, REFERENCE, Component, components
 from .families import FAMILIES
-from .rules import ANOTHER, AUTO, EVERY, PRESETS, Phase, Rules, make_rules
+from .rules import ANOTHER, AUTO, EVERY, PRESETS, Phase, Rules, make_rules, owner_of
 
 # As in docs/rules.md, and what a component is; both in the order of KINDS.
 SHORT_NAMES = ("Main", "ImgP", "H", "N", "I", "N.BG", "I.BG", "Ref")
@@ -119,9 +119,9 @@ class _Matrix:
         self._read(self._written({**{name: one for name, one in self.data.items() if name != "before"}, **before}))
 
     def set_cell(self, phase: Phase, query: str, key: str, value: bool | str | None) -> bool | None:
-        """Set one cell, or take it away (None).
+        """Set one cell, or take it away (None); returns the value, for "next" the one that it came to.
 
-        One that changes nothing is left out. What it has become is returned.
+        A cell that would change nothing is not stored.
         """
         if _is_fixed(query, key, _pairs(query, key)):
             return None
@@ -143,7 +143,7 @@ class _Matrix:
 
     @staticmethod
     def _written(data: dict) -> str:
-        """One without anything to keep is the empty text; an empty before-phase is one."""
+        """The matrix as JSON, "" if it sets nothing. An empty before-phase stays: it makes two phases."""
         kept = {
             name: data[name]
             for name in ("version", "before", "after")
@@ -155,10 +155,10 @@ class _Matrix:
         changed = make_rules(self.preset, matrix=self._with(phase, query, key, value))[0].for_family(self.family)
         return self._sign(changed, phase, query, key)
 
-    def named(self, owner: str) -> list[str]:
+    def named(self, sort: str) -> list[str]:
         """The ids of regions (`other` too), or the numbers of references, that cells name."""
         names = [name for phase in ("before", "after") for cell in self.cells(phase) for name in cell.split("|", 1)]
-        found = [_owner(name) for name in names if _sort(name) == owner]
+        found = [owner_of(name) for name in names if _sort(name) == sort]
         return [one for one in dict.fromkeys(found) if one != EVERY]
 
     def names(self, regions: Sequence[str]) -> list[str]:
@@ -192,7 +192,7 @@ class _Table:
     def __init__(self, rules: Rules, phase: Phase, names: Iterable[str]):
         owners: dict[str, dict[str, None]] = {"region": {}, "reference": {}, "": {}}
         for name in names:
-            owners[_sort(name)][_owner(name)] = None
+            owners[_sort(name)][owner_of(name)] = None
         ids, numbers = ([one for one in owners[sort] if one not in _WILD] for sort in ("region", "reference"))
         parts = [
             *components((*ids, *_ANY), True, True, ()),
@@ -208,16 +208,16 @@ class _Table:
 
 def _is_fixed(query: str, key: str, pairs: Sequence[tuple[str, str]]) -> bool:
     """A component sees itself; and another region is none beside what belongs to no region."""
-    return not pairs or (query == key and _owner(query) not in _WILD)
+    return not pairs or (query == key and owner_of(query) not in _WILD)
 
 
 def _pairs(query: str, key: str) -> list[tuple[str, str]]:
     """The pairs of components that show what a row sees of a column.
 
     One for two components; for names of all, one of the same owner and one of different owners, where there are both.
-    None where the names speak of nothing: another region than that of a component that belongs to none.
+    Empty where there is no such pair: "another region" beside a component that belongs to no region.
     """
-    row, column = _owner(query), _owner(key)
+    row, column = owner_of(query), owner_of(key)
     alike = _sort(query) == _sort(key) != ""
     if ANOTHER in (row, column) and (row == column or (_sort(query), _sort(key)) != ("region", "region")):
         return []
@@ -234,10 +234,6 @@ def _pairs(query: str, key: str) -> list[tuple[str, str]]:
 def _renamed(name: str, owner: str) -> str:
     kind, colon, _ = name.partition(":")
     return f"{kind}{colon}{owner}" if colon else kind
-
-
-def _owner(name: str) -> str:
-    return name.partition(":")[2]
 
 
 def _sort(name: str) -> str:

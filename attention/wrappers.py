@@ -1,12 +1,12 @@
 """What region rules put on a model: wrappers around a run, its memory estimate and each of its model calls.
 
-`add_region_rules` clones a model and adds wrappers under one key. The one around a
-model call takes the hints out of the call's arguments, joins them to the text, and installs an attention override for
-that call only, which calls the override of another pack where there is one. Nothing global is changed. A call without
-hints, one whose regions are all inactive, and the preset `off` go on as they came.
+`add_region_rules` clones a model and adds wrappers under one key. The one around a model call takes the hints out of
+the call's arguments, joins them to the text, and installs an attention override for that call only, which calls the
+override of another pack where there is one. Nothing global is changed. A call without hints and the preset `off` go on
+as they came.
 
-It wraps `apply_model`, not the diffusion model: that has one signature for all models, lies outside a
-compiled module, and leaves the arguments of the diffusion model in the shape that other packs read by position.
+It wraps `apply_model`, not the diffusion model: `apply_model` has one signature for all models, lies outside a compiled
+module, and leaves the arguments of the diffusion model in the shape that other packs read by position.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ class RegionRules:
         )
         mask = extra.get("attention_mask")
         if mask is not None:
-            extra["attention_mask"] = call.with_hints(mask, context.shape[1], longest, sides[0].tokens.image_tokens)
+            image_tokens = sides[0].tokens.image_tokens
+            extra["attention_mask"] = call.mask_with_hints(mask, context.shape[1], longest, image_tokens)
 
         patches = options.get("patches", {})
         others = patches.get("post_input", [])

@@ -1,4 +1,4 @@
-"""The pack's nodes: a schema and a few lines each; the work is in `planner` and `attention`.
+"""The pack's nodes: a schema and a few lines each; the work is in `planner`, `attention` and `evaluation`.
 
 Each file owns one group of nodes and ends in `NODES`; this one hands them to ComfyUI.
 """

@@ -14,7 +14,7 @@ from .notices import tell
 from .sockets import CATEGORY, PlanSocket, naming
 
 
-class RegionConditioning(io.ComfyNode):
+class RePlanRegionConditioning(io.ComfyNode):
     """Encode each region's hint on its own and attach it beside a conditioning's text."""
 
     @classmethod
@@ -159,4 +159,4 @@ def _lost_regions(prompt: Mapping[str, Any], own_id: str | None) -> Iterator[str
         } - reached
 
 
-NODES = [RegionConditioning]
+NODES = [RePlanRegionConditioning]

@@ -122,10 +122,8 @@ class RePlanRegionEditor(io.ComfyNode):
                 if choice.source == "stored" and len(set(plans)) > 1:
                     raise PlanError(
                         f"{len(plans)} plans came in, and the one plan that is stored here would replace them all; "
-                        "give each "
-                        "image an editor of its own (ComfyUI's ImageFromBatch takes one out), or set follow_upstream "
-                        "to "
-                        "'always'"
+                        "give each image an editor of its own (ComfyUI's ImageFromBatch takes one out), or set "
+                        "follow_upstream to 'always'"
                     )
                 chosen = choice.plan
                 known = upstream.notices if upstream is not None else ()

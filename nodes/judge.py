@@ -164,9 +164,8 @@ class RePlanJudge(io.ComfyNode):
             judged = judge_edits(planner[0], edits, sampling, most_pixels, show_progress)
         for number, one in enumerate(judged, 1):
             which = f"image {number} of {len(judged)}: " if len(judged) > 1 else ""
-            tell(
-                cls, [Notice("not_answered", f"{which}{text}", "see the report")] if (text := _unanswered(one)) else []
-            )
+            if text := _unanswered(one):
+                tell(cls, [Notice("not_answered", f"{which}{text}", "see the report")])
         show_progress(_outcome(judged))
         unused = "\nNote: the plan was not used; turn per_region on to judge its regions"
         return io.NodeOutput(

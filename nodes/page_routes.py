@@ -100,7 +100,9 @@ def patches(asked: Mapping[str, Any]) -> dict[str, Any]:
     width, height = plan.image_size
     rows, columns = (-(-side // patch) for side in (height, width))
     if rows * columns * len(plan.regions) > MOST_CELLS:
-        raise PlanError(f"{rows * columns} patches for each of {len(plan.regions)} regions are too many to show")
+        raise PlanError(
+            f"{rows * columns} patches for each of {len(plan.regions)} regions are too many to show; switch some off"
+        )
     cells = {
         region.id: region.cells(plan.image_size, rows, columns, height / patch, width / patch)
         for region in plan.regions

@@ -170,8 +170,9 @@ class RePlanPlanner(io.ComfyNode):
                     tooltip="auto: edit, or for the published planner its own replan.txt, if you have put it in "
                     "models/replan_templates. edit: a plan with reasoning; edit_no_reasoning: without. hypothetical: "
                     "what-if instructions. context: describes the scene first. result: also how scene and regions look "
-                    "afterwards, for a judge. unified: generate, edit or answer. detection: find things. rephrase, "
-                    "scene: a text as global prompt. Your own files lie in models/replan_templates.",
+                    "afterwards, for a judge. unified: generate, edit or answer. detection: find things. "
+                    "rephrase: short commands as global prompt. scene: a description as one. Your own files lie in "
+                    "models/replan_templates.",
                 ),
                 io.Int.Input(
                     "seed",

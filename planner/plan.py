@@ -289,8 +289,7 @@ class RegionPlan(_KeepsExtra):
         if max(width, height) > LARGEST_SIDE:
             raise PlanError(
                 f"a plan's image size {shown(self.image_size)} is larger than {LARGEST_SIDE} pixels a side; give the "
-                "size "
-                "of the image that the boxes refer to"
+                "size of the image that the boxes refer to"
             )
         for name in ("global_prompt", "reasoning"):
             if not isinstance(getattr(self, name), str):

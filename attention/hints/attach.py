@@ -20,7 +20,7 @@ from ..payload import HINT_PADDINGS, PAYLOAD_KEY, HintCond, HintText, RegionErro
 from . import qwen_edit
 from .recipes import Context, PlainRecipe, Prompt, Recipe, Tell, Window, check_width, entry_window, for_window
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 USES = ("hint", "negative_hint")
 
@@ -47,7 +47,7 @@ def attach_hints(
     padding: str = "host",
     encoder: str = "auto",
     images: Sequence[torch.Tensor | None] = (),
-    tell: Tell = logger.warning,
+    tell: Tell = log.warning,
 ) -> list:
     """Encode the plan's hints and attach them to every entry of `conditioning`; the input is never changed.
 

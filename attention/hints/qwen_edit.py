@@ -3,7 +3,7 @@
 ComfyUI's stock encoders (TextEncodeQwenImageEdit and its Plus form) put one to three images before the prompt. A hint
 is encoded in exactly that surrounding, then everything through the last image is cut off (as RePlan's qwen_image.py
 does). A conditioning does not say which encoder made it or where its images lie; but the language model is causal, so
-its states up to the end of a image do not depend on the prompt, and an empty prompt encoded the same way begins with
+its states up to the end of an image do not depend on the prompt, and an empty prompt encoded the same way begins with
 the same states. Nothing here counts template tokens: all lengths are measured.
 """
 
@@ -295,7 +295,7 @@ class Matcher:
         return shown, f"the words fit '{encoder}', but the first image differs by {first:.2g}"
 
     def _refuse_unseen_images(self, text: torch.Tensor, window: Window, number: int) -> None:
-        """No image is connected; words that only stand before a image say that the main text has one."""
+        """No image is connected; words that only stand before an image say that the main text has one."""
         cases = [("edit", 0)] + [("plus", slot) for slot in range(3)]
         for encoder, slot in cases:
             probe = self._probe(encoder, [self.blank if i == slot else None for i in range(3)])

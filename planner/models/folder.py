@@ -113,9 +113,7 @@ def _reading(path: Path):
     """Say in our words, with the library's first line, what it could not read."""
     try:
         yield
-    except (
-        Exception
-    ) as error:  # files of a folder may be wrong in any way, and each part of the library has errors of its own
+    except Exception as error:  # a file may be wrong in any way, and each part of the library has its own errors
         if memory_is_full(error):
             raise
         raise PlanError(

@@ -76,8 +76,8 @@ class FolderModel:
         # The images already have the sizes that they are to be seen at; a model that is fixed to one size still
         # scales them.
         keep = {"images_kwargs": {"do_resize": False}} if images and self._sees_any_size else {}
-        shown = [_to_pillow(image) for image in images] or None
-        return dict(self.processor(text=[text], images=shown, return_tensors="pt", **keep))
+        pillow = [_to_pillow(image) for image in images] or None
+        return dict(self.processor(text=[text], images=pillow, return_tensors="pt", **keep))
 
     @property
     def _ends(self) -> set[int]:

@@ -146,8 +146,8 @@ class HostModel:
     def _estimate(self, tokens: list[Any], sampling: Sampling) -> float:
         """Bytes that one answer needs besides the weights: ComfyUI itself counts none for a text encoder."""
         config = self._model.config
-        shown = [token["data"] for token in tokens if isinstance(token, dict)]
-        patches = [image.shape[1] * image.shape[2] // (self.spec.factor // 2) ** 2 for image in shown]
+        images = [token["data"] for token in tokens if isinstance(token, dict)]
+        patches = [image.shape[1] * image.shape[2] // (self.spec.factor // 2) ** 2 for image in images]
         length = len(tokens) + sum(patches) // 4
         # Keys and values of every layer.
         each = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4

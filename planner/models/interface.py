@@ -38,7 +38,7 @@ class VlmSpec(NamedTuple):
     """How a kind of vision-language model sees an image and writes its boxes.
 
     name: for reports. factor: both sides of the seen image are multiples of it, in pixels. min_pixels, max_pixels:
-    the area it may have. coordinates: what its boxes count, one of `coordinates.CHOICES`. known: whether that is
+    the area it may have. coordinates: what its boxes count, one of `replies.COORDINATES`. known: whether that is
     from its makers' documents; otherwise the numbers are guessed from and the report says so. several_images: whether
     a conversation may show more than one.
     """

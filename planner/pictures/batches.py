@@ -30,8 +30,8 @@ def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Co
         return [part for value in values for part in value.split(1)]
     raise PlanError(
         f"found {_count(sum(batches), what)} for {_count(runs, beside)}, so which belongs to which is not known; "
-        "connect "
-        "one, or one for each in the same order (ComfyUI's Rebatch Images with batch_size 1 makes a list of a batch)"
+        "connect one, or one for each in the same order (ComfyUI's Rebatch Images with batch_size 1 makes a list of a "
+        "batch)"
     )
 
 

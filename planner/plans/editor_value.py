@@ -80,9 +80,8 @@ def choose_plan(text: str, upstream: RegionPlan | None, follow: str, image_size:
     if stored.plan is None:
         if stored.follows and upstream is None:
             raise PlanError(
-                "nothing came in at 'plan', whose plan the editor shows; connect it again or take its node out of "
-                "bypass, "
-                "or press Keep in the editor to use the plan it shows"
+                "nothing came in at 'plan', whose plan the editor shows; connect it again, take its node out of "
+                "bypass, or press Keep in the editor to use the plan it shows"
             )
         return Choice(RegionPlan(image_size), "empty", upstream)
     return _on_image(stored, upstream, image_size)

@@ -92,8 +92,7 @@ _SMALL_WORDS = frozenset(
 
 
 def lint(plan: RegionPlan, instruction: str = "") -> tuple[Notice, ...]:
-    """The findings about `plan`, the serious ones first; `instruction` is what the plan was made for, if it is "
-    "known."""
+    """The findings about `plan`, the serious ones first. instruction: what the plan was made for, "" if unknown."""
     plan = plan.active
     found = [
         *_of_the_whole(plan, instruction),
@@ -221,8 +220,10 @@ def _of_each(plan: RegionPlan) -> Iterable[Notice]:
 
 
 def _of_pairs(plan: RegionPlan) -> Iterable[Notice]:
-    """Regions that share a place: one finding for each place, however many share it (a model in a loop writes "
-    "dozens)."""
+    """Regions that share a place.
+
+    One finding for each place, however many share it: a model in a loop writes dozens.
+    """
     regions = plan.regions[:_MOST_COMPARED]
     areas = [area(region.box) for region in regions]
     groups: list[list[Region]] = []

@@ -15,7 +15,7 @@ from typing import Any
 from ..plan import shown
 from .grounding import boxes_in_text
 from .items import Found, find, image_size_of, is_pair, may_hold_a_reply
-from .json_repair import Reader
+from .json_repair import WITHOUT_LIST, Reader
 from .json_texts import CUT_OFF
 from .notices import Notices
 from .segments import Segment, split
@@ -211,7 +211,7 @@ def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
         told.add("several_blocks", f"the text has {len(regions)} <region> blocks; the {which} was used")
     if len(chosen) > 1 and not usable:
         if all(block.is_one_object for block in chosen):
-            draft.found.repairs += ("several values without a list around them",)
+            draft.found.repairs += (WITHOUT_LIST,)
         else:
             told.add("several_blocks", f"the text has {len(chosen)} lists of regions; they were joined")
     for block in chosen or (*regions[:1], *beside):

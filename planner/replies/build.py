@@ -80,7 +80,7 @@ def read_plan(
     said = clean_said(answer.said, sized, told)
     items = usable_items(_items(answer, told), sized, told)
     reasoning = whole_characters(clean_text(answer.reasoning, sized), "the reasoning", told)
-    prompt = KEEP_UNCHANGED if only_answers else clean_prompt(answer.prompt, sized, told, _where(answer))
+    prompt = KEEP_UNCHANGED if only_answers else clean_prompt(answer.prompt, sized, told, answer.tagged)
     frame = choose_frame(
         [item.spelled for item in items], answer.size or image_size, "pixels" if sized else coordinates, seen_size
     )
@@ -164,10 +164,6 @@ def _items(answer: Answer, told: Notices) -> list[Item]:
             f"the text has no {'<region> block' if answer.tagged else 'region list'}: the plan has no regions",
         )
     return found.items
-
-
-def _where(answer: Answer) -> str:
-    return "the text has no <gen_image> block with text" if answer.tagged else "the text has no global prompt"
 
 
 def _tell_doubts(frame: Frame, items: Sequence[Item], coordinates: str, told: Notices) -> None:

@@ -7,10 +7,10 @@ Python's None/True/False, keys and texts without quotes, and an end that is cut 
 `Loose.repairs`.
 
 Why not the package json-repair: `tools/compare_json_repair.py` reads the tests' corpus of broken replies with both,
-docs/replies.md has the figures. What decides is not how many texts give some value, but that the region list
-decides over a picture: a hint or a box that was cut off must not pass for a whole one, each repair must be told, and
-a text that says `</region>` must end where its JSON ends; json-repair gives no position, keeps half a text as a
-whole one, and its log speaks of its parser. The pack would have to require it of every user for that.
+docs/replies.md has the figures. An image is edited by what is read here, so a hint or a box that was cut off must not
+pass for a whole one, each repair must be told, and a list must end where its JSON ends, also when a hint says
+`</region>`. json-repair gives no position, keeps half a text as a whole one, and its log speaks of its parser. The pack
+would have to require it of every user for that.
 """
 
 from __future__ import annotations

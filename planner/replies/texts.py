@@ -51,13 +51,13 @@ def clean_text(block: str, own: bool) -> str:
     return text.strip().removeprefix("**").removesuffix("**").strip()
 
 
-def clean_prompt(block: str, own: bool, told: Notices, where: str) -> str:
-    """The global prompt that a block says, or the placeholder if it says none; `where` names it in a warning."""
+def clean_prompt(block: str, own: bool, told: Notices, tagged: bool) -> str:
+    """The global prompt that a block says, or the placeholder if it says none. tagged: it is asked for in a tag."""
     text = whole_characters(clean_text(block, own), "the global prompt", told)
     said = text.strip(_QUOTES + " .\n").casefold()
     if not text.strip():
-        it = "the global prompt" if "block" in where else "it"
-        told.add("no_global_prompt", f"{where}: {it} is {KEEP_UNCHANGED!r}")
+        missing = "<gen_image> block with text: the global prompt" if tagged else "global prompt: it"
+        told.add("no_global_prompt", f"the text has no {missing} is {KEEP_UNCHANGED!r}")
         return KEEP_UNCHANGED
     if said == KEEP_UNCHANGED.rstrip(".") or not own and NOTHING.fullmatch(text):
         return KEEP_UNCHANGED

@@ -8,7 +8,7 @@ import pytest
 import torch
 from comfy_api.latest._io import get_finalized_class_inputs
 from replan.attention.payload import PAYLOAD_KEY
-from replan.nodes.conditioning import RegionConditioning
+from replan.nodes.conditioning import RePlanRegionConditioning
 from replan.nodes.editor import RePlanRegionEditor
 from replan.nodes.images import RePlanRegionMasks
 from replan.nodes.previews import RePlanPlanPreview
@@ -72,7 +72,7 @@ def test_the_conditioning_carries_the_regions_that_are_on_and_is_untouched_when_
     clip = load_tiny("clip_l")
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a calm street"))
     given = {"conditioning": conditioning, "clip": clip, "encoder": "auto", "use": use, "hint_padding": "host"}
-    (out,), _ = run(RegionConditioning, plan=PLAN, **given)
+    (out,), _ = run(RePlanRegionConditioning, plan=PLAN, **given)
     assert out[0][1]["model_conds"][PAYLOAD_KEY].text.plan.regions == (ON,)
     off = RegionPlan((96, 64), "", (Region("r1", (0, 0, 9, 9), "red", "blue", enabled=False),))
-    assert run(RegionConditioning, plan=off, **given)[0][0] is conditioning
+    assert run(RePlanRegionConditioning, plan=off, **given)[0][0] is conditioning

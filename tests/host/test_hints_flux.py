@@ -242,16 +242,16 @@ class _Control:
 
 
 def test_the_node_names_itself_once_in_an_error(clip, conditioning):
-    from replan.nodes.conditioning import RegionConditioning
+    from replan.nodes.conditioning import RePlanRegionConditioning
 
     with pytest.raises(RegionError, match="^RePlan Region Conditioning: region 'r1' has no hint"):
-        RegionConditioning.execute([conditioning], [clip], [plan_of("")], ["auto"], ["hint"], ["host"])
+        RePlanRegionConditioning.execute([conditioning], [clip], [plan_of("")], ["auto"], ["hint"], ["host"])
 
 
 def test_the_node_has_its_inputs_in_the_order_saved_workflows_rely_on():
-    from replan.nodes.conditioning import RegionConditioning
+    from replan.nodes.conditioning import RePlanRegionConditioning
 
-    schema = RegionConditioning.define_schema()
+    schema = RePlanRegionConditioning.define_schema()
     assert [i.id for i in schema.inputs] == [
         "conditioning",
         "clip",
@@ -278,10 +278,14 @@ def test_pictures_on_an_encoder_that_takes_none_are_warned_about_and_harmless(cl
 def executed(conditioning, clip, plan, use="hint", prompt=None):
     """The node as ComfyUI executes it in a run of `prompt`, in which it is node 5."""
     from comfy_api.latest import io
-    from replan.nodes.conditioning import RegionConditioning
+    from replan.nodes.conditioning import RePlanRegionConditioning
 
     hidden = {io.Hidden.prompt: prompt, io.Hidden.unique_id: "5"}
-    node = RegionConditioning if prompt is None else RegionConditioning.PREPARE_CLASS_CLONE({"hidden_inputs": hidden})
+    node = (
+        RePlanRegionConditioning
+        if prompt is None
+        else RePlanRegionConditioning.PREPARE_CLASS_CLONE({"hidden_inputs": hidden})
+    )
     return node.execute([conditioning], [clip], [plan], ["auto"], [use], ["host"]).result[0][0]
 
 

@@ -5,7 +5,7 @@ import torch
 from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit, TextEncodeQwenImageEditPlus
 from replan.attention.hints import attach_hints, qwen_edit
 from replan.attention.payload import PAYLOAD_KEY, RegionError
-from replan.nodes.conditioning import RegionConditioning
+from replan.nodes.conditioning import RePlanRegionConditioning
 from replan.planner.plan import PlanError, Region, RegionPlan
 from replan.tests.host import reduced_encoders
 
@@ -94,12 +94,14 @@ def test_a_batch_of_images_beside_a_plan_for_each_is_split_and_other_numbers_are
     conditionings = [edit(clip, "a calm street", one) for one in batch.split(1)]
     plans = [RegionPlan((128, 96), "", (Region(name, (0, 0, 9, 9), HINT),)) for name in ("left", "right")]
     lists = {"encoder": ["auto"], "use": ["hint"], "hint_padding": ["host"], "clip": [clip]}
-    out = RegionConditioning.execute(conditioning=conditionings, plan=plans, image=[batch], **lists).result[0]
+    out = RePlanRegionConditioning.execute(conditioning=conditionings, plan=plans, image=[batch], **lists).result[0]
     for one, conditioning, image, plan in zip(out, conditionings, batch.split(1), plans, strict=True):
         assert payload(one).plan == plan
         assert torch.equal(payload(one).hints[0], payload(attach(conditioning, clip, image)).hints[0])
     with pytest.raises(PlanError, match="RePlan Region Conditioning: found 2 images for 3 plans"):
-        RegionConditioning.execute(conditioning=conditionings[:1], plan=[*plans, plans[0]], image=[batch], **lists)
+        RePlanRegionConditioning.execute(
+            conditioning=conditionings[:1], plan=[*plans, plans[0]], image=[batch], **lists
+        )
 
 
 def test_a_hint_reads_the_picture(clip, pictures):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from replan.attention.call import inactive_regions, phase_of, step_of, steps_before, with_hints
+from replan.attention.call import inactive_regions, mask_with_hints, phase_of, step_of, steps_before
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
 from replan.planner.plan import Region
@@ -119,16 +119,16 @@ def test_a_region_is_active_from_its_start_to_its_end(start, end, percent):
 
 def test_a_text_mask_is_open_for_the_hints_in_either_of_its_forms():
     whole = torch.tensor([[1, 1, 0]])
-    assert with_hints(whole, 3, 2, 5).tolist() == [[1, 1, 0, 1, 1]]
+    assert mask_with_hints(whole, 3, 2, 5).tolist() == [[1, 1, 0, 1, 1]]
     added = torch.tensor([[[0.0, -1e4, 0.0]]])
-    assert with_hints(added, 3, 2, 5).tolist() == [[[0.0, -1e4, 0.0, 0.0, 0.0]]]
+    assert mask_with_hints(added, 3, 2, 5).tolist() == [[[0.0, -1e4, 0.0, 0.0, 0.0]]]
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 5), st.booleans())
 def test_a_square_mask_keeps_its_cells_and_makes_open_rows_and_columns(text, hints, image, boolean):
     mask = torch.rand(2, text + image, text + image)
     mask = mask > 0.5 if boolean else mask
-    wide = with_hints(mask, text, hints, image)
+    wide = mask_with_hints(mask, text, hints, image)
     keep = [i for i in range(wide.shape[1]) if not text <= i < text + hints]
     assert torch.equal(wide[:, keep][:, :, keep], mask)
     assert (wide[:, text : text + hints] == (1 if boolean else 0)).all()
@@ -137,4 +137,4 @@ def test_a_square_mask_keeps_its_cells_and_makes_open_rows_and_columns(text, hin
 
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(RegionError, match="mask of shape \\(1, 7, 7\\).*3 text tokens or of all 8"):
-        with_hints(torch.zeros(1, 7, 7), 3, 2, 5)
+        mask_with_hints(torch.zeros(1, 7, 7), 3, 2, 5)

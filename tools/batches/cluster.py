@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ..host_server import HostServer, PromptError, PromptTimeout, ServerError
 from ..host_setup import ROOT, SetupError, present_host
 from .items import BatchError
-from .places import DEPTH, Edited, ServerPlace
+from .places import DEPTH, Edited, ServerPlace, Starting
 from .workflow import Job
 
 PACKAGES = ("ray==2.60.0", "numpy")  # numpy: plans and scores, for --redo
@@ -126,12 +126,12 @@ class RayPlace:
         if self._up:
             return self._ours
         if not self.ray.wait([self._asked], timeout=0)[0]:
-            raise ServerError("its ComfyUI is starting")
+            raise Starting("its ComfyUI is starting")
         try:
             kind, about = self.ray.get(self._asked)
         except self.ray.exceptions.RayError as error:
             self._ask()
-            raise ServerError(f"its process is starting again after {_first_line(error)}") from None
+            raise ServerError(_ended(error)) from None
         if kind == "fault":
             self._ask()
             raise ServerError(about)
@@ -148,7 +148,7 @@ class RayPlace:
             kind, answer = self.ray.get(self.actor.call.remote("run", job, timeout))
         except self.ray.exceptions.RayError as error:
             self._ask()
-            raise ServerError(_first_line(error)) from None
+            raise ServerError(_ended(error)) from None
         finally:
             with self._lock:
                 self._ours -= 1
@@ -248,6 +248,11 @@ def settings_of(args: argparse.Namespace) -> Settings:
     if not args.python and not near:
         raise BatchError(f"--ray: say by --python which Python runs ComfyUI; there is no {comfyui / '.venv' / name}")
     return Settings(str(comfyui), args.python or str(near[0]), args.models or str(comfyui / "models"), *how)
+
+
+def _ended(error: BaseException) -> str:
+    """What a lost actor means, in place of Ray's own paragraph."""
+    return f"its process or machine is gone ({type(error).__name__}); Ray starts it again"
 
 
 def _first_line(error: BaseException) -> str:

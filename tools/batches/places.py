@@ -15,6 +15,10 @@ from .workflow import Job
 DEPTH = 2
 
 
+class Starting(ServerError):
+    """A place that is not up yet, and is asked again soon."""
+
+
 class Edited(NamedTuple):
     """What a prompt gave. images: PNG files. texts: what each text preview shows, by node. seconds: it worked."""
 
@@ -116,4 +120,14 @@ class NoPlace:
         pass
 
 
-__all__ = ["DEPTH", "Edited", "EditPlace", "NoPlace", "PromptError", "PromptTimeout", "ServerError", "ServerPlace"]
+__all__ = [
+    "DEPTH",
+    "Edited",
+    "EditPlace",
+    "NoPlace",
+    "PromptError",
+    "PromptTimeout",
+    "ServerError",
+    "ServerPlace",
+    "Starting",
+]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .editing import Editor
 from .items import Item, ItemError
-from .places import EditPlace, PromptError, PromptTimeout, ServerError
+from .places import EditPlace, PromptError, PromptTimeout, ServerError, Starting
 from .results import DiskFull
 
 ASK_AGAIN, ASK_AT_MOST = 5.0, 60.0  # seconds until a server that did not answer is asked again: longer each time
@@ -188,8 +188,9 @@ class Run:
 
     def _lost(self, place: EditPlace, error: Exception) -> None:
         if place.name not in self._down:
-            self.say(f"{place.name} does not answer ({_words(error)}); asking again every {ASK_AGAIN:.0f} s or more")
+            self.say(f"{place.name} does not answer ({_words(error)}); it is asked again")
         pause = min(2 * self._down.get(place.name, (0.0, ASK_AGAIN / 2))[1], ASK_AT_MOST)
+        pause = 1.0 if isinstance(error, Starting) else pause
         self._down[place.name] = (time.monotonic() + pause, pause)
 
     def _interrupted(self, *_) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,3 +34,17 @@ def ensure_environment(name: str, packages: Sequence[str], python: Path | str = 
             return f"{' '.join(packages)} cannot be installed: {done.stdout.strip()[-500:]}"
     stamp.write_text(wanted, encoding="utf-8")
     return own
+
+
+def ensure_beside(name: str, packages: Sequence[str]) -> Path | str:
+    """As `ensure_environment`, for packages that are used together with those of this Python (torch and the like).
+
+    Its own packages come first, so this Python stays as it is.
+    """
+    python = ensure_environment(name, packages)
+    if isinstance(python, str):
+        return python
+    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    own = Path(subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip())
+    (own / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    return python

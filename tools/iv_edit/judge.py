@@ -18,9 +18,7 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -153,16 +151,13 @@ def _is_there(module: str) -> bool:
 def in_own_environment(arguments: Sequence[str]) -> int:
     """The same command where the clients are installed; torch and the rest are borrowed from this Python."""
     from replan.tools.host_setup import call
-    from replan.tools.own_environment import ensure_environment
+    from replan.tools.own_environment import ensure_beside
 
-    python = ensure_environment("judge", providers.PACKAGES)
+    python = ensure_beside("judge", providers.PACKAGES)
     if isinstance(python, str):
         raise BatchError(f"the judge's clients: {python}")
-    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    own = Path(subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip())
-    (own / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
-    if not (own / "openai").is_dir():
-        raise BatchError(f"{own} was to hold the judge's clients and does not; delete that environment and try again")
+    if Path(sys.executable) == python:
+        raise BatchError(f"{python.parents[1]} was to hold {', '.join(providers.PACKAGES)}; delete it and try again")
     return call([str(python), __file__, *arguments])
 
 

@@ -37,6 +37,7 @@ from replan.tools.iv_edit.figures import (  # noqa: E402
     Mean,
     as_upstream,
     grouped,
+    mean_of,
     means,
     of_means,
     paired,
@@ -44,7 +45,7 @@ from replan.tools.iv_edit.figures import (  # noqa: E402
 )
 from replan.tools.iv_edit.records import FOLDER, Record, read_records  # noqa: E402
 
-IMAGE, JUDGED = "final_result.png", "judge.json"
+IMAGE, JUDGED, METRICS = "final_result.png", "judge.json", "metrics.json"
 UPSTREAM = "gemini_evaluation_result.json"
 HEADS = {
     "quality": "Quality", "target": "Target", "effect": "Effect", "consistency": "Consistency", "overall": "Overall",
@@ -140,7 +141,7 @@ def summary(methods: Sequence[Method], records: Sequence[Record], against: str =
         "referring_type": {record.id: record.referring_type for record in records},
         "task_type": {record.id: record.task_type for record in records},
     }
-    found: dict = {"records": len(records), "methods": {}, "paired": []}
+    found: dict = {"records": len(records), "methods": {}, "paired": [], "metrics": metrics_of(methods, records)}
     for method in methods:
         columns = means(list(method.rows.values()))
         found["methods"][method.name] = {
@@ -173,6 +174,30 @@ def summary(methods: Sequence[Method], records: Sequence[Record], against: str =
                     "better": change.better, "worse": change.worse, "standard_errors": change.ratio,
                 }
             )  # fmt: skip
+    return found
+
+
+def metrics_of(methods: Sequence[Method], records: Sequence[Record]) -> dict[str, dict]:
+    """What metrics.py measured: for each method and measure its mean, or its value over the whole set, by what."""
+    known = {record.id for record in records}
+    found: dict[str, dict] = {}
+    for method in methods:
+        try:
+            data = json.loads((method.folder / METRICS).read_text(encoding="utf-8"))
+            rows = [row for name, row in data["records"].items() if name in known]
+            told = {
+                name: {**_told(mean_of(row[name] for row in rows if name in row)), "encoder": encoder}
+                for name, encoder in data["encoders"].items()
+            }
+            together = {
+                name: {"mean": one["value"], "error": None, "n": one["n"], "encoder": one["encoder"]}
+                for name, one in data["together"].items()
+            }
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise BatchError(f"{method.folder / METRICS} cannot be read; run metrics.py again") from None
+        found[method.name] = told | together
     return found
 
 
@@ -215,6 +240,7 @@ def markdown(found: Mapping, with_published: bool = False, zeros: bool = False) 
             for one in found["paired"]
         ]  # fmt: skip
         lines += _table(["methods", "score", "n", "difference", "better / worse", "in standard errors"], rows)
+    lines += _metric_lines(found["metrics"])
     lines += ["", "## Weighted's formula on the means of columns", ""]
     lines += ["Not the mean of Weighted above: only to check means that were printed without their records.", ""]
     rows = [
@@ -254,6 +280,34 @@ def _group_lines(found: Mapping, kind: str, title: str) -> list[str]:
             rows.append([_cell(group) or "(none)", *(_mean(one, None) if one else "-" for one in told)])
         lines += ["", HEADS[column], "", *_table([kind.replace("_", " "), *map(_cell, methods)], rows)]
     return lines
+
+
+def _metric_lines(metrics: Mapping) -> list[str]:
+    columns = {(name, one["encoder"]) for told in metrics.values() for name, one in told.items()}
+    if not columns:
+        return []
+    columns = sorted(columns)
+    lines = [
+        "",
+        "## Against captions and targets",
+        "",
+        "LPIPS and FID: lower is better. In brackets: by which encoder.",
+        "",
+    ]
+    rows = []
+    for method, told in metrics.items():
+        cells = [told.get(name, {}) for name, _ in columns]
+        cells = [one if one.get("encoder") == by else {} for one, (_, by) in zip(cells, columns, strict=True)]
+        rows.append([_cell(method), *(_precise(one) for one in cells)])
+    heads = [_cell(f"{name.upper().replace('_', '-')} ({by})") for name, by in columns]
+    return [*lines, *_table(["method", *heads], rows)]
+
+
+def _precise(told: Mapping) -> str:
+    if told.get("mean") is None:
+        return "-"
+    bound = "" if told["error"] is None else f" ± {told['error']:.4f}"
+    return f"{told['mean']:.4f}{bound} (n = {told['n']})"
 
 
 def _mean(told: Mapping, usual: int | None) -> str:

@@ -1,0 +1,270 @@
+"""IV-Edit's way for real: parquet, ComfyUI, judges over HTTP and on this machine, a lost server, and the same table."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import learned_judge
+import pytest
+from PIL import Image
+from replan.tools.host_server import HostServer, free_port
+from replan.tools.own_environment import ensure_beside
+from replan.tools.toyworld import judge_server
+from replan.tools.toyworld.iv_records import workflow, write_records
+from replan.tools.toyworld.requests import held_out_requests
+from replan.tools.toyworld.weights import ensure
+
+pytestmark = pytest.mark.full
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "tools" / "iv_edit"
+SERVE = ("fastapi==0.165.0", "uvicorn==0.54.0", "openai==3.57.0")
+COUNT = 12
+
+
+def begin(name: str, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, str(TOOLS / f"{name}.py"), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+
+
+def run(name: str, *arguments: object) -> str:
+    process = begin(name, *arguments)
+    said = process.communicate(timeout=1200)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def until(happened, process: subprocess.Popen | None = None, seconds: float = 600) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+
+
+# ---- a model judges: over HTTP, and loaded here
+
+
+@pytest.fixture(scope="module")
+def judge_model(tmp_path_factory) -> Path:
+    return learned_judge.teach(tmp_path_factory.mktemp("judge") / "learned")
+
+
+@pytest.fixture(scope="module")
+def address(judge_model, tmp_path_factory):
+    """`transformers serve` with the learned judge; its address."""
+    python = ensure_beside("serve", SERVE)
+    assert isinstance(python, Path), python
+    port = free_port()
+    command = [str(python), "-m", "transformers.cli.transformers", "serve", str(judge_model), "--port", str(port),
+               "--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32"]  # fmt: skip
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        try:
+            return opener.open(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+    try:
+        until(answers)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def block_run(folder: Path) -> Path:
+    """Two records: the block that turned blue, and the one that stayed red."""
+    (folder / "records").mkdir(parents=True)
+    before = folder / "records" / "before.png"
+    image_of(learned_judge.BEFORE).save(before)
+    rows = []
+    for name, after in (("blue", learned_judge.AFTER), ("red", learned_judge.BEFORE)):
+        rows.append(
+            {"id": name, "name": name, "row": 1, "image": str(before), "instruction": learned_judge.INSTRUCTION}
+        )
+        (folder / "plain" / name).mkdir(parents=True)
+        image_of(after).save(folder / "plain" / name / "final_result.png")
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "records" / "records.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def image_of(pixels) -> Image.Image:
+    return Image.fromarray((pixels[0] * 255).round().byte().numpy())
+
+
+def scores(folder: Path) -> dict[str, dict]:
+    found = {
+        file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("plain/*/judge.json")
+    }
+    return {name: {**one["scores"]["image"], "missing": one["scores"]["missing"]} for name, one in found.items()}
+
+
+def test_the_openai_client_judges_with_a_model_behind_transformers_serve(address, judge_model, tmp_path):
+    folder = block_run(tmp_path)
+    said = run("judge", folder, "--provider", "openai", "--base-url", address, "--model", judge_model,
+               "--max-tokens", 40, "--workers", 1)  # fmt: skip
+    assert "2 judged" in said
+    found = scores(folder)
+    assert {name: found["blue"][name] for name in learned_judge.BLUE if name in found["blue"]} == {
+        "target": 5, "effect": 5, "consistency": 5, "quality": 4,
+    }  # fmt: skip
+    assert found["blue"]["overall"] == 4.75 and found["red"]["missing"] == ["quality"]
+    report = run("report", folder)
+    assert "| plain | 1 |" in report and "| plain | 2 | 0 | 0 | 0 | 1 |" in report
+
+
+def test_the_same_model_loaded_here_gives_the_same_scores(judge_model, comfyui_dir, tmp_path):
+    folder = block_run(tmp_path)
+    run("judge", folder, "--provider", "local", "--model", judge_model, "--comfyui", comfyui_dir, "--cpu",
+        "--dtype", "fp32", "--max-tokens", 40, "--max-megapixels", 0.05)  # fmt: skip
+    found = scores(folder)
+    assert found["blue"]["overall"] == 4.75 and found["red"]["missing"] == ["quality"]
+
+
+# ---- twelve records, with everything lost once on the way
+
+
+def exact_judge():
+    serving = judge_server.serve(held_out_requests(0, COUNT))
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    return serving
+
+
+def judged_by(serving, folder: Path, *more: object) -> list[object]:
+    return [folder, "--provider", "openai", "--base-url", f"http://127.0.0.1:{serving.server_port}/v1",
+            "--model", judge_server.MODEL, *more]  # fmt: skip
+
+
+def test_a_run_that_lost_its_server_and_its_judge_gives_the_table_of_an_undisturbed_one(comfyui_dir, tmp_path):
+    records = write_records(held_out_requests(0, COUNT), tmp_path / "toy")
+    for name in ("plain", "plan"):
+        (tmp_path / f"{name}_api.json").write_text(json.dumps(workflow(name, 4)), encoding="utf-8")
+    ensure(tmp_path / "models")
+    methods = (("plain", "plain"), ("plan", "replan_boxes"))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+
+    def comfyui(name: str) -> HostServer:
+        return HostServer(comfyui_dir, tmp_path / name, pack=ROOT, models=tmp_path / "models", timeout=600)
+
+    with comfyui("first") as first:
+        for graph, method in methods:
+            run("generate", tmp_path / f"{graph}_api.json", records, "--method", method, "--out", whole,
+                "--servers", first.url)  # fmt: skip
+        arguments = (tmp_path / "plan_api.json", records, "--method", "replan_boxes", "--out", broken, "--servers")
+        process = begin("generate", *arguments, first.url, "--patience", 1)
+        until(lambda: len(list(broken.glob("replan_boxes/*/final_result.png"))) >= 3, process)
+        first.stop()
+        said = process.communicate(timeout=600)[0]
+    done = len(list(broken.glob("replan_boxes/*/final_result.png")))
+    assert process.returncode == 1 and "the same command goes on from here" in said and 3 <= done < COUNT
+    with comfyui("second") as second:
+        said = run("generate", *arguments, second.url)
+        assert f"{COUNT - done} edited, {done} done before, 0 failed" in said
+        run("generate", tmp_path / "plain_api.json", records, "--method", "plain", "--out", broken,
+            "--servers", second.url)  # fmt: skip
+
+    serving = exact_judge()
+    run("judge", *judged_by(serving, whole))
+    process = begin("judge", *judged_by(serving, broken, "--retries", 0, "--workers", 1))
+    until(lambda: len(list(broken.glob("*/*/judge.json"))) >= 5, process)
+    serving.shutdown()
+    serving.server_close()
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 2 and "no reply" in said
+    assert 5 <= len(list(broken.glob("*/*/judge.json"))) < 2 * COUNT
+    serving = exact_judge()
+    run("judge", *judged_by(serving, broken))
+    serving.shutdown()
+
+    tables = [run("report", folder, "--against", "plain") for folder in (whole, broken)]
+    assert tables[0] == tables[1]
+    found = json.loads((broken / "report.json").read_text(encoding="utf-8"))
+    told = {name: (one["judged"], one["complete"]) for name, one in found["methods"].items()}
+    assert told == {"plain": (COUNT, COUNT), "replan_boxes": (COUNT, COUNT)}
+
+
+# ---- encoders of one's own
+
+
+def encoders(folder: Path) -> tuple[Path, Path]:
+    """A CLIP and a DINOv2 of random weights, as transformers keeps them."""
+    import torch
+    import transformers as t
+
+    torch.manual_seed(0)
+    small = {
+        "hidden_size": 32,
+        "projection_dim": 16,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    signs = [*"abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *signs, *(f"{sign}</w>" for sign in signs)]
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    seen = {**small, "image_size": 32, "patch_size": 8}
+    text = {**small, **ids, "vocab_size": len(vocabulary), "max_position_embeddings": 32}
+    config = t.CLIPConfig(text_config=text, vision_config=seen, projection_dim=16)
+    t.CLIPModel(config).save_pretrained(folder / "clip")
+    (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(vocabulary)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    tokenizer = t.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    t.CLIPProcessor(t.CLIPImageProcessor(**size), tokenizer).save_pretrained(folder / "clip")
+    t.Dinov2Model(t.Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+                                 patch_size=8)).save_pretrained(folder / "dino")  # fmt: skip
+    t.BitImageProcessor(**size).save_pretrained(folder / "dino")
+    return folder / "clip", folder / "dino"
+
+
+def test_measures_by_encoders_of_ones_own_are_cosines_and_stand_in_the_report(tmp_path):
+    import torch
+    import transformers as t
+
+    clip, dino = encoders(tmp_path / "models")
+    folder = tmp_path / "run"
+    (folder / "records").mkdir(parents=True)
+    images = {}
+    rows = []
+    for number in range(4):
+        for name, shade in (("after", 60 * number), ("target", 250 - 60 * number)):
+            image = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
+            image.paste((shade, 90, 10), (4 * number, 4, 20, 28))
+            images[name, number] = image
+        place = folder / "plain" / str(number)
+        place.mkdir(parents=True)
+        images["after", number].save(place / "final_result.png")
+        images["target", number].save(folder / "records" / f"{number}.png")
+        target = str(folder / "records" / f"{number}.png")
+        rows.append({"id": str(number), "name": str(number), "row": number, "image": target, "instruction": "x",
+                     "target": target, "caption_after": "a red cup"})  # fmt: skip
+    del rows[3]["target"], rows[3]["caption_after"]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "records" / "records.jsonl").write_text(text, encoding="utf-8")
+    run("metrics", folder, "--clip", clip, "--dino", dino, "--fid", dino)
+    found = json.loads((folder / "plain" / "metrics.json").read_text(encoding="utf-8"))
+    assert found["records"]["3"] == {} and set(found["records"]["0"]) == {"clip_t", "clip_i", "dino"}
+    model, processor = t.CLIPModel.from_pretrained(clip), t.CLIPProcessor.from_pretrained(clip)
+    with torch.inference_mode():
+        seen = processor(images=[images["after", 0], images["target", 0]], text=["a red cup"], return_tensors="pt")
+        out = model(**seen)
+        after, target = torch.nn.functional.normalize(out.image_embeds, dim=-1)
+        words = torch.nn.functional.normalize(out.text_embeds, dim=-1)[0]
+    assert found["records"]["0"]["clip_i"] == pytest.approx(float(after @ target), abs=1e-5)
+    assert found["records"]["0"]["clip_t"] == pytest.approx(max(float(after @ words), 0.0), abs=1e-5)
+    assert found["together"]["fid"]["n"] == 3 and found["together"]["fid"]["encoder"] == str(dino)
+    run("report", folder)
+    assert f"FID ({dino})" in (folder / "report.md").read_text(encoding="utf-8")

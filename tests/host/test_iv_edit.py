@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools" / "iv_edit"
 SERVE = ("fastapi==0.165.0", "uvicorn==0.54.0", "openai==3.57.0")
 COUNT = 12
+# A proxy for the outside must not stand between us and our own machine.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def begin(name: str, *arguments: object) -> subprocess.Popen:
@@ -67,12 +69,11 @@ def address(judge_model, tmp_path_factory):
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
         )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def answers() -> bool:
         assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")[-2000:]
         try:
-            return opener.open(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+            return _OPENER.open(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
         except OSError:
             return False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -242,15 +243,16 @@ def _mirrored(positions: torch.Tensor, count: int) -> torch.Tensor:
 
 def _area(strongest: torch.Tensor, counted: torch.Tensor, mask: torch.Tensor) -> Area | None:
     """counted: `strongest` where the pixel counts as changed, else 0."""
-    rows, columns = torch.nonzero(mask.any(1)), torch.nonzero(mask.any(0))
+    rows, columns = (np.flatnonzero(mask.numpy().any(axis)) for axis in (1, 0))  # several times as fast as torch's
     if not len(rows):
         return None
-    part = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     whole, (strongest, counted, mask) = mask.numel(), (one[part] for one in (strongest, counted, mask))
-    pixels, found = int(mask.sum()), counted * mask
+    pixels, weight = int(mask.sum()), mask.float()
+    found = counted * weight
     count = int(torch.count_nonzero(found))
     strength = _total(found) / count if count else 0.0
-    return Area(pixels, pixels / whole, count / pixels, strength, _total(strongest * mask) / pixels)
+    return Area(pixels, pixels / whole, count / pixels, strength, _total(weight.mul_(strongest)) / pixels)
 
 
 def _share_beyond(outside: Area | None, border: Area | None) -> float:

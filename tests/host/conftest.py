@@ -121,5 +121,6 @@ def server(tmp_path_factory, models_dir: Path) -> Iterator:
     ensure_models(models=models_dir)
     base = tmp_path_factory.mktemp("server")
     extra = {name: Path(__file__).parent / name for name in ("stand_in_nodes", "detector_nodes")}
+    extra["toyworld_nodes"] = ROOT / "tools" / "toyworld" / "comfyui_nodes"
     with HostServer(COMFYUI, base=base, pack=ROOT, models=models_dir, extra_nodes=extra) as running:
         yield running

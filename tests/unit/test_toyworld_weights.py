@@ -137,7 +137,7 @@ def test_a_folder_of_weights_that_is_not_there_is_told(tmp_path):
 
 def test_the_committed_files_stay_small():
     total = sum(file.stat().st_size for file in weights.WEIGHTS.rglob("*") if file.is_file())
-    assert total < 24 * 2**20
+    assert total < 25 * 2**20
 
 
 def test_publishing_needs_something_finished(tmp_path, capsys):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..planner.plan import RegionPlan
 
@@ -27,7 +26,7 @@ _OWN = 0.2
 _PATCHES = 64
 
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
-_TILE = 32
+_STRIP = 32
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
@@ -182,35 +181,40 @@ def ssim(
         return None
     if identical:
         return 1.0
-    # The blur is two products with band matrices, strip by strip: a small part of what a convolution costs on a CPU.
-    strips, tiles = -(-rows // _TILE), -(-columns // _TILE)
-    short = (0, tiles * _TILE - columns, 0, strips * _TILE - rows)
-    weights = F.pad(weights, short).view(strips, _TILE, tiles, _TILE).transpose(1, 2)
-    band = _band()
-    down, across = band.expand(4 * channels, -1, -1), band.T.contiguous().expand(tiles, -1, -1)
-    wide = tiles * _TILE + 2 * margin
-    maps = torch.zeros((4, channels, _TILE + 2 * margin, wide))
+    # Strip by strip, so that what is worked on stays in the processor's cache.
+    maps = torch.empty((4, channels, _STRIP + 2 * margin, columns + 2 * margin))
     total = 0.0
-    for strip, weight in enumerate(weights):
-        taken = _mirrored(torch.arange(strip * _TILE - margin, (strip + 1) * _TILE + margin), rows)
+    for top in range(0, rows, _STRIP):
+        bottom = min(top + _STRIP, rows)
+        weight = weights[top:bottom]
+        taken = _mirrored(torch.arange(top - margin, bottom + margin), rows)
         parts = before.index_select(1, taken), after.index_select(1, taken)
         if torch.equal(*parts):
             total += float(weight.sum(dtype=torch.float64)) * channels
             continue
-        for part, into in zip(parts, maps, strict=False):
+        strip = maps[:, :, : len(taken)]
+        a, b, squares, product = strip
+        for part, into in zip(parts, (a, b), strict=True):
             # Around 0, where float32 loses least of a variance.
-            torch.sub(part, 0.5, out=into[..., margin : margin + columns])
+            torch.sub(part, 0.5, out=into[..., margin:-margin])
             into[..., :margin] = into[..., margin + 1 : 2 * margin + 1].flip(-1)
-            end = margin + columns
-            into[..., end : end + margin] = into[..., end - margin - 1 : end - 1].flip(-1)
-        a, b = maps[0], maps[1]
-        torch.mul(a, a, out=maps[2]).addcmul_(b, b)
-        torch.mul(a, b, out=maps[3])
-        blurred = torch.bmm(down, maps.view(4 * channels, -1, wide))
-        windows = blurred.as_strided((tiles, 4 * channels * _TILE, _TILE + 2 * margin), (_TILE, wide, 1))
-        values = _similarity(*torch.bmm(windows, across).view(tiles, 4, channels, _TILE, _TILE).unbind(1))
-        total += float((values * weight[:, None]).sum(dtype=torch.float64))
+            into[..., -margin:] = into[..., -2 * margin - 1 : -margin - 1].flip(-1)
+        torch.mul(a, a, out=squares).addcmul_(b, b)
+        torch.mul(a, b, out=product)
+        values = _similarity(*_blurred(_blurred(strip, 2), 3))
+        total += float((values * weight).sum(dtype=torch.float64))
     return total / (count * channels)
+
+
+def _blurred(maps: torch.Tensor, axis: int) -> torch.Tensor:
+    """The Gaussian mean of each window along an axis, which loses a window but one."""
+    size = maps.shape[axis] - _WINDOW + 1
+    offsets = [offset - _WINDOW // 2 for offset in range(_WINDOW)]
+    kernel = [math.exp(-(offset**2) / (2 * _SIGMA**2)) for offset in offsets]
+    mean = maps.narrow(axis, 0, size) * (kernel[0] / sum(kernel))
+    for place in range(1, _WINDOW):
+        mean.add_(maps.narrow(axis, place, size), alpha=kernel[place] / sum(kernel))
+    return mean
 
 
 def _similarity(a: torch.Tensor, b: torch.Tensor, squares: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
@@ -224,21 +228,10 @@ def _similarity(a: torch.Tensor, b: torch.Tensor, squares: torch.Tensor, product
     return product.div_(squares)
 
 
-def _band() -> torch.Tensor:
-    """(_TILE, _TILE + _WINDOW - 1): each row blurs one place of a tile."""
-    offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
-    kernel = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
-    kernel = (kernel / kernel.sum()).float()
-    band = torch.zeros((_TILE, _TILE + _WINDOW - 1))
-    for row in range(_TILE):
-        band[row, row : row + _WINDOW] = kernel
-    return band
-
-
 def _mirrored(positions: torch.Tensor, count: int) -> torch.Tensor:
-    """Positions off 0..count - 1 mirrored at the ends; those further off, which nothing counts, clamped."""
+    """Positions off 0..count - 1 mirrored at the ends."""
     positions = positions.abs()
-    return torch.where(positions < count, positions, 2 * (count - 1) - positions).clamp_(0, count - 1)
+    return torch.where(positions < count, positions, 2 * (count - 1) - positions)
 
 
 def _area(strongest: torch.Tensor, counted: torch.Tensor, mask: torch.Tensor) -> Area | None:

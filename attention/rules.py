@@ -276,7 +276,7 @@ def _read_matrix(matrix: str | dict | None) -> tuple[Cells, Cells, bool]:
             return (), (), False
         try:
             matrix = json.loads(matrix)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RegionError(f"the rule matrix is not JSON ({error}); clear it to use the preset alone") from None
     if matrix is None:
         return (), (), False

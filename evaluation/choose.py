@@ -57,8 +57,11 @@ class Failed(NamedTuple):
 def failed_regions(plan: RegionPlan, scores: Scores, threshold: float = 0.5) -> Failed:
     """The plan of the enabled regions whose score lies below `threshold` (0..1).
 
-    A region without an answer is not taken as failed, and told. Raises PlanError for scores without regions.
+    A region without an answer is not taken as failed, and told. Raises PlanError for scores without regions and for
+    another threshold.
     """
+    if not 0 <= threshold <= 1:
+        raise PlanError(f"the threshold is {threshold}; give a share from 0 to 1, such as 0.5")
     name = scores.region_main
     if not name or (plan.active.regions and not scores.regions):
         raise PlanError(

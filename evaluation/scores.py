@@ -85,7 +85,7 @@ class Scores:
                 tuple(data.get("lower_is_better", ())),
                 tuple(data.get("missing", ())),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, PlanError):
                 raise
             raise PlanError(f"these are no scores: {shown(text)}; give the JSON that Scores.to_json wrote") from None

@@ -101,7 +101,7 @@ class RePlanAlignment(io.ComfyNode):
         cls, after, plan, clip_vision, clip, scene=None, reference=None, before=None, fusion=None
     ) -> io.NodeOutput:
         scores, reports = [], []
-        with naming(cls):
+        with naming(cls, after=after, plan=plan):
             images = _singles(after)
             plans = for_each(plan, len(images), "plan", "edited image")
             references, befores = (

@@ -98,7 +98,7 @@ class RePlanRegionConditioning(io.ComfyNode):
         lists = {"conditioning": conditioning, "plan": plan, "text encoder": clip}
         lists |= {"image": image or [None], "image2": image2 or [None], "image3": image3 or [None]}
         most = max(lists, key=lambda name: len(lists[name]))
-        with naming(cls):
+        with naming(cls, conditioning=conditioning, plan=plan):
             columns = [for_each(values, len(lists[most]), name, most) for name, values in lists.items()]
         settings = [(setting(use, i), setting(hint_padding, i), setting(encoder, i)) for i in range(len(columns[0]))]
         return io.NodeOutput([cls._attach(*one, *of) for *one, of in zip(*columns, settings, strict=True)])

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 
 from ..planner.pictures.batches import pair_plans
 from ..planner.pictures.draw import draw_plan
-from ..planner.pictures.images import image_size, resize_pixels
+from ..planner.pictures.images import image_size, in_colours, resize_pixels
 from ..planner.pictures.masks import MOST_CELLS, region_masks
 from ..planner.plan import PlanError
 from ..planner.plans.editor_value import FOLLOW, Choice, choose_plan, remember_plan
@@ -113,7 +113,7 @@ class RePlanRegionEditor(io.ComfyNode):
         follow, stored = (follow_upstream or ["until_edited"])[0], (regions or [""])[0]
         page: dict[str, list] = {"replan_background": [], "replan_editor": []}
         outputs = []
-        with naming(cls):
+        with naming(cls, image=image, plan=plan):
             if cls.hidden.extra_pnginfo and not stored.strip():  # the page's own script always sends something
                 raise PlanError(_NO_PAGE)
             images, plans = pair_plans(image, [one for one in plan or [] if one is not None])
@@ -128,7 +128,7 @@ class RePlanRegionEditor(io.ComfyNode):
                 chosen = choice.plan
                 known = upstream.notices if upstream is not None else ()
                 tell(cls, [*chosen.notices, choice.question], known, page=False)  # the editor says them
-                shown = resize_pixels(one[:1], _shown_size(image_size(one)))
+                shown = in_colours(resize_pixels(one[:1], _shown_size(image_size(one)))).float()
                 page["replan_background"] += ui.PreviewImage(shown, cls=None).as_dict()["images"]
                 page["replan_editor"].append(encode_json(_for_page(choice, image_size(one))))
                 if choice.question:
@@ -163,7 +163,7 @@ def _shown_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _preview(image, plan) -> torch.Tensor:
-    small = resize_pixels(image, _shown_size(image_size(image)))
+    small = resize_pixels(in_colours(image), _shown_size(image_size(image)))
     drawn = [np.asarray(draw_plan(one.float().cpu().numpy(), plan)) for one in small]
     return torch.from_numpy(np.stack(drawn).astype(np.float32) / 255.0)
 

@@ -101,7 +101,7 @@ class RePlanEditReport(io.ComfyNode):
     def execute(cls, before, after, plan=None, threshold=None) -> io.NodeOutput:
         # Lists: only so can a batch be matched with one plan for each of its images.
         rows, told = [], []
-        with naming(cls):
+        with naming(cls, before=before, after=after, plan=plan):
             for image in (*before, *after):
                 image_size(image)
             plans = [one for one in plan or [] if one is not None]
@@ -152,7 +152,7 @@ class RePlanPickBest(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, scores, by=None) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, images=images, scores=scores):
             for image in images:
                 image_size(image)
             edits = [image for batch in images for image in batch.split(1)]
@@ -206,7 +206,7 @@ class RePlanFailedRegions(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, scores, threshold=None) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, plan=plan, scores=scores):
             pairs = zip(for_each(plan, len(scores), "plan", "scored edit"), scores, strict=True)
             found = [failed_regions(*pair, setting(threshold, i, 0.5)) for i, pair in enumerate(pairs)]
         known = {notice for one in plan for notice in one.notices}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..planner.pictures.batches import pair_for_restoring, pair_plans, setting
-from ..planner.pictures.images import apply_transform, image_size, restore_image
+from ..planner.pictures.images import apply_transform, image_size, mask_stack, restore_image
 from ..planner.pictures.masks import mask_notice, region_masks
 from ..planner.plan import RegionPlan
 from ..planner.plans.resize import METHODS, TARGETS, fit_plan, make_transform
@@ -84,7 +84,7 @@ class RePlanResize(io.ComfyNode):
     @classmethod
     def execute(cls, image, target, method, plan=None, multiple=None) -> io.NodeOutput:
         # Every input is a list here: only so can a batch be matched with one plan for each of its images.
-        with naming(cls):
+        with naming(cls, image=image, plan=plan):
             images, plans = pair_plans(image, [p for p in plan or [] if p is not None], (target, method, multiple))
         outputs, new = ([], [], []), []
         for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
@@ -155,9 +155,9 @@ class RePlanRestore(io.ComfyNode):
     @classmethod
     def execute(cls, image, transform, original=None, mask=None, feather=None) -> io.NodeOutput:
         # Lists, so that a batch of originals finds the images that RePlan Resize made a list of.
-        with naming(cls):
+        with naming(cls, image=image, transform=transform):
             originals = [one for one in original or [] if one is not None]
-            masks = [one.reshape((-1, *one.shape[-2:])) for one in mask or [] if one is not None]
+            masks = [mask_stack(one) for one in mask or [] if one is not None]
             for one in (*image, *originals):
                 image_size(one)
             paired = pair_for_restoring(image, transform, originals, masks, (feather,))
@@ -211,7 +211,7 @@ class RePlanRegionMasks(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, width=0, height=0, feather=0) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, plan=plan):
             masks = region_masks(plan, width, height, feather)
             notice = mask_notice(plan, (masks[0].shape[2], masks[0].shape[1]))
             tell(cls, [notice] if notice else [])

@@ -143,7 +143,7 @@ class RePlanJudge(io.ComfyNode):
         max_megapixels=None,
         referring_expression=None,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, before=before, after=after, plan=plan):
             plans = [one for one in plan or [] if one is not None]
             per_region = bool(setting(per_region, 0, False))
             if per_region and not plans:

@@ -306,7 +306,7 @@ class RePlanPlanner(io.ComfyNode):
         votes=1,
         more_images=None,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, planner=planner, image=image):
             chosen, notices = template_for(template, planner)
             request = PlanRequest(
                 instruction,

@@ -126,7 +126,7 @@ class RePlanPlanToText(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, format="json") -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, plan=plan):
             return io.NodeOutput(write_tags(plan) if format == "tags" else plan_to_json(plan))
 
 
@@ -165,7 +165,7 @@ class RePlanPlanFromBoxes(io.ComfyNode):
 
     @classmethod
     def execute(cls, boxes, image, hints="", global_prompt=KEEP_UNCHANGED) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, boxes=boxes, image=image):
             plans = plans_from_boxes(boxes, image_size(image), hints, global_prompt, images=image.shape[0])
         answers = [_answer(cls, plan) for plan in plans]
         return io.NodeOutput(*(list(column) for column in zip(*answers, strict=True)))
@@ -203,7 +203,7 @@ class RePlanPlanFromMasks(io.ComfyNode):
 
     @classmethod
     def execute(cls, masks, hints="", global_prompt=KEEP_UNCHANGED) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, masks=masks):
             plan = plan_from_masks(masks.detach().to("cpu", torch.float32).numpy(), hints, global_prompt)
         return io.NodeOutput(*_answer(cls, plan))
 
@@ -301,7 +301,7 @@ class RePlanExpandRegions(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, value=0.15, mode="ratio") -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, plan=plan):
             expanded = expand_regions(plan, value, mode)
         tell(cls, expanded.notices, known=plan.notices)
         return io.NodeOutput(expanded)

@@ -57,7 +57,7 @@ class RePlanPlanPreview(io.ComfyNode):
     def execute(cls, plan, image=None, patch=None) -> io.NodeOutput:
         # Lists: only so can a batch be matched with one plan for each of its images.
         previews, told = [], []
-        with naming(cls):
+        with naming(cls, plan=plan):
             images, plans = pair_plans([one for one in image or [] if one is not None] or [None], plan, (patch,))
             for i, (one, its_plan) in enumerate(zip(images, plans, strict=True)):
                 misfit = None if one is None else shape_notice(its_plan, image_size(one))

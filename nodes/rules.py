@@ -165,7 +165,7 @@ class RePlanApplyRegionRules(io.ComfyNode):
     def execute(cls, model, rules=None, edited_reference=1) -> io.NodeOutput:
         from ..attention.wrappers import add_region_rules
 
-        with naming(cls):
+        with naming(cls, model=model, rules=rules):
             family = family_of(model.model)
         if rules is None:
             rules, _ = make_rules(AUTO)
@@ -213,7 +213,7 @@ class RePlanRulesPreview(io.ComfyNode):
     def execute(cls, family, plan=None, rules=None) -> io.NodeOutput:
         from ..attention.draw_rules import draw_rules, example_layout
 
-        with naming(cls):
+        with naming(cls, plan=plan, rules=rules):
             if rules is None:
                 rules, _ = make_rules(AUTO)
             if plan is None:

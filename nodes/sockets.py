@@ -2,11 +2,12 @@
 
 import re
 from contextlib import contextmanager
+from typing import Any
 
 from comfy_api.latest import io
 
 from ..attention.payload import RegionError
-from ..planner.plan import PlanError
+from ..planner.plan import PlanError, RegionPlan, shown
 
 PlanSocket = io.Custom("REGION_PLAN")
 RulesSocket = io.Custom("REPLAN_RULES")
@@ -20,11 +21,34 @@ _NAMED = re.compile(r"RePlan [A-Z][A-Za-z ]*: ")
 
 
 @contextmanager
-def naming(node: type[io.ComfyNode]):
-    """Put the node's display name in front of an error raised inside that names no node, so the message says where."""
+def naming(node: type[io.ComfyNode], **arrived: Any):
+    """Put the node's display name in front of an error raised inside that names no node, so the message says where.
+
+    arrived: inputs by their ids, checked first: what a node of another pack gives may be nothing, or no such value.
+    """
     try:
+        for name, value in arrived.items():
+            _check(node, name, value)
         yield
     except (PlanError, RegionError) as error:
         if not _NAMED.match(str(error)):
             error.args = (f"{node.define_schema().display_name}: {error}",)
         raise
+
+
+def _check(node: type[io.ComfyNode], name: str, value: Any) -> None:
+    """PlanError where not what its socket is for arrived at an input of the pack's own types, or nothing at all."""
+    from ..attention.rules import Rules
+    from ..evaluation.scores import Scores
+    from ..planner.plans.resize import Transform
+
+    schema = node.define_schema()
+    socket = next(one for one in schema.inputs if one.id == name)
+    kind = socket.get_io_type()
+    types = {"REGION_PLAN": RegionPlan, "REPLAN_SCORES": Scores, "REPLAN_TRANSFORM": Transform, "REPLAN_RULES": Rules}
+    for one in value if schema.is_input_list and isinstance(value, list) else [value]:
+        if one is None and socket.optional:
+            continue
+        if one is None or kind in types and not isinstance(one, types[kind]):
+            found = "nothing" if one is None else shown(one)
+            raise PlanError(f"at '{name}' arrived {found}, expected a {kind}; look at the node that is connected there")

@@ -30,6 +30,9 @@ COLOURS = (
 # An image smaller than this is enlarged, or no label could be read on it.
 READABLE_SIDE = 384
 
+# As many pixels are drawn without an image: a plan may name any size, and this is an image of 8192x8192.
+MOST_GREY = 2**26
+
 # Above this many regions labels would hide the image: only ids are written, where they fall.
 MOST_LABELS = 60
 
@@ -86,6 +89,12 @@ def _label(region: Region, with_hint: bool) -> str:
 
 def _as_image(image: Image.Image | np.ndarray | None, plan: RegionPlan) -> Image.Image:
     if image is None:
+        width, height = plan.image_size
+        if width * height > MOST_GREY:
+            raise PlanError(
+                f"the plan is for an image of {width}x{height} pixels, too large to draw without it; connect the "
+                "image, at any size"
+            )
         return Image.new("RGB", plan.image_size, (96, 96, 96))
     if isinstance(image, Image.Image):
         return image.convert("RGB")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..geometry import Size
-from ..plan import PlanError
+from ..plan import PlanError, shown
 from ..plans.resize import Transform, same_aspect
 from .masks import at_least_zero, soften
 
@@ -21,9 +21,18 @@ VAE_CROP = 16
 
 def image_size(image: torch.Tensor) -> Size:
     """(width, height) of an IMAGE; PlanError when it is none."""
-    if image.ndim != 4 or 0 in image.shape:
-        raise PlanError(f"an image has the shape (batch, height, width, channels), found {tuple(image.shape)}")
+    if not torch.is_tensor(image) or image.ndim != 4 or 0 in image.shape:
+        found = tuple(image.shape) if torch.is_tensor(image) else shown(image)
+        raise PlanError(f"an image has the shape (batch, height, width, channels), found {found}")
     return image.shape[2], image.shape[1]
+
+
+def mask_stack(mask: torch.Tensor) -> torch.Tensor:
+    """(B, H, W) of a MASK with any further axes; PlanError when it is none, or has no pixels."""
+    if not torch.is_tensor(mask) or mask.ndim < 2 or 0 in mask.shape[-2:]:
+        found = tuple(mask.shape) if torch.is_tensor(mask) else shown(mask)
+        raise PlanError(f"a mask has the shape (batch, height, width), found {found}; look at what made it")
+    return mask.reshape((-1, *mask.shape[-2:]))
 
 
 def in_colours(image: torch.Tensor) -> torch.Tensor:
@@ -94,7 +103,10 @@ def restore_image(
         inside = inside * torch.stack(soft).to(inside)
     inside = inside.to(piece).unsqueeze(-1)[:, y1:y2, x1:x2]
     result = original.clone()
-    result[:, y1:y2, x1:x2] = original[:, y1:y2, x1:x2] * (1 - inside) + piece * inside
+    kept = original[:, y1:y2, x1:x2]
+    # Not by weight 0: an edit that is not finite would spoil what it has no part in, and the other way round.
+    mixed = torch.where(inside == 0, kept, torch.where(inside == 1, piece, kept * (1 - inside) + piece * inside))
+    result[:, y1:y2, x1:x2] = mixed
     return result
 
 
@@ -140,7 +152,7 @@ def _content(image: torch.Tensor, transform: Transform) -> torch.Tensor:
 
 def _source_mask(mask: torch.Tensor, transform: Transform) -> torch.Tensor:
     """(B, H, W) at the source's size, from a mask of the source's or of the working size."""
-    mask = mask.reshape((-1, *mask.shape[-2:])).float()
+    mask = mask_stack(mask).float()
     size = (mask.shape[2], mask.shape[1])
     if size == transform.source_size:
         return mask

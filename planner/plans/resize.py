@@ -26,6 +26,8 @@ KONTEXT_SIZES = (
 )  # fmt: skip
 
 MEGAPIXEL = 1024 * 1024
+# Each side is at least one multiple long: more is a linked number gone wrong, and all of the memory.
+LARGEST_MULTIPLE = 4096
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,11 @@ def working_size(source_size: Size, target: str, multiple: int = 16) -> Size:
     if target == "none":
         return width, height
     if target == "multiple_of":
-        if multiple < 1:
-            raise PlanError(f"the sides cannot be multiples of {multiple}; give a number of at least 1")
+        if not 1 <= multiple <= LARGEST_MULTIPLE:
+            raise PlanError(
+                f"the sides cannot be multiples of {multiple}; give a number of at least 1 and at most "
+                f"{LARGEST_MULTIPLE}"
+            )
         return _nearest(width, multiple), _nearest(height, multiple)
     aspect = width / height
     if target == "flux_kontext":

@@ -19,7 +19,7 @@ from .json_repair import WITHOUT_LIST, Reader
 from .json_texts import CUT_OFF
 from .notices import Notices
 from .segments import Segment, split
-from .vocabulary import CORRECTION, GLOBAL_PROMPT, NOTHING, REMARKS, plain
+from .vocabulary import CORRECTION, EDGES, GLOBAL_PROMPT, NOTHING, REMARKS, plain
 
 # A program's answer that holds a reply may stand in another's.
 _MOST_WRAPPED, _MOST_TEXTS = 4, 8
@@ -165,11 +165,7 @@ def _region(segment: Segment, told: Notices) -> Found:
     found = find(segment.values[last:], in_list=True)
     if found.items or found.says_something and any(isinstance(value, dict) for value in segment.values):
         return found
-    fields: list[dict[str, str]] = []
-    for match in _XML.finditer(segment.text):
-        if not fields or match[1].lower() in fields[-1]:
-            fields.append({})
-        fields[-1][match[1].lower()] = match[2].strip()
+    fields = _xml_fields(segment.text)
     attributes = dict(_ATTRIBUTE.findall(segment.attributes))
     fields = fields or ([{**attributes, "hint": segment.text}] if attributes else [])
     lines = segment.text if "{" not in segment.text else ""
@@ -181,6 +177,16 @@ def _region(segment: Segment, told: Notices) -> Found:
         found.listed = NOTHING.fullmatch(segment.text[:200]) is not None
         found.unread = "" if found.listed else segment.text
     return found
+
+
+def _xml_fields(text: str) -> list[dict[str, str]]:
+    """The elements of a text that hold words alone, as objects: a new one begins where a name comes again."""
+    fields: list[dict[str, str]] = []
+    for match in _XML.finditer(text):
+        if not fields or match[1].lower() in fields[-1]:
+            fields.append({})
+        fields[-1][match[1].lower()] = match[2].strip()
+    return fields
 
 
 def _settle(draft: _Draft, drafts_only: bool, told: Notices) -> None:
@@ -244,7 +250,14 @@ def _elsewhere(answer: Answer, segments: Sequence[Segment], depth: int) -> Answe
     said = answer.said.get("answer", "")
     texts = [text for text in (said, *answer.found.texts) if may_hold_a_reply(text)][:_MOST_TEXTS]
     parts = ("words",) if answer.found.count else ("words", "json")
-    found = boxes_in_text("".join(segment.text for segment in segments if segment.part in parts))
+    words = "".join(segment.text for segment in segments if segment.part in parts)
+    elements = _xml_fields(words) if "</" in words and not texts else []
+    by_edges = any(sum(plain(name) in EDGES for name in one) >= 4 for one in elements)  # <xmin>12</xmin>, ...
+    found = find(elements, in_list=True) if by_edges else Found()
+    if found.items:
+        found.repairs = ("XML in the place of JSON",)
+    else:
+        found = boxes_in_text(words)
     broken = found.count and not answer.found.count and all(code == "dropped_mark" for code, _, _ in found.told)
     if found.items or broken:
         answer.found = found

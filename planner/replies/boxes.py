@@ -11,7 +11,8 @@ from ..plan import shown
 from .vocabulary import AS_CHOSEN, BOX_ORDERS, CENTRE_SIZE, CORNER_SIZE, EDGES, LISTS, PAIRS, POINTS, X_FIRST, plain
 
 Numbers = tuple[float, ...]
-NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?\s{0,2}%?")
+# A sign behind a digit is a dash between two numbers: "10-110".
+NUMBER = re.compile(r"(?:(?<!\d)[-+])?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?\s{0,2}%?")
 _NAMED_NUMBER = re.compile(r"\b[A-Za-z]\w{0,20}\s{0,4}[:=]")
 
 

@@ -17,7 +17,7 @@ from .notices import Notices
 from .vocabulary import REASONING_ENDS, REASONING_OPENS, tag
 
 OPENING = re.compile("[\\[{\uff3b\u3010\u3014\uff5b]")
-_NAME = r"(?P<{}slash>/?)\s{{0,8}}(?P<{}name>[A-Za-z_][\w.:-]{{0,40}})"
+_NAME = r"(?P<{}slash>/?)\s{{0,8}}(?P<{}name>[A-Za-z_\u4e00-\u9fff][\w.:-]{{0,40}})"
 _TAG = re.compile(
     rf"<\|?\s{{0,8}}{_NAME.format('', '')}(?P<attributes>\s[^<>]{{0,200}})?/?\|?>"
     rf"|(?:&lt;|[\uff1c\u300a\u3008\u25c1\u3010\[])\s{{0,8}}{_NAME.format('odd_', 'odd_')}\s{{0,8}}"

@@ -25,13 +25,16 @@ def words(*given: str) -> dict[str, int]:
 
 GLOBAL_PROMPT = words(
     "global_prompt", "gen_image", "global_edit", "global_instruction", "global_hint", "overall_edit", "global_change",
-    "edit_global", "whole_image", "overall_prompt", "overall_instruction", "global",
+    "edit_global", "whole_image", "overall_prompt", "overall_instruction", "global", "\u5168\u5c40\u63d0\u793a",
+    "\u5168\u5c40\u7f16\u8f91", "\u5168\u5c40\u6307\u4ee4", "\u5168\u5c40", "\u6574\u4f53\u63d0\u793a",
+    "\u6574\u4f53",
 )  # fmt: skip
-REGION_TAGS = words("region", "regions", "region_list")
+REGION_TAGS = words("region", "regions", "region_list", "\u533a\u57df", "\u533a\u57df\u5217\u8868")
 REASONING = words(
     "think", "thinking", "thought", "thoughts", "reasoning", "reasoning_content", "reason", "rationale", "analysis",
     "reflection", "scratchpad", "chain_of_thought", "cot", "inner_monologue", "thought_process", "internal_thoughts",
-    "inner_prefix", "details",
+    "inner_prefix", "details", "monologue", "planning", "\u601d\u8003", "\u601d\u8003\u8fc7\u7a0b", "\u63a8\u7406",
+    "\u5206\u6790",
 )  # fmt: skip
 # A tag whose name holds one of them is reasoning too: <seed:think>, <longcat_think>, <|begin_of_thought|>.
 REASONING_STEMS = ("think", "thought", "reasoning", "reflect")
@@ -53,7 +56,7 @@ REMARKS = {
 LISTS = words(
     "regions", "region", "objects", "edits", "items", "boxes", "plan", "result", "results", "region_list",
     "local_edits", "local_regions", "detections", "predictions", "annotations", "elements", "local", "arguments",
-    "parameters", "answer", "final_answer",
+    "parameters", "answer", "final_answer", "\u533a\u57df", "\u533a\u57df\u5217\u8868",
 )  # fmt: skip
 # Under which a program's answer holds the text of a reply: looked at first.
 ENVELOPES = words(

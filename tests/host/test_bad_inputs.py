@@ -1,0 +1,116 @@
+"""What no node is meant to get: each is refused in words that name the node, or does no harm."""
+
+import asyncio
+
+import execution
+import pytest
+import torch
+from comfy_api.latest._io import get_finalized_class_inputs
+from replan.attention.payload import RegionError
+from replan.attention.rules import make_rules
+from replan.evaluation.choose import failed_regions
+from replan.evaluation.scores import Scores
+from replan.nodes.conditioning import RegionConditioning
+from replan.nodes.editor import RePlanRegionEditor
+from replan.nodes.evaluation import RePlanEditReport, RePlanFailedRegions, RePlanPickBest
+from replan.nodes.images import RePlanRegionMasks, RePlanResize, RePlanRestore
+from replan.nodes.plans import RePlanExpandRegions, RePlanPlanFromBoxes, RePlanPlanFromMasks, RePlanPlanToText
+from replan.nodes.previews import RePlanPlanPreview
+from replan.nodes.rules import RePlanApplyRegionRules, RePlanRulesPreview
+from replan.planner.pictures.draw import draw_plan
+from replan.planner.plan import PlanError, Region, RegionPlan
+from replan.planner.plans.resize import working_size
+
+IMAGE = torch.rand(1, 40, 60, 3, generator=torch.Generator().manual_seed(0))
+PLAN = RegionPlan((60, 40), regions=(Region("a", (5, 5, 30, 30), "red"),))
+SCORES = Scores("judge", {"weighted": 1.0}, {"a": {"done": 0.0}}, "weighted", "done")
+
+
+def run(node, **lists):
+    """Call a node as ComfyUI does: every input a list, outputs merged."""
+    _, _, v3_data = get_finalized_class_inputs(node.INPUT_TYPES(), dict.fromkeys(lists))
+    v3_data["hidden_inputs"] = {}
+    return asyncio.run(execution.get_output_data("prompt", "1", node, lists, v3_data=v3_data))[0]
+
+
+@pytest.mark.parametrize(
+    ("node", "given", "name"),
+    [
+        (RePlanPlanToText, {"plan": [None]}, "plan"),
+        (RePlanPlanToText, {"plan": ["a text"]}, "plan"),
+        (RePlanExpandRegions, {"plan": [None]}, "plan"),
+        (RePlanPlanFromBoxes, {"boxes": [[[1, 2, 3, 4]]], "image": [None]}, "image"),
+        (RePlanPlanFromMasks, {"masks": [None], "hints": ["a"]}, "masks"),
+        (RePlanResize, {"image": [None], "target": ["none"], "method": ["crop"]}, "image"),
+        (RePlanResize, {"image": [IMAGE], "plan": ["x"], "target": ["none"], "method": ["crop"]}, "plan"),
+        (RePlanRestore, {"image": [IMAGE], "transform": [None]}, "transform"),
+        (RePlanRegionMasks, {"plan": [None], "width": [0], "height": [0], "feather": [0]}, "plan"),
+        (RePlanPlanPreview, {"plan": [None]}, "plan"),
+        (RePlanRegionEditor, {"image": [None]}, "image"),
+        (RePlanEditReport, {"before": [IMAGE], "after": [None]}, "after"),
+        (RePlanPickBest, {"images": [IMAGE], "scores": ["x"], "by": [""]}, "scores"),
+        (RePlanFailedRegions, {"plan": [PLAN], "scores": [None], "threshold": [0.5]}, "scores"),
+        (RePlanApplyRegionRules, {"model": [None]}, "model"),
+        (RePlanRulesPreview, {"family": ["flux"], "plan": ["x"]}, "plan"),
+        (
+            RegionConditioning,
+            {"conditioning": [None], "clip": [None], "plan": [PLAN], "encoder": ["auto"], "use": ["hint"]}
+            | {"hint_padding": ["host"]},
+            "conditioning",
+        ),
+    ],
+)
+def test_nothing_and_values_of_other_sockets_are_refused_by_node_and_input(node, given, name):
+    title = node.define_schema().display_name
+    with pytest.raises(PlanError, match=f"{title}: at '{name}' arrived .*; look at the node that is connected"):
+        run(node, **given)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_the_editor_shows_an_image_of_any_channels(comfy_env, channels):
+    (plans, _, previews, *_) = run(RePlanRegionEditor, image=[torch.rand(1, 40, 60, channels)], plan=[PLAN])
+    assert plans == [PLAN] and previews[0].shape[-1] == 3
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_edit_that_is_not_finite_does_not_spoil_the_original_outside_the_mask(bad):
+    edit, mask = torch.full_like(IMAGE, bad), torch.zeros(1, 40, 60)
+    mask[:, :20] = 1
+    (transform,) = run(RePlanResize, image=[IMAGE], target=["none"], method=["stretch"])[2]
+    ((back,),) = run(RePlanRestore, image=[edit], transform=[transform], original=[IMAGE], mask=[mask], feather=[0])
+    assert torch.equal(back[:, 20:], IMAGE[:, 20:])
+
+
+@pytest.mark.parametrize("mask", [torch.ones(1, 40, 0), torch.tensor(1.0), torch.ones(60)])
+def test_a_mask_without_an_area_is_refused(mask):
+    (transform,) = run(RePlanResize, image=[IMAGE], target=["none"], method=["stretch"])[2]
+    with pytest.raises(PlanError, match="RePlan Restore: a mask has the shape"):
+        run(RePlanRestore, image=[IMAGE], transform=[transform], original=[IMAGE], mask=[mask])
+
+
+def test_a_plan_of_a_giant_image_is_not_drawn_without_it():
+    giant = RegionPlan((1_000_000, 1_000_000), regions=PLAN.regions)
+    with pytest.raises(PlanError, match="1000000x1000000 pixels, too large to draw without it; connect the image"):
+        draw_plan(None, giant)
+
+
+def test_a_linked_multiple_does_not_take_all_of_the_memory():
+    with pytest.raises(PlanError, match="multiples of 1000000; give a number of at least 1 and at most 4096"):
+        working_size((60, 40), "multiple_of", 1_000_000)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -1, 5])
+def test_a_threshold_that_no_score_can_meet_is_refused(threshold):
+    with pytest.raises(PlanError, match="the threshold is"):
+        failed_regions(PLAN, SCORES, threshold)
+
+
+@pytest.mark.parametrize("matrix", ["[" * 200_000, '{"a":' * 100_000])
+def test_a_matrix_of_endless_depth_is_refused(matrix):
+    with pytest.raises(RegionError, match="the rule matrix is not JSON"):
+        make_rules("replan", matrix=matrix)
+
+
+def test_scores_of_endless_depth_are_refused():
+    with pytest.raises(PlanError, match="these are no scores"):
+        Scores.from_json("[" * 200_000)

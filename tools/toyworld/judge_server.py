@@ -1,8 +1,9 @@
 """The exact scorer behind the interface that judges have: `python tools/toyworld/judge_server.py --scenes 12`.
 
-Not a model. It answers POST /v1/chat/completions as OpenAI's servers do, finds the toy scene by the original's pixels
-and the question by the JSON key that it asks for, and gives the published scales by what `scoring.py` measures. So the
-whole way of a judge (images, questions, replies, retries, tables) can be tried where the right answer is known.
+Not a model. It answers POST /v1/chat/completions as OpenAI's servers do, and NAME:generateContent as Google's. It finds
+the toy scene by the original's pixels and the question by the JSON key that it asks for, and gives the published scales
+by what `scoring.py` measures. So the whole way of a judge (images, questions, replies, retries, tables) can be tried
+where the right answer is known.
 """
 
 from __future__ import annotations
@@ -58,32 +59,17 @@ def exact_answers(task: Task, result: np.ndarray) -> dict[str, int]:
 
 
 class ExactJudge:
-    """Knows the scenes of some requests; answers a request's body as a chat completion."""
+    """Knows the scenes of some requests; answers the body of a request as either server would."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self.by_pixels = {_digest(one.task.scene.pixels): one.task for one in requests}
 
-    def reply(self, body: dict) -> tuple[int, dict]:
-        try:
-            parts = [part for message in body["messages"] for part in message["content"]]
-            text = "".join(part["text"] for part in parts if part["type"] == "text")
-            images = [_pixels(part["image_url"]["url"]) for part in parts if part["type"] == "image_url"]
-            keys = _KEY.findall(text)
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            return 400, {"error": {"message": f"no question with images: {error}", "type": "invalid_request_error"}}
-        if not keys or not images:
-            return 400, {"error": {"message": "no published question", "type": "invalid_request_error"}}
-        task = self.by_pixels.get(_digest(images[0])) if len(images) > 1 else self._nearest(images[0])
-        if task is None:
-            return 400, {
-                "error": {"message": "the original is no scene of this server", "type": "invalid_request_error"}
-            }
-        size = task.scene.size
-        after = images[-1]
-        if after.shape[:2] != (size, size):
-            after = np.asarray(Image.fromarray(after).resize((size, size)))
-        value = exact_answers(task, after)[keys[-1]]
-        content = json.dumps({"reasoning": "measured on pixels", f"{keys[-1]}_score": value})
+    def openai(self, body: dict) -> tuple[int, dict]:
+        """A chat completion."""
+        parts = [part for message in body["messages"] for part in message["content"]]
+        text = "".join(part["text"] for part in parts if part["type"] == "text")
+        images = [part["image_url"]["url"].partition("base64,")[2] for part in parts if part["type"] == "image_url"]
+        content = self.answer(text, images)
         return 200, {
             "id": "exact", "object": "chat.completion", "created": 0, "model": MODEL,
             "choices": [
@@ -91,6 +77,31 @@ class ExactJudge:
             ],
             "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         }  # fmt: skip
+
+    def google(self, body: dict) -> tuple[int, dict]:
+        """What generateContent gives."""
+        parts = [part for content in body["contents"] for part in content["parts"]]
+        text = "".join(part.get("text", "") for part in parts)
+        # Google's client writes the alphabet for URLs.
+        files = [part["inlineData"]["data"] for part in parts if "inlineData" in part]
+        images = [file.replace("-", "+").replace("_", "/") for file in files]
+        content = {"role": "model", "parts": [{"text": self.answer(text, images)}]}
+        return 200, {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}]}
+
+    def answer(self, text: str, files: list[str]) -> str:
+        """The reply to a question with its images in base 64. Raises ValueError for any other question."""
+        keys = _KEY.findall(text)
+        if not keys or not files:
+            raise ValueError("no published question with images")
+        images = [_pixels(file) for file in files]
+        task = self.by_pixels.get(_digest(images[0])) if len(images) > 1 else self._nearest(images[0])
+        if task is None:
+            raise ValueError("the original is no scene of this server")
+        size, after = task.scene.size, images[-1]
+        if after.shape[:2] != (size, size):
+            after = np.asarray(Image.fromarray(after).resize((size, size)))
+        value = exact_answers(task, after)[keys[-1]]
+        return json.dumps({"reasoning": "measured on pixels", f"{keys[-1]}_score": value})
 
     def _nearest(self, after: np.ndarray) -> Task | None:
         """The scene that an edited image alone is most likely of."""
@@ -108,11 +119,15 @@ def serve(requests: Iterable[Request], port: int = 0) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            status, answer = 404, {"error": {"message": "no such address"}}
             try:
                 body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
-                status, answer = judge.reply(body) if self.path.endswith("/chat/completions") else (404, {})
-            except ValueError:
-                status, answer = 400, {"error": {"message": "no JSON"}}
+                if self.path.endswith("/chat/completions"):
+                    status, answer = judge.openai(body)
+                elif self.path.endswith(":generateContent"):
+                    status, answer = judge.google(body)
+            except (KeyError, TypeError, ValueError, OSError) as error:
+                status, answer = 400, {"error": {"code": 400, "message": str(error), "status": "INVALID_ARGUMENT"}}
             text = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
@@ -130,8 +145,8 @@ def _digest(pixels: np.ndarray) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def _pixels(url: str) -> np.ndarray:
-    with Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2]))) as image:
+def _pixels(file: str) -> np.ndarray:
+    with Image.open(io.BytesIO(base64.b64decode(file))) as image:
         return np.asarray(image.convert("RGB"))
 
 

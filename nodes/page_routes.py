@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ from ..planner.replies import read_plan
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1 << 20
-MOST_CELLS = 1 << 24  # of all regions' grids together
+MOST_CELLS = 1 << 24  # of all regions' grids together, and of their masks: a few bytes write a mask of any size
+MOST_EXPANDED = 1000
 MOST_ROWS = 120  # regions with rows of their own in the rule matrix
 
 
@@ -95,7 +97,14 @@ def patches(asked: Mapping[str, Any]) -> dict[str, Any]:
     asked: plan, patch (its side in pixels of the plan's image), expand (a ratio, as RePlan Expand Regions takes it).
     The answer: size [rows, columns], and cells, region id -> run lengths over them as a plan's mask has them.
     """
-    plan = expand_regions(plan_from_json(_value(asked, "plan", Mapping)).active, _value(asked, "expand", (int, float)))
+    plan = plan_from_json(_value(asked, "plan", Mapping)).active
+    masked = sum(math.prod(region.mask.size) for region in plan.regions if region.mask is not None)
+    if masked > MOST_CELLS:
+        raise PlanError(f"masks of {masked} cells are too many to show; draw smaller ones, or switch some off")
+    expand = _value(asked, "expand", (int, float))
+    if abs(expand) > MOST_EXPANDED:
+        raise PlanError(f"boxes expanded by more than {MOST_EXPANDED} times their size cannot be shown")
+    plan = expand_regions(plan, expand)
     patch = max(1, _value(asked, "patch", int))
     width, height = plan.image_size
     rows, columns = (-(-side // patch) for side in (height, width))

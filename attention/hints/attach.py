@@ -29,6 +29,8 @@ TOKEN_BUDGET = 65_536
 
 # Working out who sees whom takes seconds beyond this many regions (2 s at 1,000, 20 s at 3,000 on a 2-core CPU).
 MOST_REGIONS = 2048
+# Characters. A longer text was not meant as a hint (a whole file, an image as text); a tokenizer takes minutes for it.
+LONGEST_HINT = 10_000
 
 
 class Encoded(NamedTuple):
@@ -113,6 +115,12 @@ def encode_hints(clip: Any, recipe: Recipe, prompts: Sequence[Prompt]) -> list[E
 
 def _regions_with(plan: RegionPlan, use: str) -> tuple[Region, ...]:
     """The regions that take part; a region without a hint is an error, one without a negative hint is not."""
+    for region in plan.regions:
+        if len(getattr(region, use)) > LONGEST_HINT:
+            raise RegionError(
+                f"the {use.replace('_', ' ')} of region '{region.id}' has {len(getattr(region, use))} characters, more "
+                f"than {LONGEST_HINT}; say in a few words what its box shows, or look at what is connected to it"
+            )
     if use == "negative_hint":
         return tuple(region for region in plan.regions if region.negative_hint.strip())
     for region in plan.regions:

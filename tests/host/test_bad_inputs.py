@@ -1,16 +1,19 @@
 """What no node is meant to get: each is refused in words that name the node, or does no harm."""
 
 import asyncio
+import time
 
 import execution
 import pytest
 import torch
 from comfy_api.latest._io import get_finalized_class_inputs
+from replan.attention.hints.attach import attach_hints
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
 from replan.evaluation.choose import failed_regions
 from replan.evaluation.scores import Scores
-from replan.nodes.conditioning import RegionConditioning
+from replan.nodes import page_routes
+from replan.nodes.conditioning import RePlanRegionConditioning
 from replan.nodes.editor import RePlanRegionEditor
 from replan.nodes.evaluation import RePlanEditReport, RePlanFailedRegions, RePlanPickBest
 from replan.nodes.images import RePlanRegionMasks, RePlanResize, RePlanRestore
@@ -53,7 +56,7 @@ def run(node, **lists):
         (RePlanApplyRegionRules, {"model": [None]}, "model"),
         (RePlanRulesPreview, {"family": ["flux"], "plan": ["x"]}, "plan"),
         (
-            RegionConditioning,
+            RePlanRegionConditioning,
             {"conditioning": [None], "clip": [None], "plan": [PLAN], "encoder": ["auto"], "use": ["hint"]}
             | {"hint_padding": ["host"]},
             "conditioning",
@@ -114,3 +117,27 @@ def test_a_matrix_of_endless_depth_is_refused(matrix):
 def test_scores_of_endless_depth_are_refused():
     with pytest.raises(PlanError, match="these are no scores"):
         Scores.from_json("[" * 200_000)
+
+
+def _mask(side):
+    return {"size": [side, side], "rle": [0, 1, side * side - 1]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"plan": {"image_size": [8, 8], "regions": [{"bbox_2d": [0, 0, 8, 8], "mask": _mask(16384)}]}}, "masks of"),
+        ({"plan": {"image_size": [8, 8], "regions": []}, "expand": 10**400}, "expanded by more than"),
+    ],
+)
+def test_a_few_bytes_do_not_keep_the_page_waiting(asked, words):
+    began = time.process_time()
+    with pytest.raises(PlanError, match=words):
+        page_routes.patches({"patch": 16, "expand": 0, **asked})
+    assert time.process_time() - began < 2
+
+
+def test_a_text_that_is_no_hint_is_refused_before_it_is_tokenised(load_tiny):
+    plan = RegionPlan((8, 8), regions=(Region("r1", (0, 0, 8, 8), "cup " * 100_000),))
+    with pytest.raises(RegionError, match="region 'r1' has 400000 characters"):
+        attach_hints([[torch.zeros(1, 4, 8), {}]], load_tiny("clip_l"), plan)

@@ -41,9 +41,10 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what needs a server, and put it first: of several processes one begins with it.
+    """Mark what needs a server, and put it first: it takes longest, and of several processes one begins with it.
 
-    The page's tests come last: Playwright keeps an event loop running in its thread, which asyncio.run() refuses.
+    The page's tests come last in a process of their own or after all others: Playwright keeps an event loop running in
+    its thread, which asyncio.run() refuses. Beside other processes (ByFile) they begin early.
     """
     from server_tests import uses_server
 
@@ -53,7 +54,13 @@ def pytest_collection_modifyitems(items):
             # The process that schedules knows it by the text alone: without this a second server would start.
             if not uses_server(item.nodeid.split("::")[0]):
                 raise pytest.UsageError(f"{item.nodeid} needs a server, but tests/server_tests.py does not see it")
-    items.sort(key=lambda item: ("browser" in item.path.parts, item.get_closest_marker("server") is None))
+    several = "PYTEST_XDIST_WORKER" in os.environ
+
+    def place(item) -> tuple[bool, bool]:
+        page, server = "browser" in item.path.parts, item.get_closest_marker("server") is not None
+        return (not server, page) if several else (page, not server)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -71,5 +78,12 @@ def pytest_xdist_make_scheduler(config, log):
             if "browser" in file.split("/"):
                 return "browser"
             return "server" if uses_server(file) else file
+
+        def _reschedule(self, node):
+            if "browser" in self.assigned_work[node]:  # nothing runs after the page's tests in their process
+                if not node.shutting_down:
+                    node.shutdown()
+            else:
+                super()._reschedule(node)
 
     return ByFile(config, log)

@@ -36,7 +36,13 @@ class Fields:
 
     def __init__(self, item: Mapping[str, Any]):
         self.item = item
-        self.keys = {plain(key): key for key, value in item.items() if isinstance(key, str) and value is not None}
+        self.keys: dict[str, str] = {}
+        for key, value in item.items():
+            if isinstance(key, str) and value is not None:
+                word = plain(key)
+                # Of keys that are one word, the one with the fewest other signs: "hint", not "hint}".
+                if len(key) <= len(self.keys.get(word, key)):
+                    self.keys[word] = key
 
     def key(self, words: Mapping[str, int], among: type | tuple[type, ...] = object) -> str | None:
         """The key that comes first in a line of the vocabulary and whose value is of such a type."""

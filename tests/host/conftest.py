@@ -6,6 +6,7 @@ test module, so tests may import `comfy`, `comfy_api`, `folder_paths` and `nodes
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,9 +108,17 @@ def load_tiny(comfy_env, tiny) -> Callable[[str], object]:
 @pytest.fixture(scope="session")
 def learned_planner(tmp_path_factory) -> Path:
     """The folder of a planner that has learnt some answers by heart, see `learned_planner.py`."""
+    from filelock import FileLock  # torch needs it too
     from learned_planner import teach
 
-    return teach(tmp_path_factory.mktemp("planner") / "learned")
+    # Processes of one run share the parent of their folders: one teaches, the others wait.
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    shared = tmp_path_factory.getbasetemp().parent if several else tmp_path_factory.mktemp("planner")
+    with FileLock(shared / "learned.lock"):
+        if not (shared / "learned.done").exists():
+            teach(shared / "learned")
+            (shared / "learned.done").touch()
+    return shutil.copytree(shared / "learned", tmp_path_factory.mktemp("planner") / "learned")
 
 
 @pytest.fixture(scope="session")

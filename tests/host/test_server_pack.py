@@ -129,6 +129,24 @@ CONTRACT = {
         ],
         ["scores REPLAN_SCORES list", "report STRING list"],
     ),
+    "RePlanEditReport": (
+        ["before IMAGE", "after IMAGE", "plan? REGION_PLAN", "threshold? FLOAT"],
+        [
+            "heat_map IMAGE list",
+            "report STRING list",
+            "outside_psnr FLOAT list",
+            "outside_changed FLOAT list",
+            "scores REPLAN_SCORES list",
+        ],
+    ),
+    "RePlanPickBest": (
+        ["images IMAGE", "scores REPLAN_SCORES", "by STRING"],
+        ["image IMAGE", "index INT", "report STRING"],
+    ),
+    "RePlanFailedRegions": (
+        ["plan REGION_PLAN", "scores REPLAN_SCORES", "threshold FLOAT"],
+        ["plan REGION_PLAN list", "count INT list", "report STRING list"],
+    ),
     "RePlanPlanPreview": (
         ["plan REGION_PLAN", "image? IMAGE", "patch? INT"],
         ["preview IMAGE list"],

@@ -9,7 +9,8 @@ from replan.tools.toyworld.tasks import CHANGES
 from replan.tools.training import comfyui_check
 from replan.tools.training.editor_measure import codec_psnr, load_codec, tasks_of
 
-SCENES, SEED = 8, 20  # docs/toyworld.md has the figures of 200
+SEED = 20
+SCENES = {"replan": 20, "plain": 8}  # docs/toyworld.md has the figures of 200
 
 
 @pytest.mark.parametrize("part", ["codec", "editor", "texts", "dual"])
@@ -34,8 +35,8 @@ def edits(server, models_dir, tmp_path_factory):
     weights.ensure(models_dir)
     editing = Editing(server, tmp_path_factory.mktemp("toyworld"))
     scores = {}
-    for name in ("plain", "replan"):
-        tasks = [editing.task(METHODS[name], SEED, index) for index in range(SCENES)]
+    for name, count in SCENES.items():
+        tasks = [editing.task(METHODS[name], SEED, index) for index in range(count)]
         scores[name] = scoring.mean(scoring.score(task, editing.run(METHODS[name], task).pixels) for task in tasks)
     return scores
 

@@ -438,6 +438,8 @@ def test_a_place_that_stays_away_does_not_keep_a_finished_run(tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_on_its_way_and_the_next_run_takes_the_rest(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process begins without
+
     class Interrupted(Place):
         def run(self, job, timeout):
             if len(self.edited) == 2:

@@ -94,6 +94,10 @@ class RePlanRegionConditioning(io.ComfyNode):
     def execute(
         cls, conditioning, clip, plan, encoder, use, hint_padding, image=None, image2=None, image3=None
     ) -> io.NodeOutput:
+        # A script may call the node with single values, and then gets a single conditioning.
+        if not isinstance(plan, list):
+            single = (conditioning, clip, plan, encoder, use, hint_padding, image, image2, image3)
+            return io.NodeOutput(cls.execute(*([value] for value in single)).args[0][0])
         # Lists: ComfyUI would give the whole of a batch of images to every plan of a list.
         lists = {"conditioning": conditioning, "plan": plan, "text encoder": clip}
         lists |= {"image": image or [None], "image2": image2 or [None], "image3": image3 or [None]}

@@ -141,3 +141,15 @@ def test_a_text_that_is_no_hint_is_refused_before_it_is_tokenised(load_tiny):
     plan = RegionPlan((8, 8), regions=(Region("r1", (0, 0, 8, 8), "cup " * 100_000),))
     with pytest.raises(RegionError, match="region 'r1' has 400000 characters"):
         attach_hints([[torch.zeros(1, 4, 8), {}]], load_tiny("clip_l"), plan)
+
+
+def test_a_script_that_gives_single_values_gets_a_single_conditioning(load_tiny):
+    import nodes
+
+    clip = load_tiny("clip_l")
+    text = nodes.CLIPTextEncode().encode(clip, "a cup")[0]
+    settings = ("auto", "hint", "host")
+    alone = RePlanRegionConditioning.execute(text, clip, PLAN, *settings).args[0]
+    listed = RePlanRegionConditioning.execute([text], [clip], [PLAN], *([one] for one in settings)).args[0]
+    assert len(alone) == len(listed[0]) == 1
+    assert torch.equal(alone[0][0], listed[0][0][0]) and alone[0][1].keys() == listed[0][0][1].keys()

@@ -168,8 +168,8 @@ def ssim(
 
     (C, H, W) and (H, W) bool. Windows are Gaussian, 11 x 11 with sigma 1.5, one around each pixel of the image, which
     is mirrored at its edges; those count that hold no pixel that is `inside`. None where there are none, and for an
-    image of less than 6 pixels a side. identical: all pixels that are not inside are known to
-    be equal. Without `inside` this is what torchmetrics 1.9 gives.
+    image of less than 6 pixels a side. identical: all pixels that are not inside are known to be equal. Without
+    `inside` this is what torchmetrics 1.9 gives.
     """
     channels, rows, columns = before.shape
     margin = _WINDOW // 2

@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..evaluation.alignment import Aligner
-from ..evaluation.encoders import ImageEncoder, TextEncoder
-from ..evaluation.fusion import load_fusion
 from ..planner.pictures.batches import for_each, setting
 from ..planner.plan import PlanError
 from .folders import fusion_names, fusion_path, fusion_stamp
@@ -100,6 +97,10 @@ class RePlanAlignment(io.ComfyNode):
     def execute(
         cls, after, plan, clip_vision, clip, scene=None, reference=None, before=None, fusion=None
     ) -> io.NodeOutput:
+        from ..evaluation.alignment import Aligner
+        from ..evaluation.encoders import ImageEncoder, TextEncoder
+        from ..evaluation.fusion import load_fusion
+
         scores, reports = [], []
         with naming(cls, after=after, plan=plan):
             images = _singles(after)

@@ -1,15 +1,20 @@
-"""The node that lets a model judge an edit. The work is in `evaluation.judge`."""
+"""The node that lets a model judge an edit. The work is in `evaluation.judge`, loaded by the first run."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..evaluation.judge import Edit, Judgement, judge_edits
 from ..planner.models.interface import Sampling
 from ..planner.pictures.batches import pair_for_judging, setting
 from ..planner.plan import Notice, PlanError
 from .notices import show_progress, tell
 from .sockets import CATEGORY, PlannerSocket, PlanSocket, ScoresSocket, naming
+
+if TYPE_CHECKING:
+    from ..evaluation.judge import Judgement
 
 
 class RePlanJudge(io.ComfyNode):
@@ -143,6 +148,8 @@ class RePlanJudge(io.ComfyNode):
         max_megapixels=None,
         referring_expression=None,
     ) -> io.NodeOutput:
+        from ..evaluation.judge import Edit, judge_edits
+
         with naming(cls, before=before, after=after, plan=plan):
             plans = [one for one in plan or [] if one is not None]
             per_region = bool(setting(per_region, 0, False))

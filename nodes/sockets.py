@@ -7,13 +7,19 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attention.payload import RegionError
+from ..attention.rules import Rules
+from ..evaluation.scores import Scores
 from ..planner.plan import PlanError, RegionPlan, shown
+from ..planner.plans.resize import Transform
 
 PlanSocket = io.Custom("REGION_PLAN")
 RulesSocket = io.Custom("REPLAN_RULES")
 TransformSocket = io.Custom("REPLAN_TRANSFORM")
 PlannerSocket = io.Custom("REPLAN_PLANNER")
 ScoresSocket = io.Custom("REPLAN_SCORES")
+
+# What a value of each is; of REPLAN_PLANNER it is whatever answers.
+_TYPES = {"REGION_PLAN": RegionPlan, "REPLAN_RULES": Rules, "REPLAN_TRANSFORM": Transform, "REPLAN_SCORES": Scores}
 
 CATEGORY = "RePlan"
 # A message that names a node already: this one, one that this one runs, or one in whose output the fault lies.
@@ -38,17 +44,12 @@ def naming(node: type[io.ComfyNode], **arrived: Any):
 
 def _check(node: type[io.ComfyNode], name: str, value: Any) -> None:
     """PlanError where not what its socket is for arrived at an input of the pack's own types, or nothing at all."""
-    from ..attention.rules import Rules
-    from ..evaluation.scores import Scores
-    from ..planner.plans.resize import Transform
-
     schema = node.define_schema()
     socket = next(one for one in schema.inputs if one.id == name)
     kind = socket.get_io_type()
-    types = {"REGION_PLAN": RegionPlan, "REPLAN_SCORES": Scores, "REPLAN_TRANSFORM": Transform, "REPLAN_RULES": Rules}
     for one in value if schema.is_input_list and isinstance(value, list) else [value]:
         if one is None and socket.optional:
             continue
-        if one is None or kind in types and not isinstance(one, types[kind]):
+        if one is None or kind in _TYPES and not isinstance(one, _TYPES[kind]):
             found = "nothing" if one is None else shown(one)
             raise PlanError(f"at '{name}' arrived {found}, expected a {kind}; look at the node that is connected there")

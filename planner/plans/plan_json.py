@@ -119,7 +119,7 @@ def mask_to_dict(mask: RegionMask) -> dict[str, list[int]]:
 
 
 def mask_from_dict(data: Any, name: str) -> RegionMask:
-    """Read a mask; `name` says whose it is in an error."""
+    """A mask out of its JSON (`mask_to_dict`). Raises PlanError, which calls its region `name`."""
     if not isinstance(data, Mapping) or not {"size", "rle"} <= data.keys():
         raise PlanError(f'{name}: a mask is null or {{"size": [h, w], "rle": [...]}}, found {shown(data)}')
     size = _whole_pair(data["size"], f"{name}: a mask's size is two whole numbers [height, width]")
@@ -191,7 +191,7 @@ def _whole_pair(value: Any, what: str) -> tuple[int, int]:
 
 
 def texts_from_list(value: Any, what: str) -> tuple[str, ...]:
-    """Read a list of texts; `what` says whose it is in an error."""
+    """A list of texts as a tuple. Raises PlanError, which calls the value `what`."""
     if not isinstance(value, list):
         raise PlanError(f"{what} must be a list of texts, found {shown(value)}")
     return tuple(_text(text, what) for text in value)

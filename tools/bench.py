@@ -1,8 +1,8 @@
 """What region rules cost: `python tools/bench.py`, about half an hour; `--quick`, under 3 minutes on two cores.
 
 Attention under the rules is timed in turn with its alternatives in one process, then one whole model step of each
-family with and without rules, then an edit report, on the CPU. Sets up ComfyUI if need be. With a CUDA device it uses
-the sizes of the real models, else few heads. docs/benchmark.md says what each figure means.
+family with and without rules, then, on the CPU, an edit report and the pack's import. Sets up ComfyUI if need be. With
+a CUDA device it uses the sizes of the real models, else few heads. docs/benchmark.md says what each figure means.
 
 Examples:  python tools/bench.py --quick --json bench.json
            python tools/bench.py --markdown             tables for the docs, after the run
@@ -41,7 +41,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="FILE", help="report earlier results, measure nothing"
     )
-    parser.add_argument("--only", choices=("attention", "step", "report"), help="leave the other parts out")
+    parser.add_argument("--only", choices=("attention", "step", "report", "import"), help="leave the other parts out")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
@@ -126,7 +126,7 @@ class Bench:
     def run(self) -> dict:
         import torch
 
-        results: dict = {"machine": self.machine(), "attention": [], "step": [], "report": []}
+        results: dict = {"machine": self.machine(), "attention": [], "step": [], "report": [], "import": []}
         print(report.machine_line(results["machine"]), flush=True)
         if self.args.only in (None, "attention"):
             for row in self.attention():
@@ -143,6 +143,12 @@ class Bench:
             for row in measure(Clock(torch.device("cpu"), self.args.clock), self.args.rounds, 5.0):
                 results["report"].append(row)
                 print(report.report_line(row), flush=True)
+        if self.args.only in (None, "import"):
+            import bench_import
+
+            for row in bench_import.measure(self.comfyui, 3 if self.args.quick else 9):
+                results["import"].append(row)
+                print(report.import_line(row), flush=True)
         return results
 
     def left(self) -> float:

@@ -131,6 +131,13 @@ def report_line(row: dict) -> str:
     )
 
 
+def import_line(row: dict) -> str:
+    return (
+        f"importing the pack, {row['nodes']} nodes: {_ms(row['seconds'])} ms ({_ms(row['least'])} to "
+        f"{_ms(row['most'])}, {row['rounds']} processes) beside ComfyUI's {row['comfyui']:.1f} s"
+    )
+
+
 def target_lines(results: dict) -> list[str]:
     words = {True: "met", False: "MISSED", None: "not run"}
     return [

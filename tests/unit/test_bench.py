@@ -26,7 +26,7 @@ def results(tmp_path_factory):
 
 
 def test_results_have_the_agreed_keys(results):
-    assert set(results) == {"machine", "attention", "step", "report"}
+    assert set(results) == {"machine", "attention", "step", "report", "import"}
     assert results["step"] == results["report"] == []
     assert len(results["attention"]) == 4
     for row in results["attention"]:

@@ -1,0 +1,20 @@
+"""What a reply of the planner earns in training (GRPO): pure functions of texts and scores, without torch.
+
+    tags -> editing, detection -> planning -> router
+
+`compute_score_unified` routes by `task_name`; the others are its parts. `published=True` computes what the published
+code does, to the digit; the default mends what docs/training.md lists. `for_verl.py` is what verl and EasyR1 load.
+"""
+
+from .detection import detection_reward
+from .editing import edit_reward, generation_reward
+from .once import Once, OnceAsync
+from .planning import Judged, fill_excluded, image_reward, judge_score, planning_reward
+from .router import TASKS, UnknownTask, compute_score_unified
+from .value import Reward, reply_text
+
+__all__ = [
+    "TASKS", "Judged", "Once", "OnceAsync", "Reward", "UnknownTask", "compute_score_unified", "detection_reward",
+    "edit_reward", "fill_excluded", "generation_reward", "image_reward", "judge_score", "planning_reward",
+    "reply_text",
+]  # fmt: skip

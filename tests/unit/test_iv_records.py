@@ -67,6 +67,10 @@ ROWS = {
         "id": "p-3", "category": "Physical", "src_image": "a.png", "tgt_image": "c.png", "instruction": "make it red",
         "target_caption": "a red cup", "objects": ["cup"],
     },
+    "vision_reasoner": {
+        "id": "v1", "problem": "make it red", "solution": '[{"bbox_2d": [1, 2, 5, 6]}]', "image": "a.png",
+    },
+    "photos": {"image": "a.png", "instruction": "make it red", "referring": "the cup"},
 }  # fmt: skip
 WANTED = {
     "records": {"id": "a", "task_type": "Add"},
@@ -79,6 +83,8 @@ WANTED = {
     "humanedit": {"id": "u7", "task_type": "Replace", "mask": "b.png", "target": "c.png", "caption_after": "a red cup"},
     "editworld": {"target": "c.png"},
     "reason50k": {"id": "p-3", "task_type": "Physical", "target": "c.png", "caption_after": "a red cup"},
+    "vision_reasoner": {"id": "v1", "answer": '[{"bbox_2d": [1, 2, 5, 6]}]'},
+    "photos": {"id": "a", "referring": "the cup"},
 }  # fmt: skip
 
 
@@ -121,6 +127,32 @@ def test_reasonedit_folders_pair_images_masks_and_lines_in_order(tmp_path):
     draw(tmp_path, "1-Left-Right/003.png")
     with pytest.raises(BatchError, match="3 images and 2 lines"):
         Source(tmp_path)
+
+
+def test_photos_with_a_text_beside_each_are_records(tmp_path):
+    draw(tmp_path, "a.png", "a_test.JPG", "c.png")
+    (tmp_path / "a.txt").write_text("\ufeffmake it red\n", encoding="utf-8")
+    (tmp_path / "a_test.txt").write_text("make it blue", encoding="utf-8")
+    (tmp_path / "c.txt").write_text("", encoding="utf-8")
+    draw(tmp_path, "d.png")
+    source = Source(tmp_path)
+    first, second, empty, alone = source
+    assert source.name == "photos"
+    assert (first.instruction, Path(first.image).name, first.fault) == ("make it red", "a.png", "")
+    assert (second.id, second.instruction) == ("a_test.JPG", "make it blue")
+    assert empty.fault == "it has no instruction"
+    assert alone.fault == "d.txt, its instruction, is not there"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(BatchError, match="no parquet file; no images"):
+        Source(tmp_path / "none")
+
+
+def test_a_training_record_may_keep_its_instruction_in_its_details(tmp_path):
+    draw(tmp_path, "a.png")
+    details = {"editing_instruction": "make it red", "referring_expression": "the left cup"}
+    extra = json.dumps({"image_id": 3, "instruction_details": details})
+    record = only(Source(lines(tmp_path, {"image": "a.png", "prompt": "", "extra_info": extra})))
+    assert (record.id, record.instruction, record.referring) == ("3", "make it red", "the left cup")
 
 
 def test_editworld_objects_by_sample_name_give_the_ids(tmp_path):

@@ -183,6 +183,9 @@ def test_a_copied_template_of_the_pack_earns_nothing(name):
         (reply([CUP, {**CUP, "bbox_2d": [60, 20, 60, 80]}]), 1.0, 0.75),
         (reply([{**CUP, "bbox_2d": [float("nan"), 20, 60, 80]}]), 1.0, 0.63),
         (f"<think>a</think>{reply()}", 0.0, 0.5),
+        (reply(tail=" Done."), 0.0, 0.5),
+        ("Sure: " + reply(), 0.0, 0.5),
+        (reply(prompt="Edit: the edit of the whole image, or the sentence of rule 5!"), 1.0, 0.1),
     ],
 )
 def test_a_reply_that_tries_the_reward_earns_less(text, format_, most):
@@ -227,7 +230,7 @@ def test_what_is_no_text_counts_as_an_empty_reply(given, published):
 
 
 def test_a_completion_of_messages_is_its_last_text():
-    assert reply_text([{"role": "assistant", "content": "a"}]) == "a"
+    assert reply_text([{"role": "user", "content": "b"}, {"role": "assistant", "content": "a"}]) == "a"
     assert reply_text([{"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]) == "a"
 
 

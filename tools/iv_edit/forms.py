@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from replan.tools.batches.items import IMAGES
+
 # What a record has besides its id, as its table names it.
 FIELDS = (
     "id", "image", "instruction", "referring", "answer", "referring_type", "task_type", "mask", "boxes", "target",
@@ -41,7 +43,7 @@ FORMS: dict[str, Form] = {
         {
             "id": ("extra_info.image_id", "image_id"),
             "image": ("image",),
-            "instruction": ("prompt",),
+            "instruction": ("prompt", "extra_info.instruction_details.editing_instruction"),
             "referring": (
                 "extra_info.referring_expression", "extra_info.instruction_details.referring_expression"
             ),
@@ -118,8 +120,19 @@ FORMS: dict[str, Form] = {
         "the JSON lines of a public reproduction of ReasonBrain",
         "the published set, of which no public copy was found",
     ),
+    "vision_reasoner": Form(
+        ("image", "problem", "solution"),
+        {"id": ("id",), "image": ("image",), "instruction": ("problem",), "answer": ("solution",)},
+        "keys: RePlan's configuration for VisionReasoner_multi_object_7k_840; the answer is a list of objects to find",
+        "a record of that set itself",
+    ),
+    "photos": Form(
+        ("image", "instruction"),
+        {name: (name,) for name in FIELDS},
+        "a folder of images, NAME.txt beside each is its instruction; or a table of one's own with these columns",
+    ),
     "reasonedit": Form(
-        ("_reasonedit",),
+        ("_reasonedit", "id", "instruction"),
         {
             "id": ("id",),
             "image": ("image",),
@@ -162,6 +175,16 @@ def _at(row: Mapping[str, Any], place: str) -> Any:
     return None if found is None or (isinstance(found, str) and not found.strip()) else found
 
 
+def photo_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The images of a folder by name, with the text beside each."""
+    for file in sorted(one for one in folder.iterdir() if one.suffix.lower() in IMAGES and one.is_file()):
+        row = {"id": file.name, "image": file.name}
+        try:
+            yield {**row, "instruction": file.with_suffix(".txt").read_text("utf-8-sig", "replace").strip()}
+        except OSError:
+            yield {**row, FAULT: f"{file.with_suffix('.txt').name}, its instruction, is not there"}
+
+
 def is_reasonedit(folder: Path) -> bool:
     return any(_texts(one) for one in _categories(folder))
 
@@ -200,4 +223,6 @@ def _categories(folder: Path) -> list[Path]:
 
 def _texts(folder: Path) -> list[Path]:
     """The category's text file: *_text.txt, or *_test.txt for the reasoning ones."""
-    return sorted([*folder.glob("*_text.txt"), *folder.glob("*_test.txt")])
+    images = {file.stem for file in folder.iterdir() if file.suffix.lower() in IMAGES}
+    texts = sorted([*folder.glob("*_text.txt"), *folder.glob("*_test.txt")])
+    return [text for text in texts if text.stem not in images]  # beside an image it is that image's instruction

@@ -1,8 +1,8 @@
 """Records to evaluate edits on, of any form in `forms.py`: `python tools/iv_edit/records.py SOURCE --out FOLDER`.
 
-SOURCE is a parquet file or a folder of them, a table (JSON, JSON lines, CSV, TSV) with image files, or ReasonEdit's
-folders. What can be used is written to FOLDER/records/records.jsonl, what cannot to refused.jsonl beside it, with the
-reason. `generate.py` does the same before it edits.
+SOURCE is a parquet file or a folder of them, a table (JSON, JSON lines, CSV, TSV) with image files, a folder of images
+with a text beside each, or ReasonEdit's folders. What can be used is written to FOLDER/records/records.jsonl, what
+cannot to refused.jsonl beside it, with the reason. `generate.py` does the same before it edits.
 
 Examples:  python tools/iv_edit/records.py iv_edit/data --split test --out runs/iv
            python tools/iv_edit/records.py magicbrush/dev.parquet --out runs/magic --limit 50
@@ -35,6 +35,7 @@ from replan.tools.iv_edit.forms import (  # noqa: E402
     FORMS,
     form_of,
     is_reasonedit,
+    photo_rows,
     reasonedit_rows,
     value_at,
 )
@@ -126,7 +127,7 @@ class Source:
             yield record
 
     def _found(self, split: str, unpacked: Path | None) -> tuple[Path | None, Path]:
-        """The table, None for ReasonEdit's folders, and the folder that its image paths start from."""
+        """The table, None for folders without one, and the folder that its image paths start from."""
         path = self.path
         if self.is_run:
             return path / FOLDER / FILE, path / FOLDER
@@ -145,15 +146,17 @@ class Source:
             tables = sorted(one for one in path.iterdir() if one.suffix.lower() in (".jsonl", ".csv", ".json"))
             if len(tables) == 1:
                 return tables[0], path
+            if not tables and next(photo_rows(path), None):
+                return None, path
             what = f"{len(tables)} tables, name one" if tables else f"no parquet file{' of that split' * bool(split)}"
-            raise BatchError(f"{path} holds {what}; and no folder of ReasonEdit's")
+            raise BatchError(f"{path} holds {what}; no images, and no folder of ReasonEdit's")
         if not path.is_file():
             raise BatchError(f"{path}: there is no such file or folder")
         return path, path.parent
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         if self.table is None:
-            yield from reasonedit_rows(self.path)
+            yield from (reasonedit_rows if is_reasonedit(self.path) else photo_rows)(self.path)
             return
         yield from table_rows(self.table)
 

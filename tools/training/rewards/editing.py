@@ -88,7 +88,8 @@ def edit_reward(
     region = _region_score(regions, published)
     if not published:
         content, region = max(content, LEAST), max(region, LEAST)
-    renders = is_formed and (region >= GATE or (not published and _is_global_edit(text, regions)))
+    is_worth_it = region >= GATE or (not published and _is_global_edit(text, regions))
+    renders = is_formed and is_worth_it and (published or content > 0)  # nobody wants to see a copied prompt
     total = FORMAT * is_formed + CONTENT * content + REGION * region
     return Reward(total, {"format": float(is_formed), "content": content, "region": region}, renders)
 

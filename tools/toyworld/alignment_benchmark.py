@@ -98,13 +98,13 @@ def _render(args: argparse.Namespace) -> int:
         ):
             editing = Editing(server, Path(base), args.steps)
             try:
-                render(editing, folder, args.seed, args.scenes, _say, lambda: time.monotonic() > end)
+                render(editing, folder, args.seed, args.scenes, say, lambda: time.monotonic() > end)
             except KeyboardInterrupt:
-                _say("stopped")
+                say("stopped")
     return next((index for index in range(args.scenes) if rendered(folder, index) is None), args.scenes)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(f"\r{text}    ", end="", file=sys.stderr, flush=True)
 
 
@@ -145,7 +145,7 @@ def _score(args: argparse.Namespace, count: int) -> list[dict]:
                     ],
                 }
             )
-        _say(f"scored scene {index + 1} of {count}")
+        say(f"scored scene {index + 1} of {count}")
     return rows
 
 
@@ -190,7 +190,7 @@ def _correlations(rows: Sequence[Mapping], scenes: Sequence[int]) -> list[str]:
             own = [row for row in rows if row["scene"] == scene]
             if len({row["weighted"] for row in own}) > 1:
                 within.append(spearmanr([_value(r, name) for r in own], [r["weighted"] for r in own]).statistic)
-        lines.append(f"| {name} | {overall:.3f} | {_mean(within)} |")
+        lines.append(f"| {name} | {overall:.3f} | {mean_and_error(within)} |")
     return lines
 
 
@@ -203,13 +203,13 @@ def _best(rows: Sequence[Mapping], scenes: Sequence[int]) -> list[str]:
     lines = [
         "| best of 4 by | Weighted | minus random, scene by scene |",
         "|---|---|---|",
-        f"| random | {_mean(chance)} | |",
+        f"| random | {mean_and_error(chance)} | |",
     ]
     for name in (*SCORES, "oracle"):
         taken = [max(own, key=lambda row: row["weighted"] if name == "oracle" else _value(row, name)) for own in four]
         found = [row["weighted"] for row in taken]
         gain = [one - other for one, other in zip(found, chance, strict=True)]
-        lines.append(f"| {name} | {_mean(found)} | {_mean(gain, '+')} |")
+        lines.append(f"| {name} | {mean_and_error(found)} | {mean_and_error(gain, '+')} |")
     return lines
 
 
@@ -229,7 +229,7 @@ def _regions(rows: Sequence[Mapping]) -> list[str]:
     ]
 
 
-def _mean(values: Sequence[float], sign: str = "") -> str:
+def mean_and_error(values: Sequence[float], sign: str = "") -> str:
     """Mean and its standard error."""
     mean = sum(values) / len(values)
     if len(values) < 2:

@@ -1,12 +1,14 @@
-"""A custom node for ComfyUI: loads a CLIP vision model of any size, such as the toy world's.
+"""Custom nodes for ComfyUI: a CLIP vision model of any size, such as the toy world's, and scores from outside.
 
 ComfyUI's CLIPVisionLoader knows the published sizes only. `dual_encoder.ensure_dual_encoder` writes such files, with
 what ComfyUI's ClipVisionModel is made from in their metadata. Link this folder into ComfyUI's custom_nodes.
 """
 
 import json
+import sys
 
 import folder_paths
+import nodes
 from comfy.clip_vision import ClipVisionModel
 from comfy_api.latest import ComfyExtension, io
 from safetensors import safe_open
@@ -42,9 +44,30 @@ def load(file) -> ClipVisionModel:
     return model
 
 
+class ToyWorldScores(io.ComfyNode):
+    """What the exact scorer found, which no node can know, for RePlan Failed Regions."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ToyWorldScores",
+            display_name="Toy World Scores",
+            category="RePlan/toy world",
+            inputs=[io.String.Input("scores", tooltip="The JSON of `Scores.to_json`.")],
+            outputs=[io.Custom("REPLAN_SCORES").Output()],
+        )
+
+    @classmethod
+    def execute(cls, scores) -> io.NodeOutput:
+        # The value's class must be that of the pack as ComfyUI has loaded it, under whatever name.
+        module = nodes.NODE_CLASS_MAPPINGS["RePlanFailedRegions"].__module__
+        pack = module.removesuffix(".nodes.evaluation")
+        return io.NodeOutput(sys.modules[f"{pack}.evaluation.scores"].Scores.from_json(scores))
+
+
 class ToyWorld(ComfyExtension):
     async def get_node_list(self):
-        return [ToyWorldLoadClipVision]
+        return [ToyWorldLoadClipVision, ToyWorldScores]
 
 
 async def comfy_entrypoint():

@@ -6,7 +6,9 @@ these files hold (no subgraphs, no bypassed nodes), which is enough to find a st
 
 import json
 import urllib.error
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -125,6 +127,11 @@ def test_it_has_a_thumbnail_and_a_note(file, workflow):
 
 def test_every_node_exists_and_its_values_fit_its_widgets(workflow, nodes):
     assert workflow["version"] == 0.4
+    check_values(workflow, nodes)
+
+
+def check_values(workflow: dict, nodes: dict) -> None:
+    """Every node's type exists, and its saved values are those of its widgets, in their order."""
     files = model_files(workflow)
     for node in real_nodes(workflow):
         where = f"{node['type']} (node {node['id']})"
@@ -169,8 +176,17 @@ def test_an_example_in_api_format_is_the_example_itself(file, nodes):
 
 
 def test_sockets_and_links_fit_the_nodes(workflow, nodes):
+    check_links(workflow, nodes)
+
+
+def check_links(workflow: dict, nodes: dict, edges: Mapping[int, dict] = MappingProxyType({})) -> None:
+    """Every node has its type's sockets, and links say the same at both ends.
+
+    edges: of a subgraph, by their ids, the nodes that stand for its inputs and outputs.
+    """
     by_id = {node["id"]: node for node in workflow["nodes"]}
     assert len(by_id) == len(workflow["nodes"]) and workflow["last_node_id"] == max(by_id)
+    by_id |= edges
     links = {link[0]: link for link in workflow["links"]}
     assert len(links) == len(workflow["links"]) and workflow["last_link_id"] == max(links)
     for node in real_nodes(workflow):

@@ -116,6 +116,7 @@ def _render(args: argparse.Namespace) -> int:
             HostServer(
                 args.comfyui, base=Path(base), pack=ROOT, models=models,
                 extra_nodes={"toyworld_nodes": TOOLS / "toyworld" / "comfyui_nodes"},
+                flags=("--cpu", "--cache-lru", "64"),  # loaded encoders stay, also for prompts without them in between
             ) as server,
         ):  # fmt: skip
             editing = Editing(server, Path(base), args.steps)
@@ -164,9 +165,7 @@ def _score(args: argparse.Namespace, count: int) -> list[dict]:
                 "done": [bool(one.reached) for one in scoring.outcomes(task, pixels)],
                 "closer": [closer[region.id]["closer"] for region in plan.regions],
             }
-        rows.append(
-            {"scene": index, "edits": edits, "failed_closer": [region.id in failed for region in plan.regions]}
-        )
+        rows.append({"scene": index, "edits": edits, "failed_closer": [region.id in failed for region in plan.regions]})
     return rows
 
 

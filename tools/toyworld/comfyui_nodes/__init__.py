@@ -8,10 +8,11 @@ import json
 import sys
 
 import folder_paths
-import nodes
 from comfy.clip_vision import ClipVisionModel
 from comfy_api.latest import ComfyExtension, io
 from safetensors import safe_open
+
+import nodes
 
 
 class ToyWorldLoadClipVision(io.ComfyNode):

@@ -10,6 +10,7 @@ from replan.tools.host_server import Graph
 from replan.tools.toyworld.alignment_edits import task_of
 from replan.tools.toyworld.descriptions import described_plan
 from replan.tools.toyworld.dual_encoder import TEXTS, VISION, ensure_dual_encoder
+from replan.tools.toyworld.redo_edits import exact_scores
 
 INDEX = 0  # a scene in which one object is to change its colour
 
@@ -47,3 +48,17 @@ def test_the_better_edit_is_picked_and_the_other_is_to_be_done_again(server, edi
     assert [str(one) for one in counts] == [str(len(task.meant)), "0"]
     for region in json.loads(plan_to_json(described_plan(task)))["regions"]:
         assert region["description_after"] in "".join(reports)
+
+
+def test_what_the_exact_scorer_found_decides_which_regions_are_to_be_done_again(server, edits):
+    task, (name, _) = edits
+    graph = Graph()
+    image = graph.add("LoadImage", image=name)
+    plan = graph.add("RePlanPlanFromText", text=plan_to_json(task.plan), image=image, coordinates="auto")
+    shown = []
+    for scene in (task.scene, task.wanted):
+        scores = graph.add("ToyWorldScores", scores=exact_scores(task, scene.pixels).to_json())
+        failed = graph.add("RePlanFailedRegions", plan=plan, scores=scores, threshold=0.5)
+        shown.append(graph.add("PreviewAny", source=failed[1]))
+    outputs = server.run(graph).outputs
+    assert [str(outputs[node.id]["text"][0]) for node in shown] == [str(len(task.meant)), "0"]

@@ -132,11 +132,18 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
     args = parser.parse_args(arguments)
     if not args.out and not args.dry_run:
         raise BatchError("--out FOLDER says where the results go")
+    check(args)
+    return args, only
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises BatchError for options that do not go together."""
+    from replan.tools.batches.items import BatchError
+
     if args.ray and args.servers:
         raise BatchError("choose --servers or --ray: a Ray cluster starts ComfyUIs of its own")
     if bool(args.redo) != bool(args.redo_workflow):
         raise BatchError("--redo N and --redo-workflow FILE go together: how often, and by which workflow")
-    return args, only
 
 
 def batch(args: argparse.Namespace, only: dict, keys, say) -> int:

@@ -29,11 +29,11 @@ def reply(question: Question, said) -> str:
     return "no" if said is None else json.dumps({question.key: said})
 
 
-def teach(path: Path, steps: int = 100) -> Path:
-    """Write a folder with the judge."""
+def teach(path: Path, plan: RegionPlan | None = PLAN, steps: int = 100) -> Path:
+    """Write a folder with the judge. plan: None where no region is asked about, which halves the work."""
     lessons = []
     for after, answers in ((AFTER, BLUE), (BEFORE, RED)):
-        for question in build_questions(BEFORE, after, INSTRUCTION, PLAN, spec=SPEC, most_pixels=MOST):
+        for question in build_questions(BEFORE, after, INSTRUCTION, plan, spec=SPEC, most_pixels=MOST):
             if question.score in answers:
                 answer = reply(question, answers[question.score])
                 lessons.append(Lesson(question.messages, question.images, answer))

@@ -53,7 +53,7 @@ def until(happened, process: subprocess.Popen | None = None, seconds: float = 60
 
 @pytest.fixture(scope="module")
 def judge_model(tmp_path_factory) -> Path:
-    return learned_judge.teach(tmp_path_factory.mktemp("judge") / "learned")
+    return learned_judge.teach(tmp_path_factory.mktemp("judge") / "learned", plan=None)
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ def arguments(tmp_path: Path, method: str, graph: dict = PLAIN, **more) -> argpa
             for n in range(2)]  # fmt: skip
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "r.jsonl").write_text(text, encoding="utf-8")
-    given = {"plans": None, "texts": None, "perturb_seed": 0, "form": "", "field": [], "images": None, "split": "",
-             "shard": (1, 1), "limit": None, "dry_run": False, **more}  # fmt: skip
+    given = {"plans": None, "texts": None, "coordinates": "auto", "perturb_seed": 0, "form": "", "field": [],
+             "images": None, "split": "", "shard": (1, 1), "limit": None, "dry_run": False, **more}  # fmt: skip
     return argparse.Namespace(
         workflow=tmp_path / "w.json", source=tmp_path / "r.jsonl", out=tmp_path / "run", method=method, **given
     )
@@ -43,7 +43,9 @@ def tables(tmp_path: Path, method: str, **more) -> list[tuple[Path, list[dict]]]
             folder = args.out / row["id"]
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (len(found), 0, 0)).save(folder / "final_result.png")
-            (folder / "result.json").write_text(json.dumps({"plan": row.get("plan")}), encoding="utf-8")
+            (folder / "result.json").write_text(
+                json.dumps({"image": row["image"], "plan": row.get("plan"), "seconds": 1.5}), encoding="utf-8"
+            )
         return 0
 
     assert generate(arguments(tmp_path, method, **more), edit, lambda text: None) == 0
@@ -74,6 +76,18 @@ def test_sequential_edits_each_region_on_the_result_before(tmp_path):
     assert (first[1]["plan"]["global_prompt"], second[0]["plan"]["global_prompt"]) == ("warm", KEEP_UNCHANGED)
     shades = [Image.open(tmp_path / "run" / "sequential" / name / "final_result.png").getpixel((0, 0)) for name in "01"]
     assert shades == [(1, 0, 0), (2, 0, 0)]
+    told = json.loads((tmp_path / "run" / "sequential" / "1" / "result.json").read_text(encoding="utf-8"))
+    assert [one["hint"] for one in told["plan"]["regions"]] == ["a", "b"], "the whole plan, not the last region's"
+    assert (told["image"], told["seconds"], len(told["rounds"])) == (str(tmp_path / "a.png"), 3.0, 2)
+
+
+def test_boxes_of_answers_count_what_is_said(tmp_path):
+    def box(**more):
+        ((_, rows),) = tables(tmp_path, "replan_boxes", **more)
+        return rows[0]["plan"]["regions"][0]["bbox_2d"]
+
+    # A published planner saw 8 x 8 pixels as 56 x 56.
+    assert box(coordinates="pixels") == [0, 0, 4, 4] and box(coordinates="seen_pixels")[2] == pytest.approx(4 / 7)
 
 
 def test_rephrased_takes_texts_by_id(tmp_path):

@@ -14,7 +14,8 @@ from replan.tools.batches.items import BatchError
 from replan.tools.iv_edit import preference, published
 from replan.tools.iv_edit.figures import COLUMNS, as_upstream, mean_of, means, of_means, paired, totals
 from replan.tools.iv_edit.records import read_records
-from replan.tools.iv_edit.report import main, markdown, methods_of, read_method, summary
+from replan.tools.iv_edit.report import main, methods_of, read_method, summary
+from replan.tools.iv_edit.tables import markdown
 
 
 def row(target, effect, consistency, quality):

@@ -23,7 +23,7 @@ from .items import BatchError
 from .places import DEPTH, Edited, ServerPlace, Starting
 from .workflow import Job
 
-PACKAGES = ("ray==2.60.0", "numpy")  # numpy: plans and scores, for --redo
+PACKAGES = ("ray==2.60.0", "numpy", "pillow")  # plans and scores for --redo, the records of iv_edit
 STORE = 400 * 2**20  # bytes for objects on their way, where this process starts Ray itself
 
 

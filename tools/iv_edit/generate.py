@@ -31,6 +31,7 @@ if not __package__:
 
 from replan.planner.plan import RegionPlan  # noqa: E402
 from replan.planner.plans.plan_json import plan_to_json  # noqa: E402
+from replan.planner.replies.notices import COORDINATES  # noqa: E402
 from replan.tools.batches.config import Keys, put_into, read_config  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import IMAGE, RECORD, write_whole  # noqa: E402
@@ -47,6 +48,9 @@ def options(batch) -> argparse.ArgumentParser:
     parser.description = __doc__
     parser.add_argument("--method", metavar="NAME", help=f"{', '.join(METHODS)}")
     parser.add_argument("--plans", metavar="METHOD", help="plans of that method's results (default: the records' own)")
+    parser.add_argument(
+        "--coordinates", choices=COORDINATES, default="auto", help="what boxes of the records' answers count (auto)"
+    )
     parser.add_argument("--texts", type=Path, metavar="FILE", help="rephrased: a table with id and instruction")
     parser.add_argument("--perturb-seed", type=int, default=0, metavar="N", help="other moves of box corners (0)")
     add_source_options(parser)
@@ -71,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         args = parser.parse_args(arguments)
         if not args.method or not args.out:
             raise BatchError("--method NAME and --out RUN say how to edit and where the results go")
+        batch.check(args)
         if args.ray and not args.dry_run and importlib.util.find_spec("ray") is None:
             return _with_ray(arguments)
         return generate(args, lambda changed: batch.batch(changed, only, keys, say), say)
@@ -127,7 +132,7 @@ def _check(args: argparse.Namespace, workflow: Workflow) -> None:
 
 def _planner(args: argparse.Namespace) -> Callable[[Record], RegionPlan]:
     if not args.plans:
-        return recorded_plan
+        return lambda record: recorded_plan(record, args.coordinates)
     folder = args.out / args.plans
     if not folder.is_dir():
         raise BatchError(f"--plans {args.plans}: {folder} is not there; edit with that method first")
@@ -190,14 +195,21 @@ def _sequential(args: argparse.Namespace, found, edit, say: Callable[[str], None
         status = max(status, edit(_batch(args, f"sequential.{number}", rows, args.out / ROUNDS / str(number))))
         if status not in (0, 1):
             return status
-    for record, _ in () if args.dry_run else found:
-        last, target = args.out / ROUNDS / str(len(parts[record.id])) / record.id, args.out / "sequential" / record.id
-        if (last / IMAGE).is_file():
+    for record, plan in () if args.dry_run else found:
+        folders = [args.out / ROUNDS / str(number) / record.id for number in range(1, len(parts[record.id]) + 1)]
+        target = args.out / "sequential" / record.id
+        if (folders[-1] / IMAGE).is_file():
             target.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, IMAGE):
-                if (last / name).is_file():
-                    write_whole(target / name, (last / name).read_bytes())
+            write_whole(target / RECORD, _told_of_rounds(record, plan, folders))
+            write_whole(target / IMAGE, (folders[-1] / IMAGE).read_bytes())
     return status
+
+
+def _told_of_rounds(record: Record, plan: RegionPlan, folders: Sequence[Path]) -> bytes:
+    """The last round's result.json with the original and the whole plan; `rounds`: what each round did."""
+    rounds = [json.loads((folder / RECORD).read_text(encoding="utf-8")) for folder in folders]
+    whole = {**_row(record, plan), "rounds": rounds, "seconds": round(sum(one["seconds"] for one in rounds), 3)}
+    return json.dumps({**rounds[-1], **whole}, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
 
 
 if __name__ == "__main__":

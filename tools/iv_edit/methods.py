@@ -62,17 +62,18 @@ def share_of(name: str) -> float | None:
     return int(found[1]) / 100 if found else None
 
 
-def recorded_plan(record: Record) -> RegionPlan:
+def recorded_plan(record: Record, coordinates: str = "auto") -> RegionPlan:
     """The plan that a record itself gives: its boxes, else its answer, else the box of its mask.
 
-    Boxes come with the instruction as their hint. Raises PlanError for a record without any.
+    Boxes come with the instruction as their hint. coordinates: what the numbers of an answer count, as for
+    `replies.read_plan`. Raises PlanError for a record without any.
     """
     size = _size(record.image)
     if record.boxes:
         boxes = [_clamped(box, size) for box in record.boxes]
         return RegionPlan(size, KEEP_UNCHANGED, _regions([box for box in boxes if box], record.instruction))
     if record.answer:
-        return read_plan(record.answer, size)[0]
+        return read_plan(record.answer, size, coordinates)[0]
     if record.mask:
         with Image.open(record.mask) as mask:
             scaled = mask.convert("L").resize(size)

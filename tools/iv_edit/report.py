@@ -31,7 +31,6 @@ from replan.evaluation.scores import QUESTIONS  # noqa: E402
 from replan.tools.batches.config import put_into, read_config  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
-from replan.tools.iv_edit import published  # noqa: E402
 from replan.tools.iv_edit.figures import (  # noqa: E402
     COLUMNS,
     Mean,
@@ -44,19 +43,17 @@ from replan.tools.iv_edit.figures import (  # noqa: E402
     totals,
 )
 from replan.tools.iv_edit.records import FOLDER, Record, read_records  # noqa: E402
+from replan.tools.iv_edit.tables import REGION_HEADS, markdown  # noqa: E402
 
-IMAGE, JUDGED, METRICS = "final_result.png", "judge.json", "metrics.json"
+IMAGE, JUDGED, METRICS, TEXT = "final_result.png", "judge.json", "metrics.json", "text.json"
 UPSTREAM = "gemini_evaluation_result.json"
-HEADS = {
-    "quality": "Quality", "target": "Target", "effect": "Effect", "consistency": "Consistency", "overall": "Overall",
-    "weighted": "Weighted", "weighted_paper": "Weighted (paper's text)",
-}  # fmt: skip
 
 
 @dataclass
 class Method:
     """What is known of one method. rows: scores by id. lost: by id, questions without an answer. others: by id, why
-    there is no row at all. judges: provider and model that gave the scores, with how many."""
+    there is no row at all. judges: provider and model that gave the scores, with how many. regions: by id, the mean of
+    its regions' answers. texts: by id, whether the text that was asked for is read, as 0 or 1."""
 
     name: str
     folder: Path
@@ -64,6 +61,9 @@ class Method:
     lost: dict[str, tuple[str, ...]] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
     judges: Counter = field(default_factory=Counter)
+    regions: dict[str, dict[str, float]] = field(default_factory=dict)
+    texts: dict[str, float] = field(default_factory=dict)
+    reader: str = ""
 
 
 def methods_of(run: Path, more: Sequence[str] = ()) -> dict[str, Path]:
@@ -89,6 +89,8 @@ def read_method(name: str, folder: Path, records: Sequence[Record], zeros: bool 
     method = Method(name, folder)
     for record in records:
         place = folder / record.id
+        if (read := _fresh(place, TEXT)) is not None:
+            method.texts[record.id], method.reader = float(bool(read.get("text_exact"))), str(read.get("by", ""))
         answers, lost, judge, why = _answers(place)
         if why:
             method.others[record.id] = why
@@ -99,7 +101,26 @@ def read_method(name: str, folder: Path, records: Sequence[Record], zeros: bool 
             method.lost[record.id] = lost
         method.rows[record.id] = as_upstream(answers) if zeros else totals(answers)
         method.judges[judge] += 1
+        method.regions[record.id] = _of_regions(place)
     return method
+
+
+def _fresh(place: Path, name: str) -> dict | None:
+    """A file beside an image, if it is of that very image."""
+    try:
+        data = json.loads((place / name).read_text(encoding="utf-8"))
+        digest = hashlib.sha256((place / IMAGE).read_bytes()).hexdigest()
+        return data if data["image_sha256"] == digest else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _of_regions(place: Path) -> dict[str, float]:
+    """The mean answer of an edit's regions to each question about them; what none answered is not in it."""
+    scores = (_fresh(place, JUDGED) or {}).get("scores") or {}
+    regions = [one for one in (scores.get("regions") or {}).values() if isinstance(one, dict)]
+    found = {name: mean_of(float(one[name]) for one in regions if name in one) for name in REGION_HEADS}
+    return {name: mean.value for name, mean in found.items() if mean.value is not None}
 
 
 def _answers(place: Path) -> tuple[dict[str, float], tuple[str, ...], str, str]:
@@ -151,6 +172,8 @@ def summary(methods: Sequence[Method], records: Sequence[Record], against: str =
             "left_out": dict(Counter(method.others.values())),
             "judges": dict(method.judges),
             "columns": {name: _told(mean) for name, mean in columns.items()},
+            "regions": {name: _told(mean) for name, mean in means(list(method.regions.values()), REGION_HEADS).items()},
+            "text": {**_told(mean_of(method.texts.values())), "by": method.reader},
             "formula_on_column_means": {name: of_means(columns, name) for name in ("code", "paper")},
             "by": {
                 kind: {
@@ -203,136 +226,6 @@ def metrics_of(methods: Sequence[Method], records: Sequence[Record]) -> dict[str
 
 def _told(mean: Mean) -> dict:
     return {"mean": mean.value, "error": mean.error, "n": mean.count}
-
-
-def markdown(found: Mapping, with_published: bool = False, zeros: bool = False) -> str:
-    """The tables of a summary."""
-    counted = (
-        "Counted as RePlan's evaluation code does: what has no answer or no image is 0."
-        if zeros
-        else "A cell is the mean of the records that have that score; what has no answer is left out and counted below."
-    )
-    lines = [
-        "# Report", "", f"{found['records']} records. {counted} ±: standard error of the mean. Overall and Weighted "
-        "are computed for each record that has all four answers, then averaged.", "",
-    ]  # fmt: skip
-    judges = sorted({judge for one in found["methods"].values() for judge in one["judges"]})
-    lines += [f"Judge: {', '.join(judges) or 'none yet'}."]
-    if len(judges) > 1:
-        lines += ["", "**These scores are of several judges and do not compare.** Judge all methods with one model."]
-    heads = [HEADS[name] for name in COLUMNS]
-    lines += ["", "## Methods", "", *_table(["method", "n", *heads], _method_rows(found))]
-    if with_published:
-        rows = [[name, *(f"{value:.2f}" for value in row)] for name, row in published.TABLE.items()]
-        lines += ["", f"### For comparison: {published.SOURCE}", ""]
-        lines += _table(["method", *(HEADS[name] for name in published.COLUMNS)], rows)
-    lines += ["", "## Without an answer", "", *_table(*_lost_rows(found))]
-    for kind, title in (("referring_type", "By referring type"), ("task_type", "By task type")):
-        lines += _group_lines(found, kind, title)
-    if found["paired"]:
-        lines += [
-            "", "## Differences, record by record", "", "Over the records that both methods have. Last column: the "
-            "difference in standard errors; below 2 it may be chance.", "",
-        ]  # fmt: skip
-        rows = [
-            [f"{one['method']} - {one['against']}", HEADS[one["score"]], str(one["n"]), _signed(one),
-             f"{one['better']} / {one['worse']}", _number(one["standard_errors"], "+.1f")]
-            for one in found["paired"]
-        ]  # fmt: skip
-        lines += _table(["methods", "score", "n", "difference", "better / worse", "in standard errors"], rows)
-    lines += _metric_lines(found["metrics"])
-    lines += ["", "## Weighted's formula on the means of columns", ""]
-    lines += ["Not the mean of Weighted above: only to check means that were printed without their records.", ""]
-    rows = [
-        [name, *(_number(one["formula_on_column_means"][formula], ".2f") for formula in ("code", "paper"))]
-        for name, one in found["methods"].items()
-    ]
-    return "\n".join([*lines, *_table(["method", "code's formula", "paper's text"], rows)]) + "\n"
-
-
-def _method_rows(found: Mapping) -> list[list[str]]:
-    return [
-        [_cell(name), str(one["complete"]), *(_mean(one["columns"][column], one["complete"]) for column in COLUMNS)]
-        for name, one in found["methods"].items()
-    ]
-
-
-def _lost_rows(found: Mapping) -> tuple[list[str], list[list[str]]]:
-    reasons = sorted({reason for one in found["methods"].values() for reason in one["left_out"]})
-    rows = []
-    for name, one in found["methods"].items():
-        counts = [str(one["without_answer"].get(question, 0)) for question in QUESTIONS]
-        left_out = [str(one["left_out"].get(reason, 0)) for reason in reasons]
-        rows.append([_cell(name), str(one["judged"]), *counts, *left_out])
-    return ["method", "judged", *(f"no {HEADS[name]}" for name in QUESTIONS), *reasons], rows
-
-
-def _group_lines(found: Mapping, kind: str, title: str) -> list[str]:
-    methods = {name: one["by"][kind] for name, one in found["methods"].items() if kind in one["by"]}
-    groups = sorted({group for by in methods.values() for group in by})
-    if not groups:
-        return ["", f"## {title}", "", "The records do not say; give the field by --field when they are read."]
-    lines = ["", f"## {title}"]
-    for column in ("overall", "weighted"):
-        rows = []
-        for group in groups:
-            told = [by.get(group, {}).get(column) for by in methods.values()]
-            rows.append([_cell(group) or "(none)", *(_mean(one, None) if one else "-" for one in told)])
-        lines += ["", HEADS[column], "", *_table([kind.replace("_", " "), *map(_cell, methods)], rows)]
-    return lines
-
-
-def _metric_lines(metrics: Mapping) -> list[str]:
-    columns = {(name, one["encoder"]) for told in metrics.values() for name, one in told.items()}
-    if not columns:
-        return []
-    columns = sorted(columns)
-    lines = [
-        "",
-        "## Against captions and targets",
-        "",
-        "LPIPS and FID: lower is better. In brackets: by which encoder.",
-        "",
-    ]
-    rows = []
-    for method, told in metrics.items():
-        cells = [told.get(name, {}) for name, _ in columns]
-        cells = [one if one.get("encoder") == by else {} for one, (_, by) in zip(cells, columns, strict=True)]
-        rows.append([_cell(method), *(_precise(one) for one in cells)])
-    heads = [_cell(f"{name.upper().replace('_', '-')} ({by})") for name, by in columns]
-    return [*lines, *_table(["method", *heads], rows)]
-
-
-def _precise(told: Mapping) -> str:
-    if told.get("mean") is None:
-        return "-"
-    bound = "" if told["error"] is None else f" ± {told['error']:.4f}"
-    return f"{told['mean']:.4f}{bound} (n = {told['n']})"
-
-
-def _mean(told: Mapping, usual: int | None) -> str:
-    """A mean as a cell; with its number of records where that is not the row's."""
-    text = str(Mean(told["mean"], told["error"], told["n"]))
-    return text if told["n"] == usual else f"{text} (n = {told['n']})"
-
-
-def _signed(told: Mapping) -> str:
-    if told["mean"] is None:
-        return "-"
-    return f"{told['mean']:+.2f}" + ("" if told["error"] is None else f" ± {told['error']:.2f}")
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -50,6 +50,8 @@ def record_of(number: int, request: Request) -> dict:
     """A request with IV-Edit's columns; image: the PNG file in base 64."""
     file = io.BytesIO()
     Image.fromarray(request.task.scene.pixels).save(file, "PNG")
+    # Boxes are the scene's own pixels; without the size they would be read as a published planner's, of 140 x 140.
+    answer = f"<image_size>{[request.task.scene.size] * 2}</image_size>{request.reply}"
     kinds = [_TASK_TYPES.get(one.kind, one.kind) for _, one in request.task.instructions]
     extra = {
         "image_id": number,
@@ -58,7 +60,7 @@ def record_of(number: int, request: Request) -> dict:
         "task_type": kinds[0],
     }
     return {
-        "image": base64.b64encode(file.getvalue()).decode(), "prompt": request.text, "answer": request.reply,
+        "image": base64.b64encode(file.getvalue()).decode(), "prompt": request.text, "answer": answer,
         "extra_info": json.dumps(extra), "image_id": number,
     }  # fmt: skip
 
@@ -79,6 +81,20 @@ def write_records(requests: Sequence[Request], out: Path, parquet: bool = True) 
         (out / name).write_bytes(base64.b64decode(row["image"]))
         row["image"] = name
     file = out / "records.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def write_texts(requests: Sequence[Request], out: Path) -> Path:
+    """The table for generate.py's `--method rephrased --texts`: each request in the short words that the editor knows.
+
+    They name the thing by shape and colour alone, so they cannot tell look-alikes apart.
+    """
+    file = out / "rephrased.jsonl"
+    rows = [
+        {"id": str(number), "instruction": " and ".join(one.text for _, one in request.task.instructions)}
+        for number, request in enumerate(requests)
+    ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
 
@@ -133,6 +149,7 @@ def main() -> int:
     args = parser.parse_args()
     file = write_records(held_out_requests(args.seed, args.scenes), args.out, not args.jsonl)
     print(file)
+    print(write_texts(held_out_requests(args.seed, args.scenes), args.out))
     for method in ("plain", "plan", "planner"):
         target = args.out / f"{method}_api.json"
         target.write_text(json.dumps(workflow(method, args.steps), indent=1), encoding="utf-8")

@@ -21,6 +21,7 @@ _STRONGEST = 0.5
 _COLOURS = ((20, 0, 60), (120, 28, 109), (203, 65, 73), (251, 155, 6), (252, 255, 164))
 _GROUND, _INK = (28, 28, 28), (235, 235, 235)
 _GREY = 0.45
+_STRIP = 64
 
 
 def draw_change(
@@ -64,7 +65,11 @@ def draw_change(
 
 
 def _panel(image: torch.Tensor, size: tuple[int, int]) -> Image.Image:
-    levels = [Image.fromarray(plane.numpy()) for plane in (image[:3] * 255).add_(0.5).to(torch.uint8)]
+    levels = torch.empty(image[:3].shape, dtype=torch.uint8)
+    # Strip by strip, so that what is worked on stays in the processor's cache.
+    for values, into in zip(image[:3].split(_STRIP, 1), levels.split(_STRIP, 1), strict=True):
+        into.copy_((values * 255).add_(0.5))
+    levels = [Image.fromarray(plane.numpy()) for plane in levels]
     panel = Image.merge("RGB", levels if len(levels) == 3 else levels * 3)
     return panel if panel.size == size else panel.resize(size, Image.Resampling.BILINEAR)
 

@@ -26,7 +26,7 @@ _OWN = 0.2
 _PATCHES = 64
 
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
-_STRIP = 32
+_STRIP = 64
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
@@ -90,30 +90,29 @@ def measure(before: torch.Tensor, after: torch.Tensor, plan: RegionPlan | None, 
     beyond = ~inside
     border_width = max(1, round(math.sqrt(width * height) / _PATCHES))
     difference = _Difference(before, after, beyond)
-    counted = difference.strongest * (difference.strongest > threshold)
-    outside = _area(difference.strongest, counted, beyond)
-    near = _area(difference.strongest, counted, _dilated(inside, border_width) & beyond)
-    areas = {name: _area(difference.strongest, counted, mask) for name, mask in masks.items()}
+    changed = difference.strongest > threshold
+    outside = _area(difference.strongest, changed, beyond)
+    near = _area(difference.strongest, changed, _dilated(inside, border_width) & beyond)
+    areas = {name: _area(difference.strongest, changed, mask) for name, mask in masks.items()}
     far = min(_share_beyond(outside, near), _EDITED)
     edited, overlapped = {}, []
     for name, area in areas.items():
         if area is not None:
             # What another region changed says nothing of this one, as long as enough of it lies in no other.
-            own = _area(difference.strongest, counted, masks[name] & ~shared) if shared.any() else area
+            own = _area(difference.strongest, changed, masks[name] & ~shared) if shared.any() else area
             counts = own if own is not None and own.pixels >= _OWN * area.pixels else area
             if counts.pixels < area.pixels:
                 overlapped.append(name)
             edited[name] = min(1.0, max(0.0, counts.changed - far) / _EDITED)
-    largest = float((difference.strongest * beyond).max())
     empty = outside is None
-    identical = not empty and largest == 0.0
+    identical = not empty and difference.largest == 0.0
     return Change(
         areas, edited, tuple(overlapped), outside, near, border_width,
         None if empty else difference.psnr,
         None if empty else ssim(before, after, inside, identical),
         None if empty else difference.brightness,
         None if empty else difference.colour,
-        largest, identical, difference.strongest,
+        difference.largest, identical, difference.strongest,
     )  # fmt: skip
 
 
@@ -129,12 +128,12 @@ def planes(image: torch.Tensor) -> torch.Tensor:
 class _Difference:
     """The difference of two (C, H, W) images: of each pixel, and of all that are in `area`, (H, W) bool.
 
-    strongest: (H, W), that of the colour that changed most. psnr (dB, at most MOST_PSNR), brightness, colour: of the
-    area; without meaning where it is empty.
+    strongest: (H, W), that of the colour that changed most. psnr (dB, at most MOST_PSNR), brightness, colour and
+    largest: of the area; without meaning where it is empty.
     """
 
     def __init__(self, before: torch.Tensor, after: torch.Tensor, area: torch.Tensor):
-        count = max(1, int(area.sum()))
+        count = max(1, np.count_nonzero(area.numpy()))
         self.strongest = torch.zeros(area.shape)
         one, weight, squares, means = torch.empty(area.shape), area.float(), 0.0, []
         for first, second in zip(before, after, strict=True):
@@ -143,6 +142,7 @@ class _Difference:
             one.mul_(weight)
             means.append(_total(one) / count)
             squares += _total(one.square_())
+        self.largest = float(torch.mul(self.strongest, weight, out=one).max())
         mean = squares / (count * len(before))
         self.psnr = MOST_PSNR if mean <= 10 ** (-MOST_PSNR / 10) else -10.0 * math.log10(mean)
         means = means[:3]
@@ -175,8 +175,8 @@ def ssim(
     margin = _WINDOW // 2
     if min(rows, columns) <= margin:
         return None
-    weights = torch.ones((rows, columns)) if inside is None else (~_dilated(inside, margin)).float()
-    count = float(weights.sum(dtype=torch.float64))
+    counted = np.ones((rows, columns), bool) if inside is None else ~_dilated(inside, margin).numpy()
+    count = np.count_nonzero(counted)
     if not count:
         return None
     if identical:
@@ -186,13 +186,14 @@ def ssim(
     total = 0.0
     for top in range(0, rows, _STRIP):
         bottom = min(top + _STRIP, rows)
-        weight = weights[top:bottom]
-        taken = _mirrored(torch.arange(top - margin, bottom + margin), rows)
-        parts = before.index_select(1, taken), after.index_select(1, taken)
+        parts = before[:, top - margin : bottom + margin], after[:, top - margin : bottom + margin]
+        if top < margin or bottom + margin > rows:
+            taken = _mirrored(torch.arange(top - margin, bottom + margin), rows)
+            parts = before.index_select(1, taken), after.index_select(1, taken)
         if torch.equal(*parts):
-            total += float(weight.sum(dtype=torch.float64)) * channels
+            total += np.count_nonzero(counted[top:bottom]) * channels
             continue
-        strip = maps[:, :, : len(taken)]
+        strip = maps[:, :, : bottom - top + 2 * margin]
         a, b, squares, product = strip
         for part, into in zip(parts, (a, b), strict=True):
             # Around 0, where float32 loses least of a variance.
@@ -201,9 +202,19 @@ def ssim(
             into[..., -margin:] = into[..., -2 * margin - 1 : -margin - 1].flip(-1)
         torch.mul(a, a, out=squares).addcmul_(b, b)
         torch.mul(a, b, out=product)
-        values = _similarity(*_blurred(_blurred(strip, 2), 3))
-        total += float((values * weight).sum(dtype=torch.float64))
+        for left, right in _runs(counted[top:bottom].any(0)):
+            values = _similarity(*_blurred(_blurred(strip[..., left : right + 2 * margin], 2), 3))
+            total += float(values.mul_(torch.from_numpy(counted[top:bottom, left:right])).sum())
     return total / (count * channels)
+
+
+def _runs(used: np.ndarray) -> list[tuple[int, int]]:
+    """Where a row of bools is set, first and end of each run; short gaps, cheaper filtered than skipped, are in it."""
+    places = np.flatnonzero(used)
+    if not len(places):
+        return []
+    parts = np.split(places, np.flatnonzero(np.diff(places) > _STRIP) + 1)
+    return [(part[0], part[-1] + 1) for part in parts]
 
 
 def _blurred(maps: torch.Tensor, axis: int) -> torch.Tensor:
@@ -234,18 +245,20 @@ def _mirrored(positions: torch.Tensor, count: int) -> torch.Tensor:
     return torch.where(positions < count, positions, 2 * (count - 1) - positions)
 
 
-def _area(strongest: torch.Tensor, counted: torch.Tensor, mask: torch.Tensor) -> Area | None:
-    """counted: `strongest` where the pixel counts as changed, else 0."""
-    rows, columns = (np.flatnonzero(mask.numpy().any(axis)) for axis in (1, 0))  # several times as fast as torch's
+def _area(strongest: torch.Tensor, changed: torch.Tensor, mask: torch.Tensor) -> Area | None:
+    """changed, mask: (H, W) bool, the pixels that count as changed, and those of the area."""
+    # numpy counts bools several times as fast as torch.
+    rows, columns = (np.flatnonzero(mask.numpy().any(axis)) for axis in (1, 0))
     if not len(rows):
         return None
     part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    whole, (strongest, counted, mask) = mask.numel(), (one[part] for one in (strongest, counted, mask))
-    pixels, weight = int(mask.sum()), mask.float()
-    found = counted * weight
-    count = int(torch.count_nonzero(found))
-    strength = _total(found) / count if count else 0.0
-    return Area(pixels, pixels / whole, count / pixels, strength, _total(weight.mul_(strongest)) / pixels)
+    whole, (strongest, changed, mask) = mask.numel(), (one[part] for one in (strongest, changed, mask))
+    changed = changed & mask
+    pixels, count = (np.count_nonzero(one.numpy()) for one in (mask, changed))
+    of_area = strongest * mask
+    difference = _total(of_area)
+    strength = _total(of_area.mul_(changed)) / count if count else 0.0
+    return Area(pixels, pixels / whole, count / pixels, strength, difference / pixels)
 
 
 def _share_beyond(outside: Area | None, border: Area | None) -> float:

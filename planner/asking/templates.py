@@ -19,18 +19,25 @@ from ..plan import PlanError, shown, well_formed
 
 _FOLDER = Path(__file__).with_name("prompts")
 
-# The templates to choose from: does its reply hold a plan, and is the image shown with it?
-# (The published baseline rephrases without the image, rephrase.txt of the published code.)
+
+class Asked(NamedTuple):
+    """What a template is asked for and with. plans: its reply holds a plan; with_image: the image is shown with it."""
+
+    plans: bool
+    with_image: bool
+
+
+# The templates to choose from. (The published baseline rephrases without the image, rephrase.txt of its code.)
 TEMPLATES = {
-    "edit": (True, True),
-    "edit_no_reasoning": (True, True),
-    "hypothetical": (True, True),
-    "context": (True, True),
-    "result": (True, True),
-    "unified": (True, True),
-    "detection": (True, True),
-    "rephrase": (False, False),
-    "scene": (False, True),
+    "edit": Asked(plans=True, with_image=True),
+    "edit_no_reasoning": Asked(plans=True, with_image=True),
+    "hypothetical": Asked(plans=True, with_image=True),
+    "context": Asked(plans=True, with_image=True),
+    "result": Asked(plans=True, with_image=True),
+    "unified": Asked(plans=True, with_image=True),
+    "detection": Asked(plans=True, with_image=True),
+    "rephrase": Asked(plans=False, with_image=False),
+    "scene": Asked(plans=False, with_image=True),
 }
 # Those that the planner uses by itself, with the marks that each must hold.
 _OWN_USE = {"second_look": ("hint",)}
@@ -72,10 +79,10 @@ def load_template(name: str, text: str | None = None) -> Template:
         if name not in TEMPLATES and name not in _OWN_USE:
             raise PlanError(f"there is no template {name!r}; the pack has {', '.join((*TEMPLATES, *_OWN_USE))}")
         text = (_FOLDER / f"{name}.txt").read_text(encoding="utf-8")
-    plans, with_image = TEMPLATES.get(name, (name not in _OWN_USE, True))
+    kind = TEMPLATES.get(name, Asked(plans=name not in _OWN_USE, with_image=True))
     text = text.lstrip("\ufeff").replace("\r\n", "\n").strip()
     _check(name, text)
-    return Template(name, text, plans, with_image)
+    return Template(name, text, *kind)
 
 
 def _check(name: str, text: str) -> None:

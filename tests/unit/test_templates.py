@@ -22,7 +22,7 @@ from replan.planner.plans.lint import ECHOED_HINTS, ECHOED_PROMPTS, lint
 from replan.planner.plans.report import describe_plan
 from replan.planner.replies import COORDINATES, ReplyError, read_plan, read_words
 
-PLANS = [name for name, (plans, _) in TEMPLATES.items() if plans]
+PLANS = [name for name, kind in TEMPLATES.items() if kind.plans]
 TAGS = {
     "edit": ["think", "gen_image", "region"],
     "edit_no_reasoning": ["gen_image", "region"],
@@ -181,9 +181,9 @@ def test_every_template_says_the_instruction_in_every_layout(name, layout):
     messages = planner_messages(load_template(name), INSTRUCTION, "Count paces.", layout)
     said = text_of(messages)
     assert said.count(INSTRUCTION) == 1 + (name == "scene" and layout == "system")
-    assert ("Count paces." in said) == TEMPLATES[name][0]
+    assert ("Count paces." in said) == TEMPLATES[name].plans
     assert said.replace(INSTRUCTION, "").count("{{") == 0
-    assert sum(part is Part.IMAGE for message in messages for part in message.parts) == TEMPLATES[name][1]
+    assert sum(part is Part.IMAGE for message in messages for part in message.parts) == TEMPLATES[name].with_image
 
 
 def test_an_empty_instruction_and_an_unknown_layout_or_template_are_refused():

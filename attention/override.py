@@ -14,7 +14,7 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch, optimized_attention_for_device
 
 from .grouped import DeviceSchedule, grouped_attention
-from .payload import RegionError
+from .payload import RegionError, name_node
 from .run import Run
 from .schedules import CallTokens, ScheduleKey
 
@@ -169,6 +169,5 @@ def naming() -> Iterator[None]:
     try:
         yield
     except RegionError as error:
-        if str(error).startswith("RePlan "):
-            raise
-        raise RegionError(f"{NODE}: {error}") from error
+        name_node(error, NODE)
+        raise

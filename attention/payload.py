@@ -9,6 +9,7 @@ to the text. It needs no import from ComfyUI: a conditioning value there is what
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,16 @@ HINT_PADDINGS = ("host", "trim", "reference")
 
 class RegionError(ValueError):
     """Regions that cannot be followed as asked; the message says what was found and what to do."""
+
+
+# A message that names a node already: this one, one that this one runs, or one in whose output the fault lies.
+_NAMED = re.compile(r"RePlan [A-Z][A-Za-z ]*: ")
+
+
+def name_node(error: ValueError, node: str) -> None:
+    """Put the node's display name in front of the error's message, unless that names one."""
+    if not _NAMED.match(str(error)):
+        error.args = (f"{node}: {error}",)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
+from ..planner.geometry import sides
 from ..planner.pictures.images import image_size, resize_pixels
 from ..planner.plan import Notice, PlanError, RegionPlan
 from ..planner.plans.resize import fit_plan, same_aspect
@@ -82,14 +83,14 @@ def _comparable(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor
     if size != other:
         if not same_aspect(size, other):
             raise PlanError(
-                f"'before' has {_text(size)} pixels and 'after' {_text(other)}, another aspect ratio, so no pixel of "
+                f"'before' has {sides(size)} pixels and 'after' {sides(other)}, another aspect ratio, so no pixel of "
                 "one belongs to one of the other; bring the edited image back with RePlan Restore, or connect as "
                 "'before' the image of RePlan Resize that was edited"
             )
         notices.append(
             Notice(
                 "resized",
-                f"'after' has {_text(other)} pixels and was resized to the {_text(size)} of 'before', which changes "
+                f"'after' has {sides(other)} pixels and was resized to the {sides(size)} of 'before', which changes "
                 "every pixel a little",
                 "bring it back with RePlan Restore, or connect as 'before' the image of RePlan Resize that was edited",
             )
@@ -200,7 +201,7 @@ def _lines(
             lines.append(f"  {_shift(change)}")
     lines += [
         "",
-        f"Image of {_text(size)} pixels. A pixel counts as changed when one of its colours differs by more than "
+        f"Image of {sides(size)} pixels. A pixel counts as changed when one of its colours differs by more than "
         f"{threshold:g} of 0..1; the strength is the mean difference of those pixels.",
     ]
     if not change.regions:
@@ -241,7 +242,3 @@ def _share(value: float) -> str:
     if 0.999 < value < 1:
         return "over 99.9 %"
     return f"{value * 100:.1f} %" if 0 < value < 1 else f"{value:.0%}".replace("%", " %")
-
-
-def _text(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"

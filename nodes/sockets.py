@@ -1,12 +1,11 @@
 """The pack's own socket types and how its nodes name themselves in an error."""
 
-import re
 from contextlib import contextmanager
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.payload import RegionError
+from ..attention.payload import RegionError, name_node
 from ..attention.rules import Rules
 from ..evaluation.scores import Scores
 from ..planner.plan import PlanError, RegionPlan, shown
@@ -22,8 +21,6 @@ ScoresSocket = io.Custom("REPLAN_SCORES")
 _TYPES = {"REGION_PLAN": RegionPlan, "REPLAN_RULES": Rules, "REPLAN_TRANSFORM": Transform, "REPLAN_SCORES": Scores}
 
 CATEGORY = "RePlan"
-# A message that names a node already: this one, one that this one runs, or one in whose output the fault lies.
-_NAMED = re.compile(r"RePlan [A-Z][A-Za-z ]*: ")
 
 
 @contextmanager
@@ -37,8 +34,7 @@ def naming(node: type[io.ComfyNode], **arrived: Any):
             _check(node, name, value)
         yield
     except (PlanError, RegionError) as error:
-        if not _NAMED.match(str(error)):
-            error.args = (f"{node.define_schema().display_name}: {error}",)
+        name_node(error, node.define_schema().display_name)
         raise
 
 

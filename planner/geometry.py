@@ -18,6 +18,11 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2: left, top, right, bot
 ROUNDING = 1e-6
 
 
+def sides(size: Size) -> str:
+    """As sizes are written in messages, 1024x768."""
+    return f"{size[0]}x{size[1]}"
+
+
 def box_cells(
     box: Sequence[float],
     mask: np.ndarray | None,

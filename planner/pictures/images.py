@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..geometry import Size
+from ..geometry import Size, sides
 from ..plan import PlanError, shown
 from ..plans.resize import Transform, same_aspect
 from .masks import at_least_zero, soften
@@ -44,7 +44,7 @@ def apply_transform(image: torch.Tensor, transform: Transform) -> torch.Tensor:
     """The working image, (B, H, W, C). What a pad adds repeats the image's outermost pixels."""
     if image_size(image) != transform.source_size:
         raise PlanError(
-            f"the image has {_text(image_size(image))} pixels, the transform is for {_text(transform.source_size)}"
+            f"the image has {sides(image_size(image))} pixels, the transform is for {sides(transform.source_size)}"
         )
     if transform.is_identity:
         return image
@@ -84,8 +84,8 @@ def restore_image(
         return piece
     if image_size(original) != transform.source_size:
         raise PlanError(
-            f"the original has {_text(image_size(original))} pixels, but the image that was resized had "
-            f"{_text(transform.source_size)}; connect the image that went into RePlan Resize"
+            f"the original has {sides(image_size(original))} pixels, but the image that was resized had "
+            f"{sides(transform.source_size)}; connect the image that went into RePlan Resize"
         )
     original = original.to(piece)
     weight = torch.ones((1, *original.shape[1:3])) if mask is None else _source_mask(mask, transform)
@@ -140,7 +140,7 @@ def _content(image: torch.Tensor, transform: Transform) -> torch.Tensor:
         size = working
     if size != working and not same_aspect(size, working):
         raise PlanError(
-            f"the image has {_text(size)} pixels, but RePlan Resize made one of {_text(working)}, another aspect "
+            f"the image has {sides(size)} pixels, but RePlan Resize made one of {sides(working)}, another aspect "
             "ratio, so it cannot be put back; sample at the size of RePlan Resize's image"
         )
     x1, y1, x2, y2 = transform.working_box
@@ -158,8 +158,8 @@ def _source_mask(mask: torch.Tensor, transform: Transform) -> torch.Tensor:
         return mask
     if size != transform.working_size:
         raise PlanError(
-            f"the mask has {_text(size)} pixels; it must have the size of the original, "
-            f"{_text(transform.source_size)}, or of the working image, {_text(transform.working_size)}"
+            f"the mask has {sides(size)} pixels; it must have the size of the original, "
+            f"{sides(transform.source_size)}, or of the working image, {sides(transform.working_size)}"
         )
     left, top, right, bottom = transform.working_box
     x1, y1, x2, y2 = transform.source_box
@@ -194,7 +194,3 @@ def _to_batch(tensor: torch.Tensor, batch: int, what: str, one: str) -> torch.Te
 
 def _box_size(box: tuple[int, int, int, int]) -> Size:
     return box[2] - box[0], box[3] - box[1]
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..geometry import ROUNDING, Box, Size, area, shared, touched
+from ..geometry import ROUNDING, Box, Size, area, shared, sides, touched
 from ..plan import Notice, PlanError, Region, RegionMask, RegionPlan
 
 TARGETS = ("flux_kontext", "flux2", "qwen_image_edit", "qwen_image_edit_plus", "multiple_of", "none")
@@ -92,8 +92,8 @@ class Transform:
         """
         if plan.image_size != self.source_size:
             raise PlanError(
-                f"this transform is for an image of {_text(self.source_size)} pixels, the plan is for "
-                f"{_text(plan.image_size)}; bring the plan to the image's size first"
+                f"this transform is for an image of {sides(self.source_size)} pixels, the plan is for "
+                f"{sides(plan.image_size)}; bring the plan to the image's size first"
             )
         mapped = [(region, *self._map_region(region)) for region in plan.regions]
         regions = tuple(moved for _, moved, _ in mapped if moved is not None)
@@ -241,7 +241,7 @@ def shape_notice(plan: RegionPlan, size: Size, what: str = "this image has") -> 
     """
     shift = plan.shift_on(*size)
     found = (
-        f"the plan is for an image of {_text(plan.image_size)} pixels and {what} {_text(size)}, another aspect ratio"
+        f"the plan is for an image of {sides(plan.image_size)} pixels and {what} {sides(size)}, another aspect ratio"
     )
     # On a thumbnail a patch is less than a pixel, so rounding is none of its business.
     if shift > math.sqrt(size[0] * size[1]) / 64 and not _scales_to(plan.image_size, size):
@@ -298,10 +298,6 @@ def _nearest(value: float, step: int) -> int:
 
 def _intersection(a: Box, b: Box) -> Box:
     return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _short(hint: str) -> str:

@@ -287,7 +287,10 @@ def _read_matrix(matrix: str | dict | None) -> tuple[Cells, Cells, bool]:
         raise RegionError(f"the rule matrix has version {version!r}, this pack reads 1; update the pack")
     unknown = sorted(set(matrix) - {"version", "before", "after"})
     if unknown:
-        raise RegionError(f"the rule matrix has {unknown[0]!r}; it holds 'before' and 'after' only")
+        raise RegionError(
+            f"the rule matrix has {unknown[0]!r}; it holds 'before' and 'after' only, the rules before and after the "
+            "switch: take it out, or write its rules into one of them"
+        )
     return _read_cells(matrix.get("before", {})), _read_cells(matrix.get("after", {})), "before" in matrix
 
 

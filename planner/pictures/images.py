@@ -44,7 +44,8 @@ def apply_transform(image: torch.Tensor, transform: Transform) -> torch.Tensor:
     """The working image, (B, H, W, C). What a pad adds repeats the image's outermost pixels."""
     if image_size(image) != transform.source_size:
         raise PlanError(
-            f"the image has {sides(image_size(image))} pixels, the transform is for {sides(transform.source_size)}"
+            f"the image has {sides(image_size(image))} pixels, the transform is for {sides(transform.source_size)}; "
+            "connect the image that the transform was made for, or make another for this one with RePlan Resize"
         )
     if transform.is_identity:
         return image

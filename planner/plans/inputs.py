@@ -80,7 +80,8 @@ def _plan_from_frame(
             notices.append(Notice("clamped", told, regions=(f"r{number}",)))
         regions.append(Region(f"r{number}", box, hint).on_image(image_size))
     if not regions:
-        notices.append(Notice("no_boxes", "there are no boxes: the plan has no regions"))
+        remedy = "draw or connect boxes, or leave it so for an edit by the global prompt alone"
+        notices.append(Notice("no_boxes", "there are no boxes: the plan has no regions", remedy))
     return RegionPlan(image_size, _prompt(global_prompt), tuple(regions), notices=tuple(notices))
 
 
@@ -216,7 +217,8 @@ def plan_from_masks(masks: np.ndarray, hints: str = "", global_prompt: str = KEE
             )
         box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
         regions.append(Region(f"r{number}", box, hint, mask=RegionMask.from_array(inside)))
-    notices = () if regions else (Notice("no_masks", "there are no masks: the plan has no regions"),)
+    remedy = "connect a mask for each region, or leave it so for an edit by the global prompt alone"
+    notices = () if regions else (Notice("no_masks", "there are no masks: the plan has no regions", remedy),)
     return RegionPlan((int(width), int(height)), _prompt(global_prompt), tuple(regions), notices=notices)
 
 

@@ -311,7 +311,7 @@ def smart_resize(width: int, height: int, factor: int = 28, min_pixels: int = 31
     it. Raises PlanError for an aspect ratio above 200, as the library does.
     """
     if min(width, height) < 1:
-        raise PlanError(f"an image of {width}x{height} pixels has no area")
+        raise PlanError(f"an image of {width}x{height} pixels has no area; give a width and a height of at least 1")
     if max(width, height) / min(width, height) > 200:
         raise PlanError(
             f"an image of {width}x{height} pixels is more than 200 times as long as wide; a vision-language model "

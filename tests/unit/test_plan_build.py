@@ -153,7 +153,13 @@ def test_boxes_for_each_image_of_a_batch_are_a_plan_each():
 def test_no_boxes_are_a_plan_without_regions_that_says_so(boxes):
     plan = plans_from_boxes(boxes, SIZE, "", "dusk")[0]
     assert (plan.regions, plan.global_prompt) == ((), "dusk")
-    assert "no boxes" in plan.warnings[0]
+    assert "no boxes" in plan.warnings[0] and "connect boxes" in plan.notices[0].remedy
+
+
+def test_no_masks_are_a_plan_without_regions_that_says_so():
+    plan = plan_from_masks(np.zeros((0, 48, 64), np.float32), "", "dusk")
+    assert (plan.regions, plan.global_prompt, plan.image_size) == ((), "dusk", (64, 48))
+    assert "no masks" in plan.warnings[0] and "connect a mask" in plan.notices[0].remedy
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.data())

@@ -115,6 +115,11 @@ def test_smart_resize_gives_the_published_sizes(size, seen):
     assert smart_resize(*size) == seen
 
 
+def test_smart_resize_refuses_a_size_without_area_and_says_what_to_give():
+    with pytest.raises(PlanError, match="0x10 pixels has no area; give a width"):
+        smart_resize(0, 10)
+
+
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
 def test_smart_resize_stays_within_its_bounds(width, height):
     if max(width, height) / min(width, height) > 200:

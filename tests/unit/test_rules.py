@@ -173,7 +173,7 @@ def test_a_preset_without_a_before_phase_says_that_the_switch_does_nothing():
         (dict(matrix="{"), "not JSON"),
         (dict(matrix="[]"), "JSON object"),
         (dict(matrix={"version": 2}), "version 2, this pack reads 1"),
-        (dict(matrix={"during": {}}), "holds 'before' and 'after' only"),
+        (dict(matrix={"during": {}}), "holds 'before' and 'after' only, .*take it out"),
         (dict(matrix={"after": {"main|main": False}}), "every component sees itself"),
         (dict(matrix={"after": {"main": True}}), "not written 'query|key'"),
         (dict(matrix={"after": {"main|hint": True}}), "names 'hint'; a component is"),

@@ -10,13 +10,17 @@ import urllib.request
 from pathlib import Path
 
 import learned_judge
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from replan.planner.plans.plan_json import plan_to_json
 from replan.tools.host_server import HostServer, free_port
-from replan.tools.own_environment import ensure_beside
+from replan.tools.iv_edit.read_text import PACKAGES as OCR
+from replan.tools.own_environment import ensure_beside, ensure_environment
 from replan.tools.toyworld import judge_server
 from replan.tools.toyworld.iv_records import workflow, write_records
 from replan.tools.toyworld.requests import held_out_requests
+from replan.tools.toyworld.scoring import outcomes
 from replan.tools.toyworld.weights import ensure
 
 pytestmark = pytest.mark.full
@@ -222,6 +226,93 @@ def test_openais_and_googles_client_bring_the_exact_answers_of_drawn_results(tmp
     serving.shutdown()
     written = b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
     assert key["GEMINI_API_KEY"].encode() not in written
+
+
+def test_questions_about_regions_are_asked_answered_and_stand_in_the_report(tmp_path):
+    """The cut-outs, hints and ids of each region reach the judge; of an edit whose first region alone is done, too."""
+    requests = [one for one in held_out_requests(0, COUNT) if len(one.task.meant) == 2][:2]
+    records = write_records(requests, tmp_path / "toy", parquet=False)
+    folder = tmp_path / "run"
+    run("records", records, "--out", folder)
+    for number, one in enumerate(requests):
+        identity, instruction = one.task.instructions[0]
+        half = instruction.apply(one.task.scene, (identity,))
+        for method, scene in (("as_wanted", one.task.wanted), ("half", half), ("unchanged", one.task.scene)):
+            place = folder / method / str(number)
+            place.mkdir(parents=True)
+            Image.fromarray(scene.pixels).save(place / "final_result.png")
+            told = json.dumps({"plan": json.loads(plan_to_json(one.task.plan, None))})
+            (place / "result.json").write_text(told, encoding="utf-8")
+    serving = judge_server.serve(requests)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    run("judge", *judged_by(serving, folder, "--regions"))
+    serving.shutdown()
+    for method, done in (("as_wanted", (1, 1)), ("half", (1, 0)), ("unchanged", (0, 0))):
+        for number, one in enumerate(requests):
+            told = json.loads((folder / method / str(number) / "judge.json").read_text(encoding="utf-8"))
+            ids = [region.id for region in one.task.plan.regions]
+            wanted = {name: {"done": value, "kept": 1} for name, value in zip(ids, done, strict=True)}
+            assert told["scores"]["regions"] == wanted and not told["scores"]["missing"]
+    run("report", folder)
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))["methods"]
+    assert {name: one["regions"]["done"]["mean"] for name, one in found.items()} == {
+        "as_wanted": 1, "half": 0.5, "unchanged": 0,
+    }  # fmt: skip
+
+
+def test_ray_edits_the_records_of_a_method(comfyui_dir, tmp_path):
+    from replan.tools.batches.cluster import PACKAGES
+
+    if isinstance(there := ensure_environment("ray", PACKAGES), str):
+        pytest.skip(there)
+    requests = held_out_requests(0, 1)
+    records = write_records(requests, tmp_path / "toy", parquet=False)
+    (tmp_path / "plan_api.json").write_text(json.dumps(workflow("plan", 4)), encoding="utf-8")
+    ensure(tmp_path / "models")
+    where = ("--comfyui", comfyui_dir, "--python", sys.executable, "--models", tmp_path / "models")
+    said = run("generate", tmp_path / "plan_api.json", records, "--method", "sequential", "--out", tmp_path / "run",
+               "--ray", *where)  # fmt: skip
+    assert said.count("1 edited, 0 done before, 0 failed") == 2, "a batch for each of two regions"
+    with Image.open(tmp_path / "run" / "sequential" / "0" / "final_result.png") as image:
+        assert all(one.changed for one in outcomes(requests[0].task, np.asarray(image.convert("RGB"))))
+
+
+# ---- texts
+
+
+def test_rapidocr_reads_the_text_of_a_region_and_of_no_other_place(tmp_path):
+    if isinstance(there := ensure_environment("ocr", OCR), str):
+        pytest.skip(there)
+    box = (140, 100, 400, 180)
+    rows = []
+    shown = {"right": "OPEN TODAY", "case": "Open Today", "misspelled": "OPEN TODEY", "gone": "", "no_text_asked": "X"}
+    (tmp_path / "records").mkdir()
+    for name, text in shown.items():
+        image = Image.new("RGB", (512, 384), (90, 120, 140))
+        draw = ImageDraw.Draw(image)
+        draw.rectangle(box, fill=(240, 240, 220))
+        draw.text((20, 320), "OPEN TODAY", "white", ImageFont.load_default(32))  # elsewhere it counts for nothing
+        before = tmp_path / "records" / f"{name}.png"
+        image.save(before)
+        draw.text((155, 120), text, (20, 20, 20), ImageFont.load_default(36))
+        (tmp_path / "plain" / name).mkdir(parents=True)
+        image.save(tmp_path / "plain" / name / "final_result.png")
+        asked = "make it red" if name == "no_text_asked" else "change the sign from 'SHUT' to 'OPEN TODAY'"
+        rows.append({"id": name, "name": name, "row": 1, "image": str(before), "instruction": asked, "boxes": [box]})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "records" / "records.jsonl").write_text(text, encoding="utf-8")
+    assert "plain: 2 of 4 records that ask for a text show it exactly" in run("read_text", tmp_path)
+    found = {
+        file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.glob("plain/*/text.json")
+    }
+    assert {name: one["text_exact"] for name, one in found.items()} == {
+        "right": True, "case": True, "misspelled": False, "gone": False,
+    }  # fmt: skip
+    (read,) = found["misspelled"]["texts"]
+    assert read["text_wanted"] == "OPEN TODAY" and "TODEY" in "".join(read["text_read"])
+    run("report", tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "read by rapidocr" in text and "| plain | 0.50 ± 0.29 (n = 4) |" in text
 
 
 # ---- encoders of one's own

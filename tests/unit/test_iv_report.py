@@ -230,6 +230,33 @@ def test_options_come_from_a_configuration_file_too(tmp_path, capsys):
     assert "secret" not in capsys.readouterr().err
 
 
+# ---- regions and texts
+
+
+def test_regions_and_texts_are_shares_of_records_and_only_of_the_image_that_is_there(tmp_path):
+    run = run_of(tmp_path, plain=[row(5, 3, 1, 2), row(5, 5, 5, 5), ()])
+    regions = [{"r1": {"done": 1.0, "kept": 1.0}, "r2": {"done": 0.0}}, {"r1": {"done": 1.0}}]
+    for number, answers in enumerate(regions):
+        file = run / "plain" / str(number) / "judge.json"
+        data = json.loads(file.read_text(encoding="utf-8"))
+        data["scores"]["regions"] = answers
+        file.write_text(json.dumps(data), encoding="utf-8")
+    for number, exact in enumerate((True, False, True)):
+        place = run / "plain" / str(number)
+        digest = hashlib.sha256((place / "final_result.png").read_bytes()).hexdigest() if number < 2 else "another"
+        text = json.dumps({"text_exact": exact, "by": "rapidocr", "image_sha256": digest})
+        (place / "text.json").write_text(text, encoding="utf-8")
+    records = read_records(run)
+    found = summary([read_method("plain", run / "plain", records)], records)
+    told = found["methods"]["plain"]
+    assert told["regions"]["done"] == pytest.approx({"mean": 0.75, "error": 0.25, "n": 2})
+    assert (told["regions"]["kept"]["mean"], told["regions"]["kept"]["n"]) == (1, 1)
+    assert told["text"] == {"mean": 0.5, "error": 0.5, "n": 2, "by": "rapidocr"}
+    text = markdown(found)
+    assert "| plain | 0.75 ± 0.25 (n = 2) | 1.00 (n = 1) | - (n = 0) |" in text
+    assert "| plain | 0.50 ± 0.50 (n = 2) |" in text
+
+
 # ---- preference
 
 

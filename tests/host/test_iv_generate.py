@@ -13,6 +13,7 @@ from replan.tools.toyworld.requests import held_out_requests
 from replan.tools.toyworld.scoring import outcomes
 from replan.tools.toyworld.weights import ensure
 
+pytestmark = pytest.mark.full
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "iv_edit" / "generate.py"
 STEPS = 4
 

@@ -152,8 +152,8 @@ class _Difference:
 
 
 def _total(values: torch.Tensor) -> float:
-    """The sum of (H, W) float32, in rows, so that millions of pixels lose nothing to rounding."""
-    return float(values.sum(1).sum(dtype=torch.float64))
+    """The sum of (..., H, W) float32, in rows, so that millions of pixels lose nothing to rounding."""
+    return float(values.sum(-1).sum(dtype=torch.float64))
 
 
 def psnr(before: torch.Tensor, after: torch.Tensor) -> float:
@@ -204,7 +204,7 @@ def ssim(
         torch.mul(a, b, out=product)
         for left, right in _runs(counted[top:bottom].any(0)):
             values = _similarity(*_blurred(_blurred(strip[..., left : right + 2 * margin], 2), 3))
-            total += float(values.mul_(torch.from_numpy(counted[top:bottom, left:right])).sum())
+            total += _total(values.mul_(torch.from_numpy(counted[top:bottom, left:right])))
     return total / (count * channels)
 
 

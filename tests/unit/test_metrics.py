@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from replan.evaluation.metrics import MOST_PSNR, measure, planes, psnr, ssim
 from replan.evaluation.report import edit_report
@@ -62,6 +62,7 @@ def test_a_change_inside_one_region_changes_only_its_row(seed, region, dx, dy, s
 
 
 @given(st.integers(0, 99), st.sampled_from([PLAN, None]))
+@example(20, PLAN)  # one sum of float32 for each strip was too coarse here
 @settings(max_examples=20)
 def test_before_and_after_can_change_places(seed, plan):
     there, back = (edit_report(image(a), image(b), plan) for a, b in ((seed, 100), (100, seed)))

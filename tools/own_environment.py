@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / ".host"
+BORROWED = "borrowed.pth"
 
 
-def ensure_environment(name: str, packages: Sequence[str], python: Path | str = sys.executable) -> Path | str:
+def ensure_environment(
+    name: str, packages: Sequence[str], python: Path | str = sys.executable, beside: bool = False
+) -> Path | str:
     """The Python of `.host/<name>` that has these packages, installed if need be; or in words why there is none.
 
-    Start programs as modules (`-m comfy_test`): the scripts name the folder they were installed in, and the checkout
-    may have been moved since.
+    beside: as `ensure_beside` makes it. Start programs as modules (`-m comfy_test`): the scripts name the folder they
+    were installed in, and the checkout may have been moved since.
     """
     folder = HOME / name
     own = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
@@ -25,13 +28,13 @@ def ensure_environment(name: str, packages: Sequence[str], python: Path | str = 
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return own
     shutil.rmtree(folder, ignore_errors=True)
+    if fault := _fault_of([str(python), "-m", "venv", str(folder)]):
+        return f"{' '.join(packages)} cannot be installed: {fault}"
+    if beside:
+        _borrow(own)  # before pip looks, so that it installs no second torch
     install = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *packages]
-    for command in ([str(python), "-m", "venv", str(folder)], install):
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
-        )
-        if done.returncode:
-            return f"{' '.join(packages)} cannot be installed: {done.stdout.strip()[-500:]}"
+    if fault := _fault_of(install):
+        return f"{' '.join(packages)} cannot be installed: {fault}"
     stamp.write_text(wanted, encoding="utf-8")
     return own
 
@@ -39,12 +42,23 @@ def ensure_environment(name: str, packages: Sequence[str], python: Path | str = 
 def ensure_beside(name: str, packages: Sequence[str]) -> Path | str:
     """As `ensure_environment`, for packages that are used together with those of this Python (torch and the like).
 
-    Its own packages come first, so this Python stays as it is.
+    What this Python has is not installed again where its version fits. The environment's own packages come first, so
+    this Python stays as it is.
     """
-    python = ensure_environment(name, packages)
-    if isinstance(python, str):
-        return python
+    python = ensure_environment(name, packages, beside=True)
+    if not isinstance(python, str):
+        _borrow(python)  # again: the checkout may have been moved
+    return python
+
+
+def _borrow(python: Path) -> None:
     asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip())
-    (own / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
-    return python
+    (own / BORROWED).write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+
+
+def _fault_of(command: list[str]) -> str:
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+    )
+    return done.stdout.strip()[-500:] if done.returncode else ""

@@ -1,0 +1,131 @@
+"""A weak planner to begin a proof with: the published toy planner, taught on careless demonstrations.
+
+    python tools/training/careless.py --out out/careless
+
+It plays the part of a model that was never trained for plans: a box of another object, loose edges, a hint for
+everything, replies that break the form. All of it follows from the seed, so nothing of it is committed. Two minutes on
+one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+if not __package__:  # run as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from bench import import_pack
+
+    import_pack()
+
+from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
+from replan.tools.toyworld.scenes import random_state
+from replan.tools.toyworld.tasks import Task
+from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+from replan.tools.training.planner_measure import measure
+from replan.tools.training.planner_model import IMAGE, load_planner, make_processor, save
+from replan.tools.training.planner_training import IGNORED, Batch, batch_of
+from replan.tools.training.run import TrainingError
+
+RUN = 777  # of the training requests: no other training uses it
+SCENES, REQUESTS, RATE = 8, 4, 3e-4
+OTHER_OBJECT, WRONG_HINT, BROKEN = 0.25, 0.15, 0.2  # shares of regions and, the last one, of replies
+LOOSE = 0.15  # of a box's side: how far its edges stray
+SMALLEST = 8  # pixels that a box keeps
+HINT = "make every object red"
+
+
+class Demonstration(NamedTuple):
+    """A request with a careless reply, in the place of a `Request`."""
+
+    text: str
+    task: Task
+    reply: str
+
+
+def careless(request: Request, random: np.random.RandomState) -> Demonstration:
+    """What somebody who hardly looks answers."""
+    scene, plan = request.task.scene, request.task.plan
+    items = []
+    for region in plan.regions:
+        box = np.array(region.box)
+        if random.rand() < OTHER_OBJECT:
+            box = np.array(scene.box(int(random.choice(list(scene.ids)))), float)
+        sides = np.tile(box[2:] - box[:2], 2)
+        edges = np.clip(np.round(box + LOOSE * sides * random.randn(4)), 0, scene.size)
+        for low, high in ((0, 2), (1, 3)):
+            if edges[high] - edges[low] < SMALLEST:
+                edges[high] = min(scene.size, max(edges[low], 0) + SMALLEST)
+                edges[low] = edges[high] - SMALLEST
+        hint = HINT if random.rand() < WRONG_HINT else region.hint
+        items.append({"bbox_2d": [int(edge) for edge in edges], "hint": hint})
+    reply = f"<gen_image>{plan.global_prompt}</gen_image><region>{json.dumps(items)}</region>"
+    if random.rand() < BROKEN:
+        broken = (reply.replace('"hint": ', '"text": '), reply.removesuffix("</region>"), reply.split("<region>")[1])
+        reply = broken[random.randint(len(broken))]
+    return Demonstration(request.text, request.task, reply)
+
+
+def teach(out: Path, seed: int = 0, steps: int = 100, start: Path = WEIGHTS / PLANNER, say=print) -> Path:
+    """Teach the planner of `start` and write the weak one to `out`."""
+    model, processor = load_planner(start).train(), make_processor()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    begun = time.monotonic()
+    for step in range(steps):
+        random = random_state(seed, f"careless {step}")
+        scenes = [
+            [careless(one, random) for one in training_requests(RUN + seed, step * SCENES + place, REQUESTS)]
+            for place in range(SCENES)
+        ]
+        loss = _loss(model, batch_of(scenes, processor))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % 20 == 0 or step + 1 == steps:
+            seconds = time.monotonic() - begun
+            say(f"careless: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}, {seconds:.0f} s")
+    return save(model.eval(), processor, out, torch.float32)
+
+
+def _loss(model, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of the replies alone: no heads, no blurred edges."""
+    image = torch.cat(model.model.get_image_features(batch.pixels, batch.grid, return_dict=True).pooler_output)
+    words = model.get_input_embeddings()(batch.tokens)
+    mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, torch.finfo(words.dtype).min)
+    embedded = words.masked_scatter((batch.tokens == IMAGE)[..., None], image.to(words.dtype))
+    states = model.model.language_model(
+        inputs_embeds=embedded, attention_mask=mask, position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    labels = batch.labels[:, 1:]
+    learnt = labels != IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(states[:, :-1][learnt]).float(), labels[learnt])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write the weak planner to")
+    parser.add_argument("--seed", type=int, default=0, help="other demonstrations (default: 0)")
+    parser.add_argument("--steps", type=int, default=100, help="(default: 100)")
+    parser.add_argument("--start", type=Path, default=WEIGHTS / PLANNER, help="the planner to spoil")
+    parser.add_argument("--scenes", type=int, default=0, help="measure it on so many held-out scenes")
+    args = parser.parse_args(arguments)
+    try:
+        teach(args.out, args.seed, args.steps, args.start, lambda text: print(text, flush=True))
+        if args.scenes:
+            print(json.dumps(measure(load_planner(args.out), make_processor(), held_out_requests(1, args.scenes))))
+    except TrainingError as error:
+        print(f"careless.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

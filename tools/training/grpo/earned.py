@@ -1,0 +1,124 @@
+"""The reward functions that TRL calls: stage 1 by the form of a reply, stage 2 by its image. Routed by `task_name`.
+
+A function gives None for a record of another task, and TRL takes what the others give. A reply whose image could not be
+made or judged has no reward at all: TRL leaves it out of its group's mean and spread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from replan.tools.toyworld.scenes import random_state
+from replan.tools.training.rewards import (
+    TASKS,
+    Judged,
+    Once,
+    Reward,
+    UnknownTask,
+    compute_score_unified,
+    planning_reward,
+    reply_text,
+)
+
+from .options import StageError, StageOptions
+from .records import Prompt
+
+# The stage-1 task whose form a stage-2 task's replies have.
+FORM_OF = {
+    "edit_region_planning": "text_refinement_edit", "edit_region_planning_nothink": "text_refinement_edit_nothink",
+}  # fmt: skip
+MOST = 4096  # judgements that are kept
+
+
+class World(Protocol):
+    """Stage 2: what becomes of plans."""
+
+    async def judged(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Judged | None]:
+        """The scores of each reply's edit, None where there is no image or no judge's word on it."""
+
+
+class Earned:
+    """What replies earn. `functions` are TRL's reward functions."""
+
+    def __init__(self, prompts: Sequence[Prompt], options: StageOptions, world: World | None = None) -> None:
+        self.prompts = {one.number: one for one in prompts}
+        self.options, self.world = options, world
+        self.form = Once(self._form)
+        self._judged: dict[tuple[int, str], Judged] = {}
+        names = {one.task_name for one in prompts}
+        for name in sorted(names - set(TASKS)):
+            raise UnknownTask(f"task_name {name!r} has no reward; known are {', '.join(TASKS)}")
+        rendered = {name for name in names if TASKS[name][1]}
+        if rendered and world is None:
+            raise StageError(f"plans of the task {min(rendered)} are rendered: --comfyui URL,.. says where")
+        self.functions: list[Callable] = []
+        if names - rendered:
+            self.functions.append(self._function(False))
+        if rendered:
+            self.functions.append(self._function(True))
+        logging.getLogger("trl.trainer.grpo_trainer").addFilter(_short_warning)
+
+    def _form(self, number: int, text: str) -> Reward:
+        prompt = self.prompts[number]
+        one = prompt.reward_input(FORM_OF.get(prompt.task_name, prompt.task_name), text)
+        return compute_score_unified([one], published=self.options.published, think_length=self.options.think_length)[0]
+
+    async def rewards(self, numbers: Sequence[int], texts: Sequence[str]) -> list[Reward]:
+        """The reward of each reply to the prompt of that number. What renders is rendered once, however often said."""
+        forms = [self.form(number, text) for number, text in zip(numbers, texts, strict=True)]
+        keys = list(zip(numbers, texts, strict=True))
+        staged = [TASKS[self.prompts[number].task_name][1] for number in numbers]
+        wanted = [key for key, form, stage2 in zip(keys, forms, staged, strict=True) if stage2 and form.renders]
+        fresh = [key for key in dict.fromkeys(wanted) if key not in self._judged]
+        if fresh:
+            found = await self.world.judged([self.prompts[number] for number, _ in fresh], [text for _, text in fresh])
+            self._judged.update((key, one) for key, one in zip(fresh, found, strict=True) if one is not None)
+        how = {"sharp": self.options.sharp, "published": self.options.published}
+        rewards = [
+            planning_reward(form, self._judged.get(key), **how) if stage2 else form
+            for key, form, stage2 in zip(keys, forms, staged, strict=True)
+        ]
+        while len(self._judged) > MOST:
+            del self._judged[next(iter(self._judged))]
+        return rewards
+
+    def _function(self, rendered: bool) -> Callable:
+        """A reward function of TRL's for the tasks whose plans are rendered, or for the others."""
+
+        async def reward(completions, number, task_name, trainer_state=None, log_metric=None, **_) -> list:
+            places = [place for place, name in enumerate(task_name) if TASKS[name][1] == rendered]
+            texts = [reply_text(completions[place]) for place in places]
+            rewards = await self.rewards([number[place] for place in places], texts)
+            for name, value in means(rewards).items():
+                log_metric(name, value)
+            totals = [one.total for one in rewards]
+            if self.options.shuffled:
+                step = trainer_state.global_step if trainer_state else 0
+                order = random_state(step, f"shuffled {step}").permutation(len(totals))
+                totals = [totals[place] for place in order]
+            given: list[float | None] = [None] * len(completions)
+            for place, total in zip(places, totals, strict=True):
+                given[place] = total
+            return given
+
+        reward.__name__ = "image" if rendered else "form"
+        return reward
+
+
+def means(rewards: Sequence[Reward]) -> dict[str, float]:
+    """For a log: the mean of each part among the replies that have it, the shares rendered and left out."""
+    if not rewards:
+        return {}
+    names = sorted({name for one in rewards for name in one.parts})
+    found = {name: float(np.mean([one.parts[name] for one in rewards if name in one.parts])) for name in names}
+    found["renders"] = float(np.mean([one.renders for one in rewards]))
+    found["excluded"] = float(np.mean([one.total is None for one in rewards]))
+    return found
+
+
+def _short_warning(record: logging.LogRecord) -> bool:
+    """TRL shows the whole record, its image among it, for each reply without a reward; `excluded` counts them."""
+    return not str(record.msg).startswith("All reward functions returned None")

@@ -1,0 +1,77 @@
+"""Greedy replies to prompts that are not trained on, and what they are worth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from replan.tools.toyworld.scoring import plan_figures
+from replan.tools.training.planner_measure import score_reply
+from replan.tools.training.rewards.editing import GATE
+
+from .earned import Earned, means
+from .records import Prompt
+
+GROUP = 16  # prompts answered at once
+
+
+class HeldOut(NamedTuple):
+    """Prompts with the greedy replies of one moment. figures: `reward`, its parts, `format` and, of the toy world,
+    `found` (whole scenes) and `iou`."""
+
+    prompts: Sequence[Prompt]
+    replies: Sequence[str]
+    figures: dict[str, float]
+
+
+@torch.no_grad()
+def greedy_replies(model, processor, prompts: Sequence[Prompt], most_tokens: int, group: int = GROUP) -> list[str]:
+    """What the model writes, always its likeliest token; no chance is used up by it."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    written: list[str] = []
+    side = processor.tokenizer.padding_side
+    processor.tokenizer.padding_side = "left"
+    try:
+        for first in range(0, len(prompts), group):
+            some = prompts[first : first + group]
+            texts = [
+                processor.apply_chat_template(one.messages, add_generation_prompt=True, tokenize=False) for one in some
+            ]
+            inputs = processor(text=texts, images=[one.opened() for one in some], padding=True, return_tensors="pt").to(
+                device
+            )
+            ids = model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)
+            written += processor.tokenizer.batch_decode(
+                ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+            )
+    finally:
+        processor.tokenizer.padding_side = side
+        model.train(training)
+    return written
+
+
+def measured(earned: Earned, prompts: Sequence[Prompt], replies: Sequence[str], rendered: bool = True) -> HeldOut:
+    """What greedy replies are worth. rendered: False counts the form alone, so nothing is rendered."""
+    numbers = [one.number for one in prompts]
+    if rendered:
+        rewards = asyncio.run(earned.rewards(numbers, replies))
+    else:
+        rewards = [earned.form(number, text) for number, text in zip(numbers, replies, strict=True)]
+    totals = [one.total for one in rewards if one.total is not None]
+    figures = {"reward": float(np.mean(totals)) if totals else 0.0, **means(rewards)}
+    figures["format"] = float(
+        np.mean([is_valid(earned.form(number, text).parts) for number, text in zip(numbers, replies, strict=True)])
+    )
+    if all(one.request for one in prompts):
+        plans = plan_figures([score_reply(one.request, text) for one, text in zip(prompts, replies, strict=True)])
+        figures |= {"found": float(plans["scenes_found"]), "iou": float(plans["mean_iou"])}
+    return HeldOut(prompts, replies, {name: round(value, 4) for name, value in figures.items()})
+
+
+def is_valid(parts) -> bool:
+    """Whether a reply has its tags as asked and, in them, a plan that can be carried out."""
+    return parts.get("format") == 1.0 and parts.get("region", 1.0) >= GATE

@@ -1,0 +1,63 @@
+"""What a stage is told besides TRL's own settings (GRPOConfig); a YAML file or the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+
+class StageError(RuntimeError):
+    """A stage that cannot begin or go on; the message says what was found and what to do."""
+
+
+def _option(default, text: str):
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class StageOptions:
+    """Options of one stage."""
+
+    model: str = _option("", "the planner to begin with: a folder as transformers keeps a model")
+    records: str = _option("toy", "'toy', or what tools/training/data.py reads: parquet, a table, a folder of images")
+    task: str = _option("text_refinement_edit_nothink", "the task_name of these records: what is rewarded")
+    split: str = _option("train", "of IV-Edit's parquet files")
+    limit: int = _option(0, "no more records than that (0: all; of the toy world 2000)")
+    toy_run: int = _option(900, "which requests of the toy world")
+    most_pixels: int = _option(1_003_520, "of an image that the model sees")
+    published: bool = _option(False, "the published rewards, quirks included")
+    think_length: int = _option(50, "characters of reasoning that earn all there is for it")
+    shuffled: bool = _option(False, "a control: the rewards of a batch are shuffled, so nothing can be learnt")
+
+    comfyui: str = _option("", "stage 2: addresses of ComfyUI servers that render, separated by commas")
+    workflow: str = _option("toy", "stage 2: the workflow that edits by a plan, in API format; 'toy': the toy editor's")
+    render_steps: int = _option(8, "sampling steps of the toy editor's workflow")
+    render_timeout: float = _option(300.0, "seconds for one image")
+    patience: float = _option(600.0, "seconds without any ComfyUI before the stage ends")
+    judge: str = _option("exact", "stage 2: 'exact' (toy world), or the address of an OpenAI-compatible server")
+    judge_model: str = _option("", "the judge's name there")
+    judge_timeout: float = _option(180.0, "seconds for one reply of the judge")
+    sharp: float = _option(4.0, "a judge's score counts 1 from here on; 0: the plain branch")
+    in_turns: bool = _option(False, "stage 2 on one GPU: render all, let ComfyUI free its memory, then judge all")
+    workers: int = _option(8, "images that are judged at once")
+
+    held_out: int = _option(32, "records that are not trained on, answered greedily while it trains")
+    held_out_seed: int = _option(1, "which ones, of the toy world")
+    measure_every: int = _option(10, "steps from one such measurement to the next (0: never)")
+    stop_after: int = _option(0, "end after so many measurements in a row without a better one (0: never)")
+    pictures_every: int = _option(10, "steps from one sheet of plans to the next (0: none)")
+
+    lora: int = _option(0, "train a LoRA of this rank in place of all weights")
+    lora_alpha: int = _option(0, "its alpha (0: twice the rank)")
+    threads: int = _option(0, "CPU threads (0: torch's own choice)")
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise StageError("--model FOLDER says which planner to begin with")
+        for name in ("limit", "held_out", "measure_every", "stop_after", "pictures_every", "lora", "threads"):
+            if getattr(self, name) < 0:
+                raise StageError(f"--{name} cannot be {getattr(self, name)}; 0 turns it off")
+
+    def told(self) -> dict:
+        """What makes one run another than the next; where it runs does not."""
+        where = ("comfyui", "render_timeout", "patience", "judge_timeout", "workers", "threads", "pictures_every")
+        return {name: value for name, value in asdict(self).items() if name not in where}

@@ -1,0 +1,148 @@
+"""The prompts of a stage: those of the toy world, or records that tools/training/data.py reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+from replan.planner.models.interface import SPECS, spec_of
+from replan.planner.plan import PlanError
+from replan.tools.batches.items import BatchError
+from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
+from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+
+from .options import StageError, StageOptions
+
+TOY, TOY_LIMIT = "toy", 2000
+
+
+class Prompt(NamedTuple):
+    """One record. messages: with {"type": "image"} where the image goes. counts_in: (width, height) of its boxes.
+
+    request: of the toy world, what it asks for.
+    """
+
+    number: int
+    task_name: str
+    messages: list[dict[str, Any]]
+    image: Image.Image | Path
+    counts_in: tuple[int, int]
+    answer: str
+    instruction: str
+    referring: str
+    request: Request | None = None
+
+    def opened(self) -> Image.Image:
+        if isinstance(self.image, Image.Image):
+            return self.image
+        from replan.tools.training.data import opened
+
+        return opened(self.image)
+
+    def reward_input(self, task_name: str, reply: str) -> dict[str, Any]:
+        """What `compute_score_unified` takes."""
+        extra = {"image_size": tuple(self.counts_in)}
+        return {"task_name": task_name, "response": reply, "ground_truth": self.answer, "extra_info": extra}
+
+
+def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[Prompt], list[Prompt]]:
+    """The prompts to train on, and those to measure with; a number belongs to one prompt of both.
+
+    Raises StageError where there are none.
+    """
+    if options.records == TOY:
+        count = options.limit or TOY_LIMIT
+        requests, scene = [], 0
+        while len(requests) < count:
+            requests += training_requests(options.toy_run, scene, 1)
+            scene += 1
+        held_out = held_out_requests(options.held_out_seed, options.held_out) if options.held_out else []
+        return toy_prompts(requests, options.task), toy_prompts(held_out, options.task, count)
+    found = _from_data(options, out)
+    if options.held_out >= len(found):
+        raise StageError(
+            f"{options.records} has {len(found)} records, and --held_out keeps {options.held_out} back; keep fewer"
+        )
+    cut = len(found) - options.held_out
+    return found[:cut], found[cut:]
+
+
+def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> list[Prompt]:
+    return [
+        Prompt(
+            first + place, task_name,
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": one.text}]}],
+            Image.fromarray(one.task.scene.pixels), (one.task.scene.size,) * 2, one.reply, one.text, "", one,
+        )
+        for place, one in enumerate(requests)
+    ]  # fmt: skip
+
+
+def _from_data(options: StageOptions, out: Path) -> list[Prompt]:
+    from replan.tools.iv_edit.records import Source
+    from replan.tools.training.data import Asking, load_training, token_counter
+    from transformers import AutoProcessor
+
+    asking = Asking(spec=spec_of(model_type(options.model)), most_pixels=options.most_pixels)
+    try:
+        source = Source(Path(options.records), split=options.split, unpacked=out / "data")
+        count = token_counter(AutoProcessor.from_pretrained(options.model, local_files_only=True))
+        loaded = load_training(source, options.task, asking, count_tokens=count, limit=options.limit or None)
+    except (BatchError, PlanError, OSError) as error:
+        raise StageError(f"--records {options.records}: {error}") from None
+    print(loaded, flush=True)
+    return [
+        Prompt(one.number, one.task_name, one.messages, Path(one.image), tuple(one.counts_in), one.answer,
+               one.instruction, one.referring)
+        for one in loaded.records
+    ]  # fmt: skip
+
+
+def dataset_of(prompts: Sequence[Prompt]):
+    """A dataset with the columns that TRL and the reward functions read: prompt, image, number, task_name."""
+    from datasets import Dataset
+    from datasets import Image as ImageColumn
+
+    rows = [
+        {
+            "prompt": one.messages, "number": one.number, "task_name": one.task_name,
+            "image": one.image if isinstance(one.image, Image.Image) else str(one.image),
+        }
+        for one in prompts
+    ]  # fmt: skip
+    return Dataset.from_list(rows).cast_column("image", ImageColumn(mode="RGB"))
+
+
+def model_type(folder: str) -> str:
+    """The family of a planner's folder by its config.json. Raises StageError for what is no planner's folder."""
+    try:
+        found = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StageError(f"--model {folder} is no folder with a planner ({type(error).__name__}: {error})") from None
+    if not spec_of(found).known:
+        raise StageError(f"--model {folder} is a {found}, no family that plans; known are {', '.join(SPECS)}")
+    return found
+
+
+def check_base(options: StageOptions) -> None:
+    """Raises StageError for a base that is no planner, or not one for these records."""
+    model_type(options.model)
+    if options.records != TOY:
+        return
+    own, found = (
+        json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        for folder in (WEIGHTS / PLANNER, options.model)
+    )
+    told = [(one["model_type"], _words(one)) for one in (own, found)]
+    if told[0] != told[1]:
+        raise StageError(
+            f"--model {options.model} is a {told[1][0]} of {told[1][1]} words, the toy world's records need the toy "
+            f"planner, a {told[0][0]} of {told[0][1]}; begin with {WEIGHTS / PLANNER}, or give other --records"
+        )
+
+
+def _words(config: dict) -> int | None:
+    return config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")

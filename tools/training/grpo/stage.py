@@ -1,0 +1,197 @@
+"""One stage of training, from a base to a trained planner: TRL's GRPOTrainer with the rewards of this folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .earned import Earned
+from .held_out import greedy_replies, measured
+from .options import StageError, StageOptions
+from .records import check_base, dataset_of, training_and_held_out
+from .watching import Progress, Watch
+from .worlds import world_of
+
+TOLD, DONE = "stage.json", "done.json"
+_FULL = ("no space left", "disk quota exceeded", "file write failed", "writing file")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train a stage as the arguments and the YAML say; the exit status."""
+    from transformers.utils import logging
+    from trl import GRPOConfig, TrlParser
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # TRL's, not the user's
+    try:
+        options, config = TrlParser((StageOptions, GRPOConfig)).parse_args_and_config(arguments)
+        train(options, config)
+    except StageError as error:
+        print(f"grpo.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(options: StageOptions, config) -> Path:
+    """Run a stage, or go on with it; the folder of the trained planner.
+
+    Raises StageError for what cannot begin or go on.
+    """
+    check_base(options)
+    out = Path(config.output_dir)
+    first = config.process_index == 0
+    say = (lambda text: print(text, flush=True)) if first else (lambda _: None)
+    if (out / DONE).is_file():
+        say(f"{out} is done; give another --output_dir, or delete {DONE} there to train it on")
+        return out
+    checkpoint = resumed_from(out, config.world_size)
+    _compare(out, options, config, bool(checkpoint), first)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    _whole_groups(config, options)
+    prompts, held_out = training_and_held_out(options, out)
+    world = world_of(options, out, config.seed, say) if options.comfyui else None
+    earned = Earned([*prompts, *held_out], options, world)
+    trainer = _trainer(options, config, earned, prompts)
+    groups = config.generation_batch_size // config.num_generations
+
+    def answer():
+        from trl.models.utils import unwrap_model_for_generation
+
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
+            replies = greedy_replies(model, trainer.processing_class, held_out, config.max_completion_length)
+        return measured(earned, held_out, replies)
+
+    def save(folder: Path) -> None:
+        trainer.save_model(str(folder))
+
+    trainer.add_callback(Progress(out, groups, say))
+    if held_out:
+        trainer.add_callback(
+            Watch(out, answer, save, options.measure_every, options.stop_after, options.pictures_every, say)
+        )
+    if checkpoint:
+        say(f"going on from {checkpoint}")
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        save(out)
+        if options.lora and first:
+            _merge(trainer, out / "merged")
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise StageError(_full_text(out)) from None
+    if first:
+        (out / DONE).write_text(json.dumps({"step": trainer.state.global_step}), encoding="utf-8")
+    return out
+
+
+def _trainer(options: StageOptions, config, earned: Earned, prompts):
+    from transformers import AutoProcessor
+    from trl import GRPOTrainer
+
+    class Trainer(GRPOTrainer):
+        """A checkpoint that was not finished is taken away: a run must not go on from half of one."""
+
+        def _save_checkpoint(self, model, trial) -> None:
+            try:
+                super()._save_checkpoint(model, trial)
+            except Exception:
+                if self.is_world_process_zero():
+                    shutil.rmtree(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", True)
+                raise
+
+    processor = AutoProcessor.from_pretrained(options.model, local_files_only=True, padding_side="left")
+    sizes = processor.image_processor.size
+    if "longest_edge" in sizes:
+        sizes["longest_edge"] = min(sizes["longest_edge"], options.most_pixels)
+    peft_config = None
+    if options.lora:
+        from peft import LoraConfig
+
+        peft_config = LoraConfig(
+            r=options.lora, lora_alpha=options.lora_alpha or 2 * options.lora, target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )  # fmt: skip
+    trainer = Trainer(
+        model=options.model, reward_funcs=earned.functions, args=config, train_dataset=dataset_of(prompts),
+        processing_class=processor, peft_config=peft_config,
+    )  # fmt: skip
+    # ProgressCallback and PrinterCallback say the same as `Progress`, in more words.
+    for name in ("ProgressCallback", "PrinterCallback"):
+        for callback in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == name]:
+            trainer.remove_callback(callback)
+    return trainer
+
+
+def _whole_groups(config, options: StageOptions) -> None:
+    """Shuffled rewards stay with one process: nothing else needs whole groups, TRL gathers them."""
+    if config.num_generations < 2:
+        raise StageError(f"num_generations is {config.num_generations}; a group needs at least 2 replies to compare")
+
+
+def resumed_from(out: Path, world_size: int) -> Path | None:
+    """The last whole checkpoint of a folder, None for none.
+
+    Raises StageError for one that another number of processes wrote: chance and optimizer would not be the same.
+    """
+    whole = [one for one in out.glob("checkpoint-*") if (one / "trainer_state.json").is_file()]
+    if not whole:
+        return None
+    last = max(whole, key=lambda one: int(one.name.rpartition("-")[2]))
+    wrote = len(list(last.glob("rng_state_*.pth"))) or 1
+    if wrote != world_size:
+        raise StageError(
+            f"{last} was written by {wrote} processes, this run has {world_size}; start as many, or give another "
+            "--output_dir with this checkpoint as --model"
+        )
+    return last
+
+
+def _compare(out: Path, options: StageOptions, config, resumes: bool, first: bool) -> None:
+    """Refuse to go on under other settings than the run began with."""
+    names = ("learning_rate", "num_generations", "generation_batch_size", "beta", "temperature", "seed", "loss_type")
+    told = {**options.told(), **{name: getattr(config, name) for name in names}}
+    file = out / TOLD
+    if resumes and file.is_file():
+        began = json.loads(file.read_text(encoding="utf-8"))
+        other = [
+            f"{name} {began.get(name)!r}, now {value!r}" for name, value in told.items() if began.get(name) != value
+        ]
+        if other:
+            raise StageError(
+                f"{out} is of a run with other settings ({'; '.join(other)}); give the same ones to go on, or another "
+                "--output_dir to begin anew"
+            )
+    if first:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise StageError(_full_text(out) if is_full(error) else f"{out} cannot be written: {error}") from None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk without room is why: Python, safetensors and torch each say it in their own way."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error).lower() for words in _FULL)
+
+
+def _full_text(out: Path) -> str:
+    whole = sorted(out.glob("checkpoint-*/trainer_state.json"))
+    left = f"the last whole checkpoint is {whole[-1].parent}" if whole else "no checkpoint was written yet"
+    return f"the disk of {out} is full, {left}; make room, and the same command goes on from there"
+
+
+def _merge(trainer, folder: Path) -> None:
+    """The LoRA in the weights, as RePlan Load Planner reads a planner."""
+    trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)

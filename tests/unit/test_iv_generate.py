@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,11 @@ def test_rephrased_takes_texts_by_id(tmp_path):
 def test_a_method_that_would_not_do_what_it_says_is_refused(method, more, said, tmp_path):
     with pytest.raises(BatchError, match=said):
         generate(arguments(tmp_path, method, **more), lambda args: 0, lambda text: None)
+
+
+def test_options_that_do_not_go_together_are_refused_as_by_the_batch_tool(tmp_path):
+    """They were taken, and --servers forgotten."""
+    tool = Path(__file__).resolve().parents[2] / "tools" / "iv_edit" / "generate.py"
+    command = [sys.executable, str(tool), "w.json", "r.jsonl", "--method", "plain", "--out", str(tmp_path / "run")]
+    done = subprocess.run([*command, "--ray", "--servers", "http://gpu1:8188"], capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and "choose --servers or --ray" in done.stderr

@@ -109,6 +109,8 @@ def test_the_generation_task(published):
     best = f"<think>{THINK}</think><gen_image>a red fox in snow, soft light</gen_image>"
     assert generation_reward(best, published=published).total == pytest.approx(0.6 + 0.4 * 0.66)
     assert generation_reward(reply(), published=published).parts["format"] == 0.0
+    empty = generation_reward(best.replace("a red fox in snow, soft light", ""), published=published)
+    assert empty.parts["content"] == pytest.approx(0.33 if published else -2.0)
     copied = generation_reward(best.replace("a red fox in snow, soft light", "Detailed prompt for the image editor"))
     assert copied.total < 0.0
 
@@ -204,6 +206,7 @@ def test_words_that_come_again_are_no_reasoning():
 def test_a_slip_that_the_editor_repairs_costs_less_than_a_list_that_nobody_reads():
     slip, lost = edit_reward(reply(json.dumps([CUP])[:-1])), edit_reward(reply("a cup, to the left"))
     assert edit_reward(reply()).total > slip.total > lost.total
+    assert (parts(slip), parts(lost)) == ((1.0, 0.5, 0.4), (1.0, 0.25, -0.5))
     assert not slip.renders
 
 
@@ -310,7 +313,7 @@ def test_a_perfect_detection_earns_5(published):
         ([thing(10)], 1.5),
         ([thing(10), thing(200), thing(400)], 2.0),
         ([thing(10), thing(215, point_2d=[230, 30])], 1.5),  # IoU 0.45, edges off by 7.5, point 10 off: two of three
-        ([thing(10), thing(200, point_2d=[20, 30])], 2.5),  # its point lies outside its own box
+        ([thing(10), thing(200, point_2d=[245, 30])], 2.5),  # near the true point, but outside its own box
         ([thing(400), thing(600)], 0.0),
     ],
 )

@@ -1,5 +1,6 @@
 """The tables of the redo benchmark, and what its command refuses."""
 
+import numpy as np
 import pytest
 from replan.tools.toyworld import redo_benchmark
 from replan.tools.toyworld.alignment_edits import task_of
@@ -13,7 +14,7 @@ def edit(done, closer):
 
 
 def row(scene, **changed):
-    edits = dict.fromkeys(EDITS, edit([True, False], [0.9, 0.1])) | changed
+    edits = dict.fromkeys((*EDITS, "patch_exact", "patch_closer"), edit([True, False], [0.9, 0.1])) | changed
     return {"scene": scene, "edits": edits, "failed_closer": [False, True]}
 
 
@@ -39,6 +40,12 @@ def test_of_two_images_the_second_is_taken_only_where_it_scores_higher():
     assert redo_benchmark.taken(found, "best_of_two_exact") is other
     assert redo_benchmark.taken(found, "best_of_two_closer") is found["edits"]["first"]
     assert redo_benchmark.taken(row(0), "best_of_two_exact")["done"] == [True, False]
+
+
+def test_boxes_of_the_second_image_are_put_into_the_first():
+    first, second = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
+    image = redo_benchmark.patched(first, second, [(1.0, 0.0, 3.0, 2.0)])
+    assert image[:2, 1:3].all() and image.sum() == 12 and not first.any()
 
 
 def test_the_exact_scores_name_the_regions_of_the_plan():

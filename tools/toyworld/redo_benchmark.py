@@ -19,6 +19,10 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path.append(str(TOOLS))
@@ -36,12 +40,16 @@ ROWS = {
     "redo_closer_kept": (2, "the same, where its mean `closer` rose"),
     "best_of_two_closer": (2, "second try on the original, where its mean `closer` is higher"),
     "redo_all": (2, "all regions, on the first result"),
+    "patch_exact": (2, "boxes that failed by the exact scorer, cut out of the second try into the first result"),
+    "patch_closer": (2, "the same for boxes that failed by `closer`"),
     "second_try": (2, "second try on the original, always taken"),
 }
 PAIRS = (
     ("redo_exact", "best_of_two_exact"),
+    ("redo_exact", "patch_exact"),
     ("redo_exact", "redo_all"),
     ("redo_closer", "best_of_two_closer"),
+    ("redo_closer", "patch_closer"),
     ("redo_closer", "redo_all"),
     ("redo_closer_kept", "best_of_two_closer"),
 )
@@ -132,7 +140,6 @@ def _render(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace, count: int) -> list[dict]:
     """Of each scene, every edit: the exact scores, and of each region whether it is done and its `closer`."""
-    import numpy as np
     import torch
     from replan.evaluation.choose import failed_regions
     from replan.evaluation.scores import Scores
@@ -153,8 +160,14 @@ def _score(args: argparse.Namespace, count: int) -> list[dict]:
         plan, before = described_plan(task), tensor(task.scene.pixels)
         told = Scores.from_json(told_file(args.folder, index).read_text(encoding="utf-8"))
         failed = {region.id for region in failed_regions(plan, told).plan.regions}
+        images = rendered(args.folder, index)
+        done = [one.reached for one in scoring.outcomes(task, images["first"])]
+        undone = {region.id for region, reached in zip(plan.regions, done, strict=True) if not reached}
+        for name, which in (("patch_exact", undone), ("patch_closer", failed)):
+            boxes = [region.box for region in plan.regions if region.id in which]
+            images[name] = patched(images["first"], images["second_try"], boxes)
         edits = {}
-        for name, pixels in rendered(args.folder, index).items():
+        for name, pixels in images.items():
             exact = scoring.score(task, pixels)
             closer = align(tensor(pixels), plan, before=before).scores.regions
             edits[name] = {
@@ -167,6 +180,15 @@ def _score(args: argparse.Namespace, count: int) -> list[dict]:
             }
         rows.append({"scene": index, "edits": edits, "failed_closer": [region.id in failed for region in plan.regions]})
     return rows
+
+
+def patched(first: np.ndarray, second: np.ndarray, boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    """The first image with boxes of the second: both (size, size, 3)."""
+    image = first.copy()
+    for box in boxes:
+        left, top, right, bottom = (int(edge) for edge in box)
+        image[top:bottom, left:right] = second[top:bottom, left:right]
+    return image
 
 
 def tables(rows: Sequence[Mapping]) -> str:

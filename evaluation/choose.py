@@ -10,6 +10,12 @@ from .scores import Scores
 
 # Scores this close are a tie: what a model rounds and what a mean leaves of it.
 _TIE = 1e-6
+# What makes the scores of each producer say something about regions.
+_ABOUT_REGIONS = {
+    "judge": "connect the plan to RePlan Judge and turn per_region on",
+    "alignment": "connect the image before the edit to 'before' of RePlan Alignment",
+    "edit report": "connect the plan to RePlan Edit Report",
+}
 
 
 class Choice(NamedTuple):
@@ -21,14 +27,21 @@ class Choice(NamedTuple):
 
 
 def pick_best(scores: Sequence[Scores], by: str = "") -> Choice:
-    """The edit with the best score `by` (by default each edit's main one); of equal ones the first.
+    """The edit with the best score `by` (by default the main one that all edits have); of equal ones the first.
 
-    Edits without that score cannot win. Raises PlanError when none has it, naming the scores that there are.
+    Edits without that score cannot win. Raises PlanError when none has it, naming the scores that there are, and when
+    the edits' main scores are not the same one, which do not compare.
     """
+    mains = sorted({one.main for one in scores if one.main})
+    if not by and len(mains) > 1:
+        raise PlanError(
+            f"the edits' main scores are {', '.join(mains)}, which do not compare; write one that all edits have into "
+            "'by', or score all of them in the same way"
+        )
     ranked = [one.ranked(by) for one in scores]
     found = [value for value in ranked if value is not None]
     names = sorted({name for one in scores for name in one.image})
-    what = by or next((one.main for one in scores if one.main), "the main score")
+    what = by or next(iter(mains), "the main score")
     if not found:
         missing = f"; {_unanswered(scores)}" if any(one.missing for one in scores) else ""
         raise PlanError(
@@ -64,10 +77,8 @@ def failed_regions(plan: RegionPlan, scores: Scores, threshold: float = 0.5) -> 
         raise PlanError(f"the threshold is {threshold}; give a share from 0 to 1, such as 0.5")
     name = scores.region_main
     if not name or (plan.active.regions and not scores.regions):
-        raise PlanError(
-            f"the scores of the {scores.by} say nothing about regions; connect the plan to the node that gives them"
-            + (", and set per_region" if scores.by == "judge" else "")
-        )
+        remedy = _ABOUT_REGIONS.get(scores.by, "connect the plan to the node that gives them")
+        raise PlanError(f"the scores of the {scores.by} do not say which regions are done; {remedy}")
     known = {region.id for region in plan.active.regions}
     if known and not known & set(scores.regions):
         raise PlanError(
@@ -77,14 +88,15 @@ def failed_regions(plan: RegionPlan, scores: Scores, threshold: float = 0.5) -> 
     lines, failed, unknown = [], [], []
     for region in plan.active.regions:
         value = scores.regions.get(region.id, {}).get(name)
+        hint = f" ({region.hint})" if region.hint else ""
         if value is None:
             unknown.append(region.id)
-            lines.append(f"? {region.id}: no answer about it; left out ({region.hint})")
+            lines.append(f"? {region.id}: no answer about it; left out{hint}")
         elif value < threshold:
             failed.append(region)
-            lines.append(f"x {region.id}: {name} {value:.3g} below {threshold:g} ({region.hint})")
+            lines.append(f"x {region.id}: {name} {value:.3g} below {threshold:g}{hint}")
         else:
-            lines.append(f"  {region.id}: {name} {value:.3g} ({region.hint})")
+            lines.append(f"  {region.id}: {name} {value:.3g}{hint}")
     told = plan.with_regions(failed)
     if unknown:
         notice = Notice(

@@ -138,7 +138,8 @@ class RePlanPickBest(io.ComfyNode):
                     "by",
                     default="",
                     tooltip="The score to choose by, such as outside_psnr or weighted; the report lists all. Empty: "
-                    "the main one, which is edited_and_kept of the edit report and weighted of the judge.",
+                    "the main one: edited_and_kept of the edit report, weighted of the judge, alignment of RePlan "
+                    "Alignment.",
                 ),
             ],
             outputs=[
@@ -179,8 +180,8 @@ class RePlanFailedRegions(io.ComfyNode):
                 PlanSocket.Input("plan", tooltip="The plan that was edited by: the one that gave the scores."),
                 ScoresSocket.Input(
                     "scores",
-                    tooltip="What says which regions are done: RePlan Judge with per_region, or RePlan Edit Report, "
-                    "which only sees whether a region changed.",
+                    tooltip="What says which regions are done: RePlan Judge with per_region, RePlan Alignment with "
+                    "before, or RePlan Edit Report, which only sees whether a region changed.",
                 ),
                 io.Float.Input(
                     "threshold",

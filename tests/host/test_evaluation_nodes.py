@@ -105,7 +105,7 @@ def test_regions_that_did_not_change_are_the_plan_of_a_second_edit():
     with pytest.raises(ValueError, match="RePlan Failed Regions: found 2 plans for 3 scored edits"):
         run(RePlanFailedRegions, plan=[PLAN] * 2, scores=scores, threshold=[0.5])
     (_, _, _, _, without), _ = run(RePlanEditReport, before=[BEFORE], after=[EDITS])
-    with pytest.raises(ValueError, match="RePlan Failed Regions: the scores of the edit report say nothing about"):
+    with pytest.raises(ValueError, match="RePlan Failed Regions: the scores of the edit report do not say which"):
         run(RePlanFailedRegions, plan=[PLAN], scores=without, threshold=[0.5])
 
 

@@ -69,6 +69,14 @@ def test_an_edit_without_an_answer_cannot_win_and_is_told():
         pick_best([lost])
 
 
+def test_main_scores_of_several_kinds_are_no_order():
+    scores = [_of(weighted=3, outside_psnr=20), Scores("alignment", {"alignment": 0.3}, main="alignment")]
+    with pytest.raises(PlanError, match="main scores are alignment, weighted, which do not compare; write one"):
+        pick_best(scores)
+    assert pick_best(scores, "alignment").index == 1
+    assert pick_best([Scores("edit report", {"outside_psnr": 9}), _of(weighted=3)]).index == 1  # has no main score
+
+
 def test_failed_regions_keep_their_boxes_and_unknown_ones_are_told():
     scores = Scores("judge", {}, {"r1": {"done": 0.0}}, region_main="done")
     failed = failed_regions(PLAN, scores)
@@ -81,5 +89,7 @@ def test_failed_regions_keep_their_boxes_and_unknown_ones_are_told():
 def test_scores_without_regions_or_of_another_plan_are_refused():
     with pytest.raises(PlanError, match="per_region"):
         failed_regions(PLAN, Scores("judge", {"overall": 3}, region_main="done"))
+    with pytest.raises(PlanError, match="connect the image before the edit to 'before' of RePlan Alignment"):
+        failed_regions(PLAN, Scores("alignment", {}, {"r1": {"region": 0.3}}))
     with pytest.raises(PlanError, match="connect the plan that was judged"):
         failed_regions(PLAN, Scores("judge", {}, {"x": {"done": 1}}, region_main="done"))

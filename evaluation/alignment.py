@@ -23,8 +23,9 @@ from .fusion import GatedFusion
 from .scores import Scores
 
 MAIN, CLOSER = "alignment", "closer"
-# What CLIP multiplies a cosine with before its softmax (the most its training allows, and where it ended).
-TEMPERATURE = 100.0
+# What CLIP multiplies a cosine with before its softmax, one over its temperature: the most its training allows, and
+# where it ended.
+LOGIT_SCALE = 100.0
 
 
 class Description(NamedTuple):
@@ -88,7 +89,7 @@ class Aligner:
         if comparable:
             self._compare_scene(views, described, told)
         if reference is not None:
-            told.image[self.images.name] = published(views.whole("after").pooled, views.whole("reference").pooled)
+            told.image[self.images.name] = clamped_cosine(views.whole("after").pooled, views.whole("reference").pooled)
         for region in regions:
             self._compare_region(views, region, said[region.id], told)
         return Alignment(told.scores(self.images.name), told.report(self._how(told)), views.notices)
@@ -100,29 +101,26 @@ class Aligner:
         text = self.texts(described.text)
         told.texts["scene"] = (described, text)
         whole = views.whole("after").pooled
-        told.image |= {"scene": likeness(whole, text.pooled), "clip_t": published(whole, text.pooled)}
+        told.image |= {"scene": likeness(whole, text.pooled), "clip_t": clamped_cosine(whole, text.pooled)}
 
     def _compare_region(self, views: _Views, region: Region, described: Description, told: _Told) -> None:
         values: dict[str, float] = {}
         if views.has("reference"):
             own, wanted = (views.region(name, region.id).pooled for name in ("after", "reference"))
-            values[self.images.name] = published(own, wanted)
+            values[self.images.name] = clamped_cosine(own, wanted)
         if self.images.has_text_space and not described.text:
             told.missing.append(f"{region.id} region")
         elif self.images.has_text_space:
             text = self.texts(described.text)
             told.texts[region.id] = (described, text)
-            in_context = {name: self._fused(views, name, region.id, text) for name in ("after", "before")}
-            values["region"] = in_context["after"]
-            values["clip_t"] = published(views.region("after", region.id).pooled, text.pooled)
+            values["region"] = self._in_context(views, "after", region.id, text)
+            values["clip_t"] = clamped_cosine(views.region("after", region.id).pooled, text.pooled)
             if views.has("before"):
-                values[CLOSER] = closer(in_context["after"], in_context["before"])
+                values[CLOSER] = closer(values["region"], self._in_context(views, "before", region.id, text))
         told.regions[region.id] = values
 
-    def _fused(self, views: _Views, name: str, region: str, text: TextFeatures) -> float:
-        """How near a region, seen in its scene, is to a text."""
-        if not views.has(name):
-            return math.nan
+    def _in_context(self, views: _Views, name: str, region: str, text: TextFeatures) -> float:
+        """Cosine of a region, seen in its scene, and a text."""
         crop, whole = views.region(name, region), views.whole(name)
         if self.fusion is None:
             fused = (crop.pooled + whole.pooled) / 2
@@ -154,7 +152,7 @@ class Aligner:
         return lines
 
 
-def published(one: torch.Tensor, other: torch.Tensor) -> float:
+def clamped_cosine(one: torch.Tensor, other: torch.Tensor) -> float:
     """CLIP-T, CLIP-I or DINO of two unit vectors, 0..1: a hundredth of torchmetrics' CLIPScore."""
     return max(0.0, likeness(one, other))
 
@@ -164,7 +162,7 @@ def closer(after: float, before: float) -> float:
 
     p(after) - p(before) of its softmax over the two images, and 0 when the one before is preferred.
     """
-    return max(0.0, math.tanh(TEMPERATURE / 2 * (after - before)))
+    return max(0.0, math.tanh(LOGIT_SCALE / 2 * (after - before)))
 
 
 def scene_description(plan: RegionPlan, scene: str = "") -> Description:
@@ -264,12 +262,12 @@ class _Told:
         scores = self.scores("")
         lines = [", ".join(f"{name} {value:.3f}" for name, value in scores.image.items())]
         for name in dict.fromkeys((*self.texts, *self.regions)):
-            values = self.regions.get(name, {})
-            line = f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in values.items())
+            values = ", ".join(f"{key} {value:.3f}" for key, value in self.regions.get(name, {}).items())
+            told = [values] if values else []
             if name in self.texts:
                 described, text = self.texts[name]
                 parts = f", {text.parts} parts encoded apart and averaged" if text.parts > 1 else ""
-                line += f'{" " if line.endswith(": ") else "; "}"{described.text}" ({described.source}{parts})'
-            lines.append(line.replace(":  ", ": "))
+                told.append(f'"{described.text}" ({described.source}{parts})')
+            lines.append(f"{name}: {'; '.join(told)}")
         lines += [f"No text: {', '.join(self.missing)}"] if self.missing else []
         return "\n".join([*lines, *notes])

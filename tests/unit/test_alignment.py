@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from replan.evaluation.alignment import closer, published, region_description, scene_description
+from replan.evaluation.alignment import clamped_cosine, closer, region_description, scene_description
 from replan.evaluation.encoders import likeness, pieces, unit
 from replan.planner.plan import PlanError, Region, RegionPlan
 
@@ -15,9 +15,9 @@ CLIP_I = (93.95685577392578, 93.45895385742188, 92.92230224609375, 92.6569137573
 
 def test_clip_t_and_clip_i_are_those_of_torchmetrics():
     images, texts = ([unit(row, "it") for row in rows] for rows in (IMAGES, TEXTS))
-    found = [100 * published(image, text) for image, text in zip(images, texts, strict=True)]
+    found = [100 * clamped_cosine(image, text) for image, text in zip(images, texts, strict=True)]
     assert found == pytest.approx(CLIP_T, abs=1e-5)
-    found = [100 * published(image, other) for image, other in zip(images, images[1:] + images[:1], strict=True)]
+    found = [100 * clamped_cosine(image, other) for image, other in zip(images, images[1:] + images[:1], strict=True)]
     assert found == pytest.approx(CLIP_I, abs=1e-5)
 
 

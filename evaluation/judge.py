@@ -22,6 +22,7 @@ from .scores import Scores, overall, weighted
 
 __all__ = [
     "Edit", "Judgement", "Question", "Verdict", "assemble", "build_questions", "judge", "judge_edits", "read_answer",
+    "read_model_answer",
 ]  # fmt: skip
 
 
@@ -30,6 +31,14 @@ def read_answer(question: Question, text: str) -> Verdict:
     from .judge_replies import read_answer as read
 
     return read(question, text)
+
+
+def read_model_answer(question: Question, answer: Answer) -> Verdict:
+    """As `read_answer`; where a reply gives no score because it was cut off, `why` says that too."""
+    verdict = read_answer(question, answer.text)
+    if verdict.value is None and not answer.finished:
+        return verdict._replace(why=f"{verdict.why}; the reply was cut off after {answer.tokens} tokens, allow more")
+    return verdict
 
 
 class Judgement(NamedTuple):
@@ -104,7 +113,7 @@ def judge(
             given.append((question, "", Verdict(None, str(error))))
             continue
         answers.append(answer)
-        given.append((question, answer.text, _read(question, answer)))
+        given.append((question, answer.text, read_model_answer(question, answer)))
     verdicts = [(question, verdict) for question, _, verdict in given]
     if all(verdict.value is None for _, verdict in verdicts):
         question, reply, verdict = given[0]
@@ -164,13 +173,6 @@ def _of_regions(scores: Scores, plan: RegionPlan | None) -> Scores:
         return scores
     regions = {region.id: scores.regions.get(region.id, {}) for region in plan.active.regions}
     return replace(scores, regions=regions, region_main=DONE)
-
-
-def _read(question: Question, answer: Answer) -> Verdict:
-    verdict = read_answer(question, answer.text)
-    if verdict.value is None and not answer.finished:
-        return verdict._replace(why=f"{verdict.why}; the reply was cut off after {answer.tokens} tokens, allow more")
-    return verdict
 
 
 def _notes(

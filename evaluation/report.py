@@ -15,8 +15,8 @@ from .heat_map import draw_change
 from .metrics import MOST_PSNR, VISIBLE, Area, Change, measure, planes
 from .scores import Scores
 
-# Regions with less are told as unedited; what RePlan Failed Regions takes when nothing is set.
-_EDITED = 0.5
+# Regions with a lower score `edited` are told as unedited; the default threshold of RePlan Failed Regions.
+_DONE = 0.5
 
 
 class EditReport(NamedTuple):
@@ -160,7 +160,7 @@ def _headline(change: Change) -> str:
         outside = f"{_share(change.outside.changed)} of {where} changed"
     if not change.regions:
         return outside[0].upper() + outside[1:]
-    unedited = [name for name, value in change.edited.items() if value < _EDITED]
+    unedited = [name for name, value in change.edited.items() if value < _DONE]
     inside = f"{len(change.edited) - len(unedited)} of {_count(len(change.regions))} changed"
     if unedited:
         inside += f" (not {', '.join(unedited)})"
@@ -179,9 +179,7 @@ def _lines(
         if area is None:
             lines.append(f"{what}: covers no pixel; its mask is empty inside its box")
         else:
-            doubt = (
-                "" if change.edited[name] >= _EDITED else "; it looks unedited beside the other regions and the rest"
-            )
+            doubt = "" if change.edited[name] >= _DONE else "; it looks unedited beside the other regions and the rest"
             lines.append(f"{what}: {_area(area)}{doubt}")
     lines += ["", "Outside the regions" if change.regions else "The whole image"]
     outside = change.outside

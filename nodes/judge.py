@@ -149,6 +149,7 @@ class RePlanJudge(io.ComfyNode):
         referring_expression=None,
     ) -> io.NodeOutput:
         from ..evaluation.judge import Edit, judge_edits
+        from ..evaluation.judge_questions import MOST_PIXELS
 
         with naming(cls, before=before, after=after, plan=plan):
             plans = [one for one in plan or [] if one is not None]
@@ -167,7 +168,7 @@ class RePlanJudge(io.ComfyNode):
                 for run, (original, edited, its_plan) in enumerate(pairs)
             ]
             sampling = Sampling(setting(max_tokens, 0), seed=setting(seed, 0))
-            most_pixels = round(setting(max_megapixels, 0, 1.0) * 1_003_520)
+            most_pixels = round(setting(max_megapixels, 0, 1.0) * MOST_PIXELS)
             judged = judge_edits(planner[0], edits, sampling, most_pixels, show_progress)
         for number, one in enumerate(judged, 1):
             which = f"image {number} of {len(judged)}: " if len(judged) > 1 else ""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from replan.evaluation.judge import Verdict, assemble, build_questions, read_answer
+from replan.evaluation.judge import Verdict, assemble, build_questions, read_model_answer
 from replan.evaluation.judge_questions import MOST_PIXELS, Question
 from replan.evaluation.scores import Scores
 from replan.planner.models.interface import Answer, Part
@@ -114,10 +114,7 @@ class Judge:
             begun = time.monotonic()
             try:
                 answer = self.answer(question, question.name in fresh)
-                verdict = read_answer(question, answer.text)
-                if verdict.value is None and not answer.finished:
-                    why = f"{verdict.why}; the reply was cut off after {answer.tokens} tokens, allow more"
-                    verdict = verdict._replace(why=why)
+                verdict = read_model_answer(question, answer)
             except Refused as error:
                 answer, verdict = Answer("", True, 0, 0), Verdict(None, str(error))
             verdicts.append((question, verdict))

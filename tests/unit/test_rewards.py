@@ -210,6 +210,11 @@ def test_a_slip_that_the_editor_repairs_costs_less_than_a_list_that_nobody_reads
     assert not slip.renders
 
 
+def test_a_reply_beyond_what_a_model_writes_is_not_read_as_a_plan():
+    assert edit_reward(reply(think=THINK * 1000)).parts["region"] == -0.5
+    assert edit_reward(reply(think=THINK * 1000), published=True).parts["region"] == pytest.approx(0.9)
+
+
 def test_a_box_off_the_image_counts_only_where_its_size_is_known():
     off = reply([{**CUP, "bbox_2d": [700, 20, 760, 80]}])
     assert edit_reward(off).renders

@@ -1,6 +1,5 @@
 """What a planner's reply earns in training: the published rewards to the digit, and what their mended forms change."""
 
-import asyncio
 import importlib.util
 import json
 import re
@@ -17,12 +16,10 @@ from replan.tools.training.rewards import (
     TASKS,
     Judged,
     Once,
-    OnceAsync,
     UnknownTask,
     compute_score_unified,
     detection_reward,
     edit_reward,
-    fill_excluded,
     generation_reward,
     image_reward,
     judge_score,
@@ -420,12 +417,6 @@ def test_a_plan_behind_the_gate_earns_a_fifth_of_its_form():
     assert planning_reward(gated, Judged(5, 5, 5), published=True).total == pytest.approx(0.2 * 0.825)
 
 
-def test_excluded_replies_get_the_mean_of_their_group():
-    assert fill_excluded([1.0, None, 0.0, 0.5, None, None, None, None], 4) == ([1, 0.5, 0, 0.5, 0, 0, 0, 0], 5)
-    with pytest.raises(ValueError, match="no whole groups"):
-        fill_excluded([1.0, 0.0, 0.5], 2)
-
-
 @pytest.mark.parametrize(
     ("text", "published", "mended"),
     [
@@ -493,30 +484,6 @@ def test_a_reply_is_scored_once():
     assert [once(1, "a"), once(1, "a"), once(2, "a"), once(1, "b"), once(1, "a")] == [1, 1, 2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         Once(lambda number, text: 1 / 0)(1, "a")
-
-
-def test_a_reply_is_judged_once_while_others_wait():
-    async def main():
-        calls = []
-
-        async def score(number, text):
-            calls.append(text)
-            await asyncio.sleep(0)
-            if text == "bad":
-                raise RuntimeError("the judge is down")
-            return None if text == "none" else text.upper()
-
-        once = OnceAsync(score)
-        assert await asyncio.gather(*(once(1, "a") for _ in range(3))) == ["A"] * 3
-        assert await once(1, "a") == "A"
-        assert calls == ["a"]
-        for text, wanted in (("none", None), ("bad", "down")):
-            for _ in range(2):
-                got = await asyncio.gather(once(1, text), once(1, text), return_exceptions=True)
-                assert all(one is None if wanted is None else wanted in str(one) for one in got)
-            assert calls.count(text) == 2  # what failed is asked again, once
-
-    asyncio.run(main())
 
 
 # ---- verl ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from .value import Reward
@@ -86,20 +85,3 @@ def judge_score(text: str, question: str, *, published: bool = False) -> float |
         return float(score) if isinstance(score, (int, float)) else None
     digit = _DIGIT.search(text)
     return float(digit[1]) if digit else None
-
-
-def fill_excluded(totals: Sequence[float | None], group: int) -> tuple[list[float], int]:
-    """Totals for a trainer that needs one for each reply, and how many were filled in.
-
-    totals: in order of the prompts, `group` replies of each. A missing one becomes the mean of those of its group, so
-    that its advantage is 0 and that of the others keeps its mean; a group without any becomes 0, which teaches nothing.
-    """
-    if group < 1 or len(totals) % group:
-        raise ValueError(f"{len(totals)} rewards are no whole groups of {group}")
-    filled: list[float] = []
-    for start in range(0, len(totals), group):
-        replies = totals[start : start + group]
-        known = [total for total in replies if total is not None]
-        mean = sum(known) / len(known) if known else 0.0
-        filled += [mean if total is None else total for total in replies]
-    return filled, sum(total is None for total in totals)

@@ -11,8 +11,8 @@ from typing import Any
 class Reward:
     """What one reply earns.
 
-    total: None where it cannot be known, because the judge or the renderer failed; such a reply is left out of the
-        training (`fill_excluded`), not scored as 0.
+    total: None where it cannot be known, because the judge or the renderer failed; TRL leaves such a reply out of its
+        group's mean and spread.
     parts: what it is made of, by name, before weighting: format, content, region; accuracy, non_repeat; image, target,
         effect, consistency.
     renders: whether stage 2 carries the plan out to have its image judged (the gate).

@@ -543,3 +543,34 @@ def test_a_shard_that_is_none_is_refused(shard, tmp_path):
 
 def test_time_left_reads_as_people_say_it():
     assert [duration(s) for s in (5, 130, 4000, 200_000)] == ["5 s", "2 min", "1 h 7 min", "2 days 7 h"]
+
+
+# ---- tables that would be read wrong
+
+
+def test_a_quote_that_is_never_closed_takes_no_rows_with_it(tmp_path):
+    source = table(tmp_path, 'id,image,instruction\na,a.png,fine\nb,b.png,"never closed\nc,c.png,x\n')
+    assert [bool(one.fault) for one in source.items()] == [False, True]
+    assert "quote a cell whole" in list(source.items())[1].fault
+    halved = table(tmp_path, 'id,image,instruction\na,a.png,"Hello" she said\nb,b.png,x\n')
+    assert [bool(one.fault) for one in halved.items()] == [True, False]
+
+
+@pytest.mark.parametrize("head", ["image,instruction,instruction", "image,Image,x"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path, head):
+    with pytest.raises(BatchError, match="more than once"):
+        table(tmp_path, f"{head}\na.png,b.png,c\n")
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_another_encoding_is_named(tmp_path, name, encoding):
+    text = "image,instruction\na.png,x\n" if name.endswith("csv") else '{"image": "a.png"}\n'
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(BatchError, match="save it as UTF-8"):
+        Source(tmp_path / name)
+
+
+def test_a_table_without_any_readable_row_says_why(tmp_path):
+    with pytest.raises(BatchError, match="row 1: the line is no JSON"):
+        table(tmp_path, "{image\n{b\n", "list.jsonl")

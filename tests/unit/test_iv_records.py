@@ -264,7 +264,7 @@ def test_broken_lines_cells_and_filtered_records_leave_the_others_alone(tmp_path
     faults = [record.fault for record in Source(file)]
     assert "no JSON" in faults[0] and "no JSON object" in faults[1] and not faults[2] and "filtered" in faults[3]
     (tmp_path / "t.csv").write_text("id,name,image,instruction\n1,1,a.png,red, blue\n", encoding="utf-8")
-    with pytest.raises(BatchError, match="no record that can be read: it has more cells"):
+    with pytest.raises(BatchError, match="no record that can be read: it has 5 cells"):
         Source(tmp_path / "t.csv")
 
 
@@ -332,3 +332,52 @@ def test_parquet_is_unpacked_once_with_its_images(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no parquet")
     with pytest.raises(BatchError, match="cannot be read as parquet"):
         Source(tmp_path / "bad.parquet", unpacked=tmp_path / "bad")
+
+
+# ---- what would be read wrong, or end the tool
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_line_breaks_of_any_kind_in_a_text_stay_in_it(tmp_path, sign):
+    draw(tmp_path, "a.png")
+    source = Source(lines(tmp_path, {"id": f"a{sign}b", "image": "a.png", "instruction": f"red{sign}blue"}))
+    used = write_records(source, tmp_path / "run", say=lambda text: None)
+    assert read_records(tmp_path / "run") == used and used[0].instruction == f"red{sign}blue"
+
+
+@pytest.mark.parametrize("contents", [b"{half\n", b'"text"\n', b'{"name": "no id"}\n', b"\xff\xfe\n", b'{"boxes": 5}'])
+def test_records_that_something_else_wrote_are_named_with_their_line(tmp_path, contents):
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "records.jsonl").write_bytes(contents)
+    with pytest.raises(BatchError, match=r"records\.jsonl"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("image", [".", "/", "..", "", "./"])
+def test_an_image_without_a_name_is_a_fault_of_its_row(tmp_path, image):
+    draw(tmp_path, "a.png")
+    rows = {"image": image, "instruction": "x"}, {"image": "a.png", "instruction": "x"}
+    first, second = Source(lines(tmp_path, *rows))
+    assert first.fault and first.id and not second.fault
+
+
+@pytest.mark.parametrize("boxes", [[[10**400, 1, 2, 3]], 5, [[1, 2, 3]], [["a"] * 4], {"bbox": [1, 2, 3, 4]}, [None]])
+def test_boxes_that_are_none_are_left_out_with_a_note(tmp_path, boxes):
+    draw(tmp_path, "a.png")
+    record = only(
+        Source(lines(tmp_path, {"id": "a", "name": "a", "image": "a.png", "instruction": "x", "boxes": boxes}))
+    )
+    assert record.boxes == () and "left out" in record.notes[0]
+
+
+def test_a_table_of_records_is_read_as_strictly_as_one_of_a_batch(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    file = tmp_path / "list.csv"
+    file.write_text(' image , instruction \na.png,fine\nb.png,"never closed\na.png,x\n', encoding="utf-8")
+    assert [bool(record.fault) for record in Source(file)] == [False, True]
+    file.write_text("image,instruction,instruction\na.png,one,two\n", encoding="utf-8")
+    with pytest.raises(BatchError, match="more than once"):
+        Source(file)
+    file.write_bytes("image,instruction\na.png,x\n".encode("utf-16"))
+    with pytest.raises(BatchError, match="save it as UTF-8"):
+        Source(file)

@@ -7,9 +7,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -68,11 +68,13 @@ class Source:
             raise BatchError(f"{path} is no folder and no table ({', '.join(TABLES)})")
         self.columns: set[str] = set()
         self.count, self._repeated, self._clashing = 0, {}, set()
+        unread = ""
         seen: dict[int, tuple[int, int]] = {}  # hashes: of the folded id, to its row and the hash of the exact one
         for row, (values, fault) in enumerate(self.read(), 1):
             self.count = row
             self.columns.update(values)
             if fault:
+                unread = unread or f"row {row}: {fault}"
                 continue
             name = _name(values, row)
             folded, exact = hash(safe_id(name).casefold()), hash(name)
@@ -85,6 +87,8 @@ class Source:
             what = f"no image ({', '.join(IMAGES)})" if self.path.is_dir() else "no row"
             raise BatchError(f"{path} holds {what}")
         if "image" not in self.columns:
+            if unread:
+                raise BatchError(f"{path} has no row with an image that can be read; {unread}")
             raise BatchError(
                 f"{path} has the columns {', '.join(sorted(self.columns)) or '(none)'}; name one of them 'image'"
             )
@@ -119,28 +123,12 @@ class Source:
             yield Row(values, _unreadable(values))
 
     def _table(self) -> Iterator[Row]:
-        csv.field_size_limit(2**31 - 1)  # a plan with masks is longer than the usual limit
-        dialect = "excel-tab" if self.path.suffix.lower() == ".tsv" else "excel"
-        with self.path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-            reader = csv.reader(file, dialect)
-            head = [_column(cell) for cell in next(reader, [])]
-            while True:
-                try:
-                    cells = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield Row({}, f"the row cannot be read: {error}")
-                    continue
-                if not cells:
-                    continue
-                extra = [cell for cell in cells[len(head) :] if cell.strip()]
-                fault = f"it has {len(cells)} cells, the head {len(head)}; quote text with commas" if extra else ""
-                values = {name: cell for name, cell in zip(head, cells, strict=False) if cell.strip()}
-                yield Row(values, fault or _unreadable(values))
+        for values, fault in table_cells(self.path, column_name):
+            filled = {name: cell for name, cell in values.items() if cell.strip()}
+            yield Row(filled, fault or _unreadable(filled))
 
     def _lines(self) -> Iterator[Row]:
-        with self.path.open(encoding="utf-8-sig", errors="replace") as file:
+        with open_table(self.path) as file:
             for line in file:
                 if not line.strip():
                     continue
@@ -150,10 +138,56 @@ class Source:
                     yield Row({}, f"the line is no JSON: {error}")
                     continue
                 if isinstance(found, dict):
-                    values = {_column(key): value for key, value in found.items() if value not in (None, "")}
+                    values = {column_name(key): value for key, value in found.items() if value not in (None, "")}
                     yield Row(values, _unreadable(values))
                 else:
                     yield Row({}, f"the line is no JSON object: {short(line.strip())}")
+
+
+def open_table(file: Path) -> TextIO:
+    """A table's text. Raises BatchError for UTF-16, which Excel calls Unicode text, and for what is no text."""
+    with file.open("rb") as opened:
+        head = opened.read(4)
+    if b"\0" in head or head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BatchError(f"{file} is no UTF-8 text; save it as UTF-8 (in Excel: 'CSV UTF-8')")
+    return file.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def table_cells(file: Path, named: Callable[[str], str]) -> Iterator[Row]:
+    """The rows of a CSV or TSV table with all their cells, by the columns' names as `named` gives them.
+
+    Raises BatchError for a head that cannot be read, or has a column twice.
+    """
+    csv.field_size_limit(2**31 - 1)  # a plan with masks is longer than the usual limit
+    with open_table(file) as opened:
+        # Strict: a quote that is never closed would silently take all rows behind it into its cell.
+        reader = csv.reader(opened, "excel-tab" if file.suffix.lower() == ".tsv" else "excel", strict=True)
+        head: list[str] | None = None
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if head is None:
+                    raise BatchError(
+                        f"{file}: its first row, the names of the columns, cannot be read: {error}"
+                    ) from None
+                yield Row(
+                    {}, f'the row cannot be read: {error}; quote a cell whole, and write a quote in it twice ("")'
+                )
+                continue
+            if not cells:
+                continue
+            if head is None:
+                head = [named(cell) for cell in cells]
+                twice = sorted({name for name in head if name and head.count(name) > 1})
+                if twice:
+                    raise BatchError(f"{file} has the column {', '.join(twice)} more than once; rename or delete one")
+                continue
+            extra = any(cell.strip() for cell in cells[len(head) :])
+            fault = f"it has {len(cells)} cells, the head {len(head)}; quote text with commas" if extra else ""
+            yield Row(dict(zip(head, cells, strict=False)), fault)
 
 
 def safe_id(name: str, always: bool = False) -> str:
@@ -224,7 +258,7 @@ def _unreadable(values: Mapping[str, Any]) -> str:
     return f"its {broken[0]} is not UTF-8 text; save it as UTF-8" if broken else ""
 
 
-def _column(name: Any) -> str:
+def column_name(name: Any) -> str:
     """A column's name; the known ones in any case."""
     text = str(name).strip()
     return text.lower() if text.lower() in _FOLDED else text

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from replan.evaluation.judge import Verdict, assemble, build_questions, read_model_answer
 from replan.evaluation.judge_questions import MOST_PIXELS, Question
 from replan.evaluation.scores import Scores
 from replan.planner.models.interface import Answer, Part
-from replan.planner.plan import PlanError, RegionPlan
+from replan.planner.plan import RegionPlan
 from replan.tools.batches.results import write_whole
+from replan.tools.iv_edit.image_files import read_rgb
 from replan.tools.iv_edit.providers import Busy, Provider, Refused, png_of
 
 RETRIES, DELAY, LONGEST_WAIT = 3, 2.0, 120.0  # the wait after try n is DELAY * 2^n seconds, as in upstream's judge
@@ -130,9 +130,4 @@ class Judge:
 
 def read_image(file: Path) -> torch.Tensor:
     """(1, H, W, 3) in 0..1. Raises PlanError for a file that is no image."""
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise PlanError(f"{file} cannot be read as an image ({type(error).__name__}); make it again") from None
-    return torch.from_numpy(pixels)[None]
+    return torch.from_numpy(np.asarray(read_rgb(file), dtype=np.float32) / 255)[None]

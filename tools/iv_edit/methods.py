@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
 from replan.planner.plans.plan_json import plan_from_json
 from replan.planner.replies import read_plan
 from replan.tools.batches.items import BatchError
+from replan.tools.iv_edit.image_files import read_rgb, size_of
 from replan.tools.iv_edit.records import Record
 
 PERTURBED = (0, 10, 20, 50, 70)  # percent, as published
@@ -68,16 +68,15 @@ def recorded_plan(record: Record, coordinates: str = "auto") -> RegionPlan:
     Boxes come with the instruction as their hint. coordinates: what the numbers of an answer count, as for
     `replies.read_plan`. Raises PlanError for a record without any.
     """
-    size = _size(record.image)
+    size = size_of(record.image)
     if record.boxes:
         boxes = [_clamped(box, size) for box in record.boxes]
         return RegionPlan(size, KEEP_UNCHANGED, _regions([box for box in boxes if box], record.instruction))
     if record.answer:
         return read_plan(record.answer, size, coordinates)[0]
     if record.mask:
-        with Image.open(record.mask) as mask:
-            scaled = mask.convert("L").resize(size)
-            box = scaled.point(lambda value: 255 * (value > _WHITE)).getbbox()
+        scaled = read_rgb(record.mask).convert("L").resize(size)
+        box = scaled.point(lambda value: 255 * (value > _WHITE)).getbbox()
         if box is None:
             raise PlanError(f"its mask {record.mask} has no white pixel")
         return RegionPlan(size, KEEP_UNCHANGED, _regions([box], record.instruction))
@@ -152,11 +151,3 @@ def _clamped(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]
     (x1, y1, x2, y2), (width, height) = box, size
     inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     return inside if inside[0] < inside[2] and inside[1] < inside[3] else None
-
-
-def _size(file: str) -> tuple[int, int]:
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError):
-        raise PlanError(f"{file} cannot be read as an image") from None

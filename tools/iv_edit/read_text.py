@@ -35,6 +35,7 @@ from replan.planner.plans.resize import fit_plan  # noqa: E402
 from replan.planner.replies.notices import COORDINATES  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
+from replan.tools.iv_edit.image_files import read_rgb  # noqa: E402
 from replan.tools.iv_edit.methods import plan_of_result, recorded_plan  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, TEXT, methods_of  # noqa: E402
@@ -176,8 +177,7 @@ def _method(name: str, folder: Path, records: Sequence[Record], coordinates: str
             continue
         try:
             contents = (place / IMAGE).read_bytes()
-            with Image.open(place / IMAGE) as file:
-                image = file.convert("RGB")
+            image = read_rgb(place / IMAGE)
             wanted = wanted_texts(record.instruction, plan_for(record, place, image.size, coordinates))
         except (OSError, ValueError, PlanError) as error:
             print(f"{name}/{record.id}: {error}")

@@ -12,7 +12,6 @@ Examples:  python tools/iv_edit/records.py iv_edit/data --split test --out runs/
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ if not __package__:
 
     import_pack()
 
-from replan.tools.batches.items import BatchError, safe_id, short  # noqa: E402
+from replan.tools.batches.items import BatchError, open_table, safe_id, short, table_cells  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.forms import (  # noqa: E402
     FAULT,
@@ -163,8 +162,8 @@ class Source:
     def _record(self, number: int, row: Mapping[str, Any]) -> Record:
         found = {field: value_at(row, places) for field, places in self.places.items()}
         texts = {field: _text(found.get(field)) for field in FIELDS if field not in ("id", "boxes")}
-        name = _text(found.get("id")) or str(Path(texts["image"]).with_suffix("")) if texts["image"] else ""
-        name = _text(found.get("id")) or name or f"row {number}"
+        image = Path(texts["image"])
+        name = _text(found.get("id")) or str(image.with_suffix("") if image.name else "") or f"row {number}"
         notes: list[str] = []
         boxes = _boxes(found.get("boxes"))
         if found.get("boxes") and boxes is None:
@@ -228,11 +227,12 @@ def table_rows(file: Path) -> Iterator[dict[str, Any]]:
     kind = file.suffix.lower()
     if kind not in (".json", ".jsonl", ".ndjson", ".csv", ".tsv"):
         raise BatchError(f"{file} is no table (.jsonl, .json, .csv, .tsv) and no parquet file")
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
-        if kind in (".csv", ".tsv"):
-            csv.field_size_limit(2**31 - 1)
-            yield from _cells(csv.DictReader(opened, dialect="excel-tab" if kind == ".tsv" else "excel"))
-        elif kind == ".json":
+    if kind in (".csv", ".tsv"):
+        for values, fault in table_cells(file, str.strip):
+            yield {FAULT: fault} if fault else dict(values)
+        return
+    with open_table(file) as opened:
+        if kind == ".json":
             yield from _objects(file, opened.read())
         else:
             yield from (_line(line) for line in opened if line.strip())
@@ -242,16 +242,23 @@ def read_records(out: Path) -> list[Record]:
     """The records that `write_records` wrote to a run's folder. Raises BatchError when there are none."""
     file = Path(out) / FOLDER / FILE
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = file.read_text(encoding="utf-8").split("\n")  # a text may hold other line breaks, such as U+2028
+    except FileNotFoundError:
         raise BatchError(f"{out} holds no records ({FOLDER}/{FILE}); run records.py or generate.py first") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BatchError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8'}") from None
     names = {field.name for field in fields(Record)}
     found = []
-    for line in lines:
-        values = {name: value for name, value in json.loads(line).items() if name in names}
-        values["boxes"] = tuple(tuple(box) for box in values.get("boxes", ()))
-        values["notes"] = tuple(values.get("notes", ()))
-        found.append(Record(**values))
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values = {name: value for name, value in json.loads(line).items() if name in names}
+            values["boxes"] = tuple(tuple(box) for box in values.get("boxes", ()))
+            values["notes"] = tuple(values.get("notes", ()))
+            found.append(Record(**values))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise BatchError(f"{file}, line {number}, is no record; write it anew by records.py") from None
     return found
 
 
@@ -307,19 +314,6 @@ def _objects(file: Path, text: str) -> Iterator[dict[str, Any]]:
         yield one if isinstance(one, dict) else {FAULT: "it is no JSON object"}
 
 
-def _cells(reader: csv.DictReader) -> Iterator[dict[str, Any]]:
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            row = {FAULT: f"the row cannot be read: {error}"}
-        if any(row.pop(None, None) or ()):
-            row = {FAULT: "it has more cells than the head; quote text with commas"}
-        yield row
-
-
 def _line(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
@@ -342,7 +336,7 @@ def _boxes(value: Any) -> tuple[tuple[float, ...], ...] | None:
         value = [value] if isinstance(value, list) and value and isinstance(value[0], (int, float)) else value
         listed = [one.get("bbox_2d", one.get("bbox")) if isinstance(one, dict) else one for one in value or ()]
         boxes = tuple(tuple(float(edge) for edge in box) for box in listed)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     fine = all(len(box) == 4 and box[0] < box[2] and box[1] < box[3] and max(map(abs, box)) < 1e9 for box in boxes)
     return boxes if fine else None

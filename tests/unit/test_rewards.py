@@ -522,6 +522,11 @@ def test_easyr1_calls_it_for_a_batch(verl_module):
     (score,) = verl_module.compute_score_batch(inputs, published=True)
     assert score["overall"] == pytest.approx(0.905)
     assert score["text_refinement_edit_region"] == pytest.approx(0.9)
+    plain = [{"response": reply(), "response_length": 90, "ground_truth": ""}]
+    (same,) = verl_module.compute_score_batch(plain, task_name="text_refinement_edit", published=True)
+    assert same == score
+    with pytest.raises(ValueError, match="task_name '' has no reward"):
+        verl_module.compute_score_batch(plain)
 
 
 def test_scoring_loads_no_torch():

@@ -1,6 +1,7 @@
 """What a planner is trained on: every form of records to conversations, and what is left out, counted and said."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from replan.planner.asking.templates import LAYOUTS, load_template
 from replan.planner.models.interface import spec_of
 from replan.tools.batches.items import BatchError
+from replan.tools.iv_edit.parquet import python_with_pyarrow
 from replan.tools.iv_edit.records import Source
 from replan.tools.training.data import (
     FILTERED,
@@ -95,6 +97,26 @@ def test_the_image_goes_where_the_layout_has_it(layout, tmp_path):
             "system": [("system", ["text"]), ("user", ["image", "text"])],
         }[layout]
     )
+
+
+WRITE = """
+import json, sys
+import pyarrow as pa, pyarrow.parquet
+row = json.loads(sys.argv[1])
+row["image"] = {"bytes": open(row["image"], "rb").read(), "path": None}
+pa.parquet.write_table(pa.Table.from_pylist([row]), sys.argv[2])
+"""
+
+
+@pytest.mark.full
+def test_parquet_is_read_as_it_is_published(tmp_path):
+    """By a Python with pyarrow, made on first use."""
+    draw(tmp_path, "a.png")
+    row = iv_edit(7, str(tmp_path / "a.png"))
+    command = [python_with_pyarrow(), "-c", WRITE, json.dumps(row), tmp_path / "train-00000.parquet"]
+    subprocess.run(command, check=True)
+    loaded = load_training(Source(tmp_path, unpacked=tmp_path / "out", split="train"), "text_refinement_edit")
+    assert (loaded.records[0].id, loaded.records[0].image.suffix) == ("7", ".png")
 
 
 def test_photos_with_a_text_beside_each_train_stage_2(tmp_path):

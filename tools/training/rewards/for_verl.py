@@ -3,8 +3,9 @@
 verl:    custom_reward_function.path=.../for_verl.py custom_reward_function.name=compute_score
 EasyR1:  worker.reward.reward_function=.../for_verl.py:compute_score_batch  (reward_type: batch)
 
-The task is `extra_info["task_name"]`, in EasyR1 the input's own `task_name`, else verl's data_source. Keyword arguments
-(`published`, `sharp`, `think_length`, `judge`) come from the configuration's reward_kwargs.
+The task is `extra_info["task_name"]`, else verl's data_source; in EasyR1 the input's own, else the option `task_name`.
+Options (also `published`, `sharp`, `think_length`, `judge`) come from the configuration's reward_kwargs, in EasyR1
+reward_function_kwargs.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ def compute_score(
     return {"score": _total(reward), **parts, "excluded": float(reward.total is None)}
 
 
-def compute_score_batch(reward_inputs: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, float]]:
-    """What EasyR1 calls for a batch: `overall` and the parts with the task's name in front, as published."""
+def compute_score_batch(
+    reward_inputs: Sequence[Mapping[str, Any]], task_name: str = "", **options: Any
+) -> list[dict[str, float]]:
+    """What EasyR1 calls for a batch: `overall` and the parts with the task's name in front, as published.
+
+    task_name: of inputs that name none; EasyR1's own do not, those of RePlan's fork do.
+    """
+    reward_inputs = [{"task_name": task_name, **one} for one in reward_inputs]
     rewards = compute_score_unified(reward_inputs, **options)
     return [
         {**reward.named(one["task_name"]), "overall": _total(reward)}

@@ -2,7 +2,9 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from replan.tools.batches.items import BatchError
 from replan.tools.iv_edit import judge as command
 from replan.tools.iv_edit.asking import Judge, Replies, read_image
 from replan.tools.iv_edit.methods import METHODS, method_of, one_by_one, perturbed, plan_of_result, plans, recorded_plan
-from replan.tools.iv_edit.providers import Busy, JudgeError, Refused, _by_status, png_of
+from replan.tools.iv_edit.providers import Busy, JudgeError, OpenAIJudge, Refused, _by_status, png_of, settings_without
 from replan.tools.iv_edit.records import Record
 from replan.tools.iv_edit.report import read_method
 
@@ -170,6 +172,46 @@ def test_a_status_is_for_good_for_now_or_for_this_question(status, kind):
     assert type(_by_status(status, "x", {"retry-after": "7"})) is kind
     assert _by_status(429, "x", {"retry-after": "7"}).wait == 7
     assert type(_by_status(429, "x", {}, "insufficient_quota")) is JudgeError
+
+
+NEWER = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kept"),
+    [
+        (NEWER, {"temperature": 0, "response_format": True, "max_completion_tokens": 9}),
+        ("temperature: only the default (1) is supported", {"max_tokens": 9, "response_format": True}),
+        ("json Schema is not supported", {"temperature": 0, "max_tokens": 9}),
+        ("the image is unsafe", None),
+    ],
+)
+def test_a_setting_that_a_server_refuses_is_left_out_and_nothing_else(refusal, kept):
+    assert settings_without({"temperature": 0, "max_tokens": 9, "response_format": True}, refusal) == kept
+
+
+def test_a_setting_refused_to_several_questions_at_once_is_left_out_for_all_of_them():
+    together = threading.Barrier(4)
+
+    class Newer(OpenAIJudge):
+        """A server of a newer model, which is asked by four threads before it first answers."""
+
+        openai = SimpleNamespace(BadRequestError=ValueError, APIStatusError=KeyError, APIConnectionError=OSError)
+
+        def __init__(self):
+            self.settings = {"temperature": 0, "max_tokens": 9, "response_format": True}
+
+        def _once(self, question, settings):
+            if "max_tokens" in settings:
+                together.wait(10)
+                raise ValueError(NEWER)
+            return Answer(json.dumps(settings), True, 1, 1)
+
+    judge = Newer()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(judge.ask, range(4)))
+    assert {answer.text for answer in answers} == {json.dumps(judge.settings)}
+    assert judge.settings == {"temperature": 0, "response_format": True, "max_completion_tokens": 9}
 
 
 # ---- a run

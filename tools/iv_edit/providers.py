@@ -83,25 +83,23 @@ class OpenAIJudge:
         self.settings: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "response_format": True}
 
     def ask(self, question: Question) -> Answer:
-        try:
-            return self._once(question)
-        except self.openai.BadRequestError as error:
-            named = [name for name in self.settings if name in str(error) or (
-                name == "response_format" and "schema" in str(error).lower())]  # fmt: skip
-            if not named:
-                raise Refused(f"the judge refuses the question: {_short(error)}") from None
-            for name in named:
-                value = self.settings.pop(name)
-                if name == "max_tokens":  # newer models of OpenAI's
-                    self.settings["max_completion_tokens"] = value
-            return self.ask(question)
-        except self.openai.APIStatusError as error:
-            raise _by_status(error.status_code, _short(error), error.response.headers, error.code) from None
-        except self.openai.APIConnectionError as error:  # timeouts too
-            raise Busy(f"no reply from {self.client.base_url.host}: {_short(error)}") from None
+        settings = self.settings
+        while True:
+            try:
+                return self._once(question, settings)
+            except self.openai.BadRequestError as error:
+                # Questions are asked by several threads: each changes a copy.
+                settings = settings_without(settings, str(error))
+                if settings is None:
+                    raise Refused(f"the judge refuses the question: {_short(error)}") from None
+                self.settings = settings
+            except self.openai.APIStatusError as error:
+                raise _by_status(error.status_code, _short(error), error.response.headers, error.code) from None
+            except self.openai.APIConnectionError as error:  # timeouts too
+                raise Busy(f"no reply from {self.client.base_url.host}: {_short(error)}") from None
 
-    def _once(self, question: Question) -> Answer:
-        settings = dict(self.settings)
+    def _once(self, question: Question, settings: Mapping[str, Any]) -> Answer:
+        settings = dict(settings)
         if settings.pop("response_format", False):
             schema = {"name": question.key, "schema": question.schema, "strict": True}
             settings["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -219,6 +217,17 @@ class LocalJudge:
                 return self.loaded.answer(question.messages, question.images, self.sampling)
         except PlanError as error:
             raise Refused(str(error)) from None
+
+
+def settings_without(settings: Mapping[str, Any], refusal: str) -> dict[str, Any] | None:
+    """A request's settings without those that a server's refusal names; None where it names none."""
+    named = [name for name in settings if name in refusal]
+    if "response_format" in settings and "schema" in refusal.lower():
+        named.append("response_format")
+    kept = {name: value for name, value in settings.items() if name not in named}
+    if "max_tokens" in named:  # newer models of OpenAI's
+        kept["max_completion_tokens"] = settings["max_tokens"]
+    return kept if named else None
 
 
 def _by_status(status: int | None, text: str, headers: Mapping[str, str], code: str | None = None) -> Exception:

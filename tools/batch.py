@@ -34,6 +34,8 @@ ONLY_IN_FILE = ("headers",)
 
 
 def options() -> argparse.ArgumentParser:
+    from replan.tools.batches.config import shard
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workflow", type=Path, help="the workflow, in API format")
     parser.add_argument("source", type=Path, help="a folder of images, or a table")
@@ -73,17 +75,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"a shard is I/N with I from 1 to N, such as 2/4; found {text!r}")
-    return int(part), int(parts)
-
-
 def main(arguments: list[str] | None = None) -> int:
     import_pack()
+    from replan.tools.batches.cluster import PACKAGES
     from replan.tools.batches.config import Keys
     from replan.tools.batches.items import BatchError
+    from replan.tools.own_environment import run_there
 
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a console of Windows cannot print every file name
@@ -99,37 +96,19 @@ def main(arguments: list[str] | None = None) -> int:
         arguments = sys.argv[1:] if arguments is None else arguments
         args, only = read(arguments)
         if args.ray and not args.dry_run and importlib.util.find_spec("ray") is None:
-            return in_own_environment(arguments)
+            return run_there(__file__, arguments, "ray", PACKAGES)
         return batch(args, only, keys, say)
     except (BatchError, OSError) as error:
         print(keys.hide(f"batch.py: {error}"), file=sys.stderr)
         return 2
 
 
-def in_own_environment(arguments: list[str]) -> int:
-    """The same command in an environment that has Ray, made below .host/ on first use."""
-    from replan.tools.batches.cluster import PACKAGES
-    from replan.tools.batches.items import BatchError
-    from replan.tools.host_setup import call
-    from replan.tools.own_environment import ensure_environment
-
-    python = ensure_environment("ray", PACKAGES)
-    if isinstance(python, str):
-        raise BatchError(f"--ray: {python}")
-    return call([str(python), __file__, *arguments])
-
-
 def read(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
     """The options, those of a configuration file below those of the command line."""
-    from replan.tools.batches.config import put_into, read_config
+    from replan.tools.batches.config import parse
     from replan.tools.batches.items import BatchError
 
-    parser = options()
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--config", type=Path)
-    file = first.parse_known_args(arguments)[0].config
-    only = put_into(parser, read_config(file), file, ONLY_IN_FILE) if file else {}
-    args = parser.parse_args(arguments)
+    args, only = parse(options(), arguments, ONLY_IN_FILE)
     if not args.out and not args.dry_run:
         raise BatchError("--out FOLDER says where the results go")
     check(args)

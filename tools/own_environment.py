@@ -51,6 +51,19 @@ def ensure_beside(name: str, packages: Sequence[str]) -> Path | str:
     return python
 
 
+def run_there(script: str, arguments: Sequence[str], name: str, packages: Sequence[str], beside: bool = False) -> int:
+    """A tool's command once more, by the Python of `.host/<name>`; its exit status. Raises BatchError without one."""
+    from replan.tools.batches.items import BatchError
+    from replan.tools.host_setup import call
+
+    python = ensure_beside(name, packages) if beside else ensure_environment(name, packages)
+    if isinstance(python, str):
+        raise BatchError(python)
+    if Path(sys.executable) == python:
+        raise BatchError(f"{HOME / name} was to hold {', '.join(packages)} and does not; delete it and try again")
+    return call([str(python), script, *arguments])
+
+
 def _borrow(python: Path) -> None:
     asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip())

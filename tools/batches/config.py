@@ -6,7 +6,7 @@ import argparse
 import base64
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,31 @@ def _yaml(file: Path, text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise BatchError(f"--config {file} is no YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    more: tuple[str, ...] = (),
+    adapt: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> tuple[argparse.Namespace, dict]:
+    """The options of a command line over those of its --config FILE, and what only a file has (`more`).
+
+    adapt: what is made of the file's options before they are read. Raises BatchError.
+    """
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--config", type=Path)
+    file = first.parse_known_args(arguments)[0].config
+    only = put_into(parser, adapt(read_config(file)), file, more) if file else {}
+    return parser.parse_args(arguments), only
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The part I of N parts that an option I/N names."""
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"a shard is I/N with I from 1 to N, such as 2/4; found {text!r}")
+    return int(part), int(parts)
 
 
 def put_into(parser: argparse.ArgumentParser, config: Mapping[str, Any], file: Path, more: tuple[str, ...]) -> dict:

@@ -32,12 +32,14 @@ if not __package__:
 from replan.planner.plan import RegionPlan  # noqa: E402
 from replan.planner.plans.plan_json import plan_to_json  # noqa: E402
 from replan.planner.replies.notices import COORDINATES  # noqa: E402
-from replan.tools.batches.config import Keys, put_into, read_config  # noqa: E402
+from replan.tools.batches.cluster import PACKAGES  # noqa: E402
+from replan.tools.batches.config import Keys, parse  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import IMAGE, RECORD, write_whole  # noqa: E402
 from replan.tools.batches.workflow import Workflow  # noqa: E402
 from replan.tools.iv_edit.methods import METHODS, method_of, one_by_one, plan_of_result, plans, recorded_plan  # noqa: E402
 from replan.tools.iv_edit.records import FOLDER, Record, add_source_options, source_of, table_rows, write_records  # noqa: E402
+from replan.tools.own_environment import run_there  # noqa: E402
 
 ROUNDS = ".sequential"  # in the run's folder: the results after one region, two regions, ...
 
@@ -67,32 +69,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
-        parser = options(batch)
-        first = argparse.ArgumentParser(add_help=False)
-        first.add_argument("--config", type=Path)
-        file = first.parse_known_args(arguments)[0].config
-        only = put_into(parser, read_config(file), file, batch.ONLY_IN_FILE) if file else {}
-        args = parser.parse_args(arguments)
+        args, only = parse(options(batch), arguments, batch.ONLY_IN_FILE)
         if not args.method or not args.out:
             raise BatchError("--method NAME and --out RUN say how to edit and where the results go")
         batch.check(args)
         if args.ray and not args.dry_run and importlib.util.find_spec("ray") is None:
-            return _with_ray(arguments)
+            return run_there(__file__, arguments, "ray", PACKAGES)
         return generate(args, lambda changed: batch.batch(changed, only, keys, say), say)
     except BatchError as error:
         print(keys.hide(f"generate.py: {error}"), file=sys.stderr)
         return 2
-
-
-def _with_ray(arguments: Sequence[str]) -> int:
-    from replan.tools.batches.cluster import PACKAGES
-    from replan.tools.host_setup import call
-    from replan.tools.own_environment import ensure_environment
-
-    python = ensure_environment("ray", PACKAGES)
-    if isinstance(python, str):
-        raise BatchError(f"--ray: {python}")
-    return call([str(python), __file__, *arguments])
 
 
 def generate(args: argparse.Namespace, edit: Callable[[argparse.Namespace], int], say: Callable[[str], None]) -> int:

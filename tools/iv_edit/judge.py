@@ -35,13 +35,14 @@ if not __package__:
 
 from replan.planner.plan import PlanError, RegionPlan  # noqa: E402
 from replan.planner.plans.plan_json import plan_from_json  # noqa: E402
-from replan.tools.batches.config import Keys, put_into, read_config  # noqa: E402
+from replan.tools.batches.config import Keys, parse, shard  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import FolderLock, write_whole  # noqa: E402
 from replan.tools.batches.run import duration  # noqa: E402
 from replan.tools.iv_edit import asking, providers  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, JUDGED, methods_of  # noqa: E402
+from replan.tools.own_environment import run_there  # noqa: E402
 
 OWN = ".judge"  # in the run's folder: kept replies, what could not be judged, the lock
 PATIENCE = 3  # edits after another without any reply: then the judge is gone
@@ -91,32 +92,17 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"a shard is I/N with I from 1 to N, such as 2/4; found {text!r}")
-    return int(part), int(parts)
-
-
 def read(arguments: Sequence[str], keys: Keys) -> tuple[argparse.Namespace, dict]:
     """The options, those of a configuration file below those of the command line."""
-    parser = options()
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--config", type=Path)
-    file = first.parse_known_args(arguments)[0].config
-    only: dict = {}
-    if file:
-        config = read_config(file)
+
+    def adapt(config: dict) -> dict:
         for name in ("openai_api_key", "gemini_api_key"):
             keys.add(str(config.get(name) or ""))
-        config["vertex"] = config.get("vertex", config.get("provider") == "vertexai")
-        config["provider"] = UPSTREAM_NAMES.get(config.get("provider"), config.get("provider"))
-        if config["provider"] is None:
-            del config["provider"]
-        only = put_into(
-            parser, {name: value for name, value in config.items() if value is not None}, file, ONLY_IN_FILE
-        )
-    args = parser.parse_args(arguments)
+        provider = config.get("provider")
+        named = {"vertex": provider == "vertexai", **config, "provider": UPSTREAM_NAMES.get(provider, provider)}
+        return {name: value for name, value in named.items() if value is not None}
+
+    args, only = parse(options(), arguments, ONLY_IN_FILE, adapt)
     args.model = args.model or only.get("model_name")
     if not args.provider or not args.model:
         raise BatchError("--provider (openai, google-genai, local) and --model say who judges")
@@ -134,7 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
         args, only = read(arguments, keys)
         module = providers.MODULES.get(args.provider)
         if module and not _is_there(module):
-            return in_own_environment(arguments)
+            # torch and the rest are borrowed from this Python.
+            return run_there(__file__, arguments, "judge", providers.PACKAGES, beside=True)
         return run(args, only, keys, say)
     except (BatchError, providers.JudgeError) as error:
         print(keys.hide(f"judge.py: {error}"), file=sys.stderr)
@@ -146,19 +133,6 @@ def _is_there(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-
-
-def in_own_environment(arguments: Sequence[str]) -> int:
-    """The same command where the clients are installed; torch and the rest are borrowed from this Python."""
-    from replan.tools.host_setup import call
-    from replan.tools.own_environment import ensure_beside
-
-    python = ensure_beside("judge", providers.PACKAGES)
-    if isinstance(python, str):
-        raise BatchError(f"the judge's clients: {python}")
-    if Path(sys.executable) == python:
-        raise BatchError(f"{python.parents[1]} was to hold {', '.join(providers.PACKAGES)}; delete it and try again")
-    return call([str(python), __file__, *arguments])
 
 
 def provider_of(args: argparse.Namespace, only: dict, keys: Keys) -> providers.Provider:

@@ -27,12 +27,13 @@ if not __package__:
 
 import torch  # noqa: E402
 from replan.planner.plan import PlanError  # noqa: E402
-from replan.tools.batches.config import put_into, read_config  # noqa: E402
+from replan.tools.batches.config import parse  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.asking import read_image  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, METRICS, methods_of  # noqa: E402
+from replan.tools.own_environment import run_there  # noqa: E402
 
 # Without what they need themselves: torch and numpy are this Python's.
 PACKAGES = ("--no-deps", "torchmetrics==1.9.0", "lightning-utilities==0.15.2", "torch-fidelity==0.3.0")
@@ -204,11 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--is", dest="inception_score", metavar="FOLDER", help=f"IS by a classifier, or '{INCEPTION}'")
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
-        first = argparse.ArgumentParser(add_help=False)
-        first.add_argument("--config", type=Path)
-        if file := first.parse_known_args(arguments)[0].config:
-            put_into(parser, read_config(file), file, ())
-        args = parser.parse_args(arguments)
+        args, _ = parse(parser, arguments)
         folders = [
             one for one in (args.clip, args.dino, args.fid, args.inception_score) if one and str(one) != INCEPTION
         ]
@@ -218,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not (folders or args.lpips or INCEPTION in (args.fid, args.inception_score)):
             raise BatchError("say what to measure by: --clip, --dino, --lpips, --fid, --is")
         if importlib.util.find_spec("torchmetrics") is None:
-            return _in_own_environment(arguments)
+            return run_there(__file__, arguments, "metrics", PACKAGES, beside=True)
         records = read_records(args.run)
         for name, folder in methods_of(args.run, args.results).items():
             found = measure(records, folder, args)
@@ -228,18 +225,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"metrics.py: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _in_own_environment(arguments: Sequence[str]) -> int:
-    from replan.tools.host_setup import call
-    from replan.tools.own_environment import ensure_beside
-
-    python = ensure_beside("metrics", PACKAGES)
-    if isinstance(python, str):
-        raise BatchError(f"torchmetrics: {python}")
-    if Path(sys.executable) == python:
-        raise BatchError(f"{python.parents[1]} was to hold {', '.join(PACKAGES[1:])}; delete it and try again")
-    return call([str(python), __file__, *arguments])
 
 
 if __name__ == "__main__":

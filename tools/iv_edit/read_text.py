@@ -39,6 +39,7 @@ from replan.tools.iv_edit.image_files import read_rgb  # noqa: E402
 from replan.tools.iv_edit.methods import plan_of_result, recorded_plan  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, TEXT, methods_of  # noqa: E402
+from replan.tools.own_environment import run_there  # noqa: E402
 
 PACKAGES = ("rapidocr==3.10.0", "onnxruntime==1.32.0")
 MARGIN = 0.1  # room around a region as a share of its side, as the judge has for texts
@@ -146,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments = sys.argv[1:] if arguments is None else arguments
         args = parser.parse_args(arguments)
         if importlib.util.find_spec("rapidocr") is None:
-            return _in_own_environment(arguments)
+            return run_there(__file__, arguments, "ocr", PACKAGES)
         records, folders = read_records(args.run), methods_of(args.run, args.results)
         read, by = rapidocr()
         failed = [_method(name, folder, records, args.coordinates, read, by) for name, folder in folders.items()]
@@ -154,18 +155,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (BatchError, OSError) as error:
         print(f"read_text.py: {error}", file=sys.stderr)
         return 2
-
-
-def _in_own_environment(arguments: Sequence[str]) -> int:
-    from replan.tools.host_setup import call
-    from replan.tools.own_environment import ensure_environment
-
-    python = ensure_environment("ocr", PACKAGES)
-    if isinstance(python, str):
-        raise BatchError(python)
-    if Path(sys.executable) == python:
-        raise BatchError(f"{python.parents[1]} was to hold {', '.join(PACKAGES)}; delete it and try again")
-    return call([str(python), __file__, *arguments])
 
 
 def _method(name: str, folder: Path, records: Sequence[Record], coordinates: str, read: Reader, by: str) -> int:

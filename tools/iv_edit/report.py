@@ -28,7 +28,7 @@ if not __package__:
     import_pack()
 
 from replan.evaluation.scores import QUESTIONS  # noqa: E402
-from replan.tools.batches.config import put_into, read_config  # noqa: E402
+from replan.tools.batches.config import parse  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.figures import (  # noqa: E402
@@ -240,11 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--as-upstream", action="store_true", help="count what is missing as 0, as the published code")
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
-        first = argparse.ArgumentParser(add_help=False)
-        first.add_argument("--config", type=Path)
-        if file := first.parse_known_args(arguments)[0].config:
-            put_into(parser, read_config(file), file, ())
-        args = parser.parse_args(arguments)
+        args, _ = parse(parser, arguments)
         records = read_records(args.run)
         folders = methods_of(args.run, args.results)
         methods = [read_method(name, folder, records, args.as_upstream) for name, folder in folders.items()]

@@ -537,7 +537,8 @@ def test_scoring_loads_no_torch():
         "print(m.compute_score('text_refinement_edit', sys.argv[2], '')['score'], 'torch' in sys.modules)"
     )
     file = ROOT / "tools" / "training" / "rewards" / "for_verl.py"
-    done = subprocess.run([sys.executable, "-c", code, str(file), reply()], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(file), reply()]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     score, torch_is_there = done.stdout.split()
     assert float(score) == pytest.approx(0.905)
     assert torch_is_there == "False"

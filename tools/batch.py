@@ -166,6 +166,8 @@ def batch(args: argparse.Namespace, only: dict, keys, say) -> int:
     )
     if counts.other:
         say(f"{counts.other} of those done before come from another workflow; --again edits them anew")
+    if editor.not_redone:
+        say(f"{len(editor.not_redone)} could not be edited again and keep their first edit: {editor.not_redone[0]}")
     if counts.failed:
         say(f"why items failed: {results.errors}")
     if run.stopped:

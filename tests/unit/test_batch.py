@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from replan.tools.batches.config import Keys, server_of
-from replan.tools.batches.editing import Editor
+from replan.tools.batches.editing import Editor, _worse
 from replan.tools.batches.items import BatchError, Item, ItemError, Source, plan_text, safe_id
 from replan.tools.batches.places import Edited, PromptError, ServerError
 from replan.tools.batches.results import DiskFull, FolderLock, Results
@@ -52,6 +52,35 @@ def images(tmp_path: Path, *names: str) -> Path:
 
 def item(name: str = "a", **values) -> Item:
     return Item(1, safe_id(name), name, {"image": "a.png", **values}, "", Path())
+
+
+# ---- redo
+
+
+def scores(main: str, value: float, **done: float) -> dict:
+    regions = {name: {"edited": share} for name, share in done.items()}
+    return {"by": "x", "image": {main: value}, "regions": regions, "main": main, "region_main": "edited"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        # The main score of a redo is of the failed regions alone, and what the first edit did counts as outside.
+        (scores("edited_and_kept", 0.5, a=1, b=0), scores("edited_and_kept", 0.4, b=1), ""),
+        (
+            scores("edited_and_kept", 0.1, a=1, b=0.3),
+            scores("edited_and_kept", 0.4, b=0.2),
+            "edited of the x fell from",
+        ),
+        (scores("edited_and_kept", 0.5, a=0), scores("edited_and_kept", 0.4, a=1), "edited_and_kept of the x fell"),
+        (scores("weighted", 4, a=1, b=0), scores("weighted", 3, b=1), "weighted of the x fell from 4 to 3"),
+        (scores("weighted", 4), scores("alignment", 0.1), ""),
+        (scores("edited_and_kept", 0.5, a=1), scores("edited_and_kept", 0.4, b=1), ""),
+    ],
+)
+def test_a_redo_is_dropped_where_a_score_of_both_fell(before, after, said):
+    found = _worse([after], [before])
+    assert found.startswith(said) and bool(found) == bool(said)
 
 
 # ---- ids

@@ -12,6 +12,9 @@ from .places import Edited, EditPlace, PromptError
 from .results import IMAGE, Results
 from .workflow import Filling, Job
 
+# Main scores that are means over the regions that were scored; a redo is scored by the failed ones alone.
+_OF_REGIONS = ("edited_and_kept", "alignment")
+
 
 class Redo(NamedTuple):
     """Regions that scored below `threshold` are edited again on the result, up to `rounds` times."""
@@ -22,12 +25,16 @@ class Redo(NamedTuple):
 
 
 class Editor:
-    """Edits items by one workflow and keeps what comes of it. timeout: seconds for one prompt, waiting included."""
+    """Edits items by one workflow and keeps what comes of it. timeout: seconds for one prompt, waiting included.
+
+    not_redone: why items could not be edited again, an entry for each; their first edit is kept.
+    """
 
     def __init__(
         self, filling: Filling, results: Results | None, timeout: float = 3600, redo: Redo | None = None
     ) -> None:
         self.filling, self.results, self.timeout, self.redo = filling, results, timeout, redo
+        self.not_redone: list[str] = []
 
     def check(self, place: EditPlace) -> None:
         """Look up the workflows' nodes on a server, once. Raises BatchError for what is missing."""
@@ -118,6 +125,7 @@ class Editor:
                 edited = place.run(job, self.timeout)
             except (PlanError, PromptError) as error:
                 told["stopped"] = f"{error}"
+                self.not_redone.append(told["stopped"])
                 return
             again = self.told(self.redo.filling, edited)
             told.update(again, seconds=round(edited.seconds, 3), workflow=self.redo.filling.workflow.digest)
@@ -147,18 +155,32 @@ def _of_regions(scores: Sequence[Mapping[str, Any]]):
 
 
 def _worse(after: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> str:
-    """Why an edit is worse than the one before it: by the main score that both have. "" where it is not."""
+    """Why an edit is worse than the one before it, by the first score that fell; "" where none did.
+
+    The main score that both have counts; where it is a mean over regions, and these are not the same, the score that
+    says whether a region is done does, over those that both have.
+    """
     from replan.evaluation.scores import Scores
 
     old = {(one.by, one.main): one for one in (Scores.from_json(json.dumps(each)) for each in before)}
-    for each in after:
-        one = Scores.from_json(json.dumps(each))
+    for one in (Scores.from_json(json.dumps(each)) for each in after):
         same = old.get((one.by, one.main))
-        if same is None or one.ranked() is None or same.ranked() is None:
+        if same is None:
             continue
-        if one.ranked() < same.ranked():
-            return f"{one.main} of the {one.by} fell from {same.image[one.main]:.4g} to {one.image[one.main]:.4g}"
+        if one.main in _OF_REGIONS and set(one.regions) != set(same.regions):
+            name, values = one.region_main, _means_of_both(one, same)
+        else:
+            name, values = one.main, [one.ranked(), same.ranked()]
+        if values and None not in values and values[0] < values[1]:
+            return f"{name} of the {one.by} fell from {values[1]:.4g} to {values[0]:.4g}"
     return ""
+
+
+def _means_of_both(one, other) -> list[float]:
+    """Means of the score that says whether a region is done, over the regions of which both have it; [] for none."""
+    name = one.region_main
+    both = [region for region in one.regions if name in one.regions[region] and name in other.regions.get(region, {})]
+    return [sum(scores.regions[region][name] for region in both) / len(both) for scores in (one, other)] if both else []
 
 
 def _parsed(text: str) -> Any:

@@ -15,6 +15,7 @@ from PIL import Image
 from replan.evaluation.judge_questions import ANY_MODEL
 from replan.planner.models.interface import Answer, Part
 from replan.planner.plan import KEEP_UNCHANGED, PlanError, Region, RegionPlan
+from replan.planner.plans.plan_json import plan_to_json
 from replan.tools.batches.config import Keys
 from replan.tools.batches.items import BatchError
 from replan.tools.iv_edit import judge as command
@@ -39,7 +40,8 @@ class Model:
         self.asked.append(question.name)
         if self.faults and (fault := self.faults.pop(0)):
             raise fault
-        reply = self.replies.get(question.name, json.dumps({"reasoning": "seen", question.key: GOOD[question.name]}))
+        good = json.dumps({"reasoning": "seen", question.key: GOOD.get(question.name, "yes")})
+        reply = self.replies.get(question.name, good)
         return reply if isinstance(reply, Answer) else Answer(reply, True, 10, 5)
 
 
@@ -266,6 +268,17 @@ def test_a_judge_that_is_gone_ends_the_run_and_marks_nothing_as_judged(tmp_path,
     assert go(run, Model(), monkeypatch=monkeypatch)[0] == 0
 
 
+def test_regions_are_asked_about_where_the_result_has_a_plan_and_others_are_told(tmp_path, monkeypatch):
+    run = run_of(tmp_path, 2)
+    plan = RegionPlan((16, 16), regions=(Region("r1", (0, 0, 8, 8), "red"),))
+    text = json.dumps({"plan": json.loads(plan_to_json(plan))})
+    (run / "plain" / "0" / "result.json").write_text(text, encoding="utf-8")
+    said = go(run, Model(), "--regions", monkeypatch=monkeypatch)[1]
+    assert "--regions: 1 of them have no plan in result.json" in said
+    told = [json.loads((run / "plain" / name / "judge.json").read_text(encoding="utf-8"))["scores"] for name in "01"]
+    assert [one["regions"] for one in told] == [{"r1": {"done": 1.0, "kept": 1.0}}, {}]
+
+
 def test_an_image_that_is_none_leaves_the_others_alone(tmp_path, monkeypatch):
     run = run_of(tmp_path)
     (run / "plain" / "1" / "final_result.png").write_text("no image", encoding="utf-8")
@@ -368,8 +381,6 @@ def test_a_records_own_plan_is_its_boxes_its_answer_or_its_mask(tmp_path):
 
 
 def test_the_plan_of_a_result_is_the_one_it_was_edited_by(tmp_path):
-    from replan.planner.plans.plan_json import plan_to_json
-
     text = json.dumps({"plan": json.loads(plan_to_json(PLAN))})
     (tmp_path / "result.json").write_text(text, encoding="utf-8")
     assert plan_of_result(tmp_path) == PLAN

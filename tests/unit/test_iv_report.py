@@ -303,9 +303,13 @@ def test_votes_are_read_back_and_others_pages_votes_refused(tmp_path, capsys):
     found = preference.read(key, [votes])
     assert found["counts"] == {"plain": 0, "replan": 3, "same": 1}
     assert found["share"] == pytest.approx(3.5 / 4) and found["error"] == pytest.approx(0.125)
+    others = [{"page": key["page"], "votes": {"p0002": for_replan["p0002"]}}] * 8
+    again = preference.read(key, [votes, *others])
+    assert (again["votes"], again["pairs"]) == (12, 4)
+    assert (again["share"], again["error"]) == (found["share"], found["error"]), "votes on one pair are one"
     (tmp_path / "votes.json").write_text(json.dumps(votes), encoding="utf-8")
     assert preference.main(["read", str(preference.key_of(out)), str(tmp_path / "votes.json")]) == 0
-    assert "replan was preferred in 0.88 ± 0.12 of 4 votes" in capsys.readouterr().out
+    assert "replan was preferred in 0.88 ± 0.12 of 4 pairs, by 4 votes" in capsys.readouterr().out
     for wrong in ({"page": "x", "votes": {}}, [], {"page": key["page"], "votes": {"p9": "left"}},
                   {"page": key["page"], "votes": {"p0001": "plain"}}):  # fmt: skip
         with pytest.raises(BatchError, match="page"):

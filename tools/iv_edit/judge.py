@@ -34,12 +34,12 @@ if not __package__:
     import_pack()
 
 from replan.planner.plan import PlanError, RegionPlan  # noqa: E402
-from replan.planner.plans.plan_json import plan_from_json  # noqa: E402
 from replan.tools.batches.config import Keys, parse, shard  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import FolderLock, write_whole  # noqa: E402
 from replan.tools.batches.run import duration  # noqa: E402
 from replan.tools.iv_edit import asking, providers  # noqa: E402
+from replan.tools.iv_edit.methods import plan_of_result  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, JUDGED, methods_of  # noqa: E402
 from replan.tools.own_environment import run_there  # noqa: E402
@@ -185,8 +185,9 @@ def jobs_of(args: argparse.Namespace, provider: providers.Provider, most_pixels:
         raise BatchError(f"--methods: there is no {', '.join(unknown)}, only {', '.join(folders)}")
     number = 0
     part, parts = args.shard
+    records = read_records(args.run)[: args.limit]
     for method in chosen:
-        for record in read_records(args.run)[: args.limit]:
+        for record in records:
             folder = folders[method] / record.id
             if not (folder / IMAGE).is_file():
                 continue
@@ -213,9 +214,8 @@ def _digest(file: Path) -> str:
 def _plan(folder: Path) -> RegionPlan | None:
     """The plan that a result was edited by, where it is known."""
     try:
-        found = json.loads((folder / "result.json").read_text(encoding="utf-8")).get("plan")
-        return plan_from_json(found) if found else None
-    except (OSError, ValueError, AttributeError, PlanError):
+        return plan_of_result(folder)
+    except PlanError:
         return None
 
 
@@ -249,6 +249,8 @@ def run(args: argparse.Namespace, only: dict, keys: Keys, say) -> int:
         try:
             jobs = list(jobs_of(args, provider, most_pixels))
             say(f"{len(jobs)} edits, judged by {provider.model} ({provider.label})")
+            if args.regions and (unplanned := sum(job.plan is None for job in jobs)):
+                say(f"--regions: {unplanned} of them have no plan in result.json, so no region is asked about")
             workers = 1 if args.provider == "local" else max(1, args.workers)
             why = _all(jobs, judge, counts, workers, args, keys, say)
         finally:

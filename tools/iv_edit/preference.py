@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import html
 import json
-import math
 import random
 import shutil
 import sys
@@ -28,6 +27,7 @@ if not __package__:
 
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
+from replan.tools.iv_edit.figures import mean_of  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, methods_of  # noqa: E402
 
@@ -114,13 +114,15 @@ def key_of(out: Path) -> Path:
 
 
 def read(key: Mapping, votes: Sequence[Mapping]) -> dict:
-    """Votes by method: wins, how often there was no difference, and the share of wins with its standard error.
+    """Votes by method: wins, how often there was no difference, and the second one's share of wins.
 
-    "No difference" is half a win for both. Raises BatchError for votes of another page or that are none.
+    "No difference" is half a win for both. share: the mean over pairs of the mean of their votes; error: its standard
+    error over pairs, for votes on one pair depend on each other. Raises BatchError for votes of another page or that
+    are none.
     """
     first, second = key["methods"]
     counts = {first: 0, second: 0, "same": 0}
-    shares = []
+    by_pair: dict[str, list[float]] = {}
     for one in votes:
         if not isinstance(one, Mapping) or one.get("page") != key["page"] or not isinstance(one.get("votes"), Mapping):
             raise BatchError(f"these are no votes of page {key['page']}; give the files that its button saved")
@@ -129,12 +131,13 @@ def read(key: Mapping, votes: Sequence[Mapping]) -> dict:
                 raise BatchError(f"a vote of page {key['page']} says {choice!r} of {name!r}, which it does not offer")
             winner = "same" if choice == "same" else key["pairs"][name][choice]
             counts[winner] += 1
-            shares.append(0.5 if winner == "same" else float(winner == second))
-    total = len(shares)
-    share = sum(shares) / total if total else None
-    spread = sum((one - share) ** 2 for one in shares) / (total - 1) if total > 1 else None
-    error = math.sqrt(spread / total) if spread is not None else None
-    return {"methods": [first, second], "votes": total, "counts": counts, "share": share, "error": error}
+            by_pair.setdefault(name, []).append(0.5 if winner == "same" else float(winner == second))
+    share = mean_of(sum(votes) / len(votes) for votes in by_pair.values())
+    total = sum(map(len, by_pair.values()))
+    return {
+        "methods": [first, second], "votes": total, "pairs": share.count, "counts": counts, "share": share.value,
+        "error": share.error,
+    }  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,7 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
             if found["votes"]:
                 bound = "" if found["error"] is None else f" ± {found['error']:.2f}"
                 print(
-                    f"{second} was preferred in {found['share']:.2f}{bound} of {found['votes']} votes (0.5: no matter)"
+                    f"{second} was preferred in {found['share']:.2f}{bound} of {found['pairs']} pairs, by "
+                    f"{found['votes']} votes (0.5: no matter)"
                 )
     except (BatchError, OSError, ValueError) as error:
         print(f"preference.py: {error}", file=sys.stderr)

@@ -1,0 +1,321 @@
+"""Prove two-stage GRPO in the toy world: `python tools/training/prove.py --out out/proof`, or `--quick`.
+
+A weak planner (careless.py) goes through stage 1 and stage 2. Beside them: both stages with shuffled rewards (control,
+control2), and stage 2 from the base at once (single). Each is measured on held-out scenes that no training or early
+stop saw: its plans, and their edits in ComfyUI. The same command goes on where it was stopped.
+
+--quick: one seed, stage 1, its control and stage 2, at a greater learning rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from bench import import_pack
+
+    import_pack()
+
+import numpy as np
+from replan.tools.host_server import HostServer, ServerError
+from replan.tools.host_setup import ROOT, SetupError, present_host
+from replan.tools.toyworld import scoring
+from replan.tools.toyworld.requests import held_out_requests
+from replan.tools.toyworld.weights import WeightsError, ensure
+from replan.tools.training.grpo.earned import Earned
+from replan.tools.training.grpo.held_out import greedy_replies, is_valid
+from replan.tools.training.grpo.options import StageError, StageOptions
+from replan.tools.training.grpo.records import toy_prompts
+from replan.tools.training.grpo.watching import FIGURES, HISTORY, draw_lines
+from replan.tools.training.grpo.worlds import pixels_of, world_of
+from replan.tools.training.planner_measure import score_reply
+
+HERE = Path(__file__).resolve().parent
+SCENE_SEED = 2  # of the scenes that everything is measured on; held-out figures while it trains have 1
+NAMES = ("format", "found", "iou", "target", "effect", "consistency", "weighted")
+MEASURED = "measured.json"
+MOST_TOKENS = 64
+STAGE1, STAGE2 = "toy_stage1.yaml", "toy_stage2.yaml"
+
+
+class Training(NamedTuple):
+    """One row of the proof. start: the row that it begins from, "" for the base itself."""
+
+    name: str
+    start: str = ""
+    config: str = ""
+    shuffled: bool = False
+
+
+TRAININGS = (
+    Training("base"),
+    Training("stage1", "base", STAGE1),
+    Training("control", "base", STAGE1, True),
+    Training("stage2", "stage1", STAGE2),
+    Training("control2", "stage1", STAGE2, True),
+    Training("single", "base", STAGE2),
+)
+QUICK = ("base", "stage1", "control", "stage2")
+
+
+class ProofError(RuntimeError):
+    """The proof cannot go on; the message says why."""
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/proof"), help="the folder for everything (out/proof)")
+    parser.add_argument("--quick", action="store_true", help="one seed, stage 1, its control, stage 2")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--seeds", type=int, help="how many whole proofs (3; --quick: 1)")
+    parser.add_argument("--scenes", type=int, default=100, help="held-out scenes to measure on (100)")
+    parser.add_argument("--steps1", type=int, help="of stage 1 (40; --quick: 20)")
+    parser.add_argument("--steps2", type=int, help="of stage 2 (40; --quick: 16)")
+    parser.add_argument("--replies", type=int, default=32, help="a step of stage 2, a multiple of 8 (32)")
+    parser.add_argument("--render-steps", type=int, default=8, help="sampling steps of an edit (8)")
+    parser.add_argument("--only", metavar="NAME,..", help=f"some of {', '.join(one.name for one in TRAININGS)}")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at once, and ComfyUIs (2)")
+    parser.add_argument("--comfyui", metavar="URL,..", help="ComfyUIs that run already, with the toy world's models")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = options().parse_args(arguments)
+    args.seeds = args.seeds or (1 if args.quick else 3)
+    args.steps1 = args.steps1 or (20 if args.quick else 40)
+    args.steps2 = args.steps2 or (16 if args.quick else 40)
+    args.rates = {STAGE1: 1e-4, STAGE2: 5e-5} if args.quick else {}
+    known = [one.name for one in TRAININGS]
+    args.names = args.only.split(",") if args.only else QUICK if args.quick else known
+    if unknown := [name for name in args.names if name not in known]:
+        print(f"prove.py: --only: there is no {', '.join(unknown)}, only {', '.join(known)}", file=sys.stderr)
+        return 2
+    try:
+        prove(args)
+    except (ProofError, StageError, ServerError, SetupError, WeightsError, OSError) as error:
+        print(f"prove.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prove(args: argparse.Namespace) -> None:
+    begun = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        addresses = args.comfyui or ",".join(servers(args, stack))
+        for seed in range(args.seeds):
+            folder = args.out / f"seed_{seed}"
+            for wave in waves(args.names):
+                with ThreadPoolExecutor(args.jobs) as pool:
+                    list(pool.map(lambda one, at=folder, n=seed: train(one, at, n, args, addresses), wave))
+                for one in wave:
+                    measure(one.name, folder, args, addresses)
+                    say(folder, f"{one.name}: {in_words(read(folder / one.name / MEASURED)['figures'])}")
+                    report(args)
+            curves(folder)
+    print(f"{table(args)}\n{time.monotonic() - begun:.0f} s; {args.out}", flush=True)
+
+
+def say(folder: Path, text: str) -> None:
+    print(f"{time.strftime('%H:%M')} {folder.name} {text}", flush=True)
+
+
+def waves(names: Sequence[str]) -> list[list[Training]]:
+    """The trainings in an order in which each finds its start; those of a wave do not need one another."""
+    left, done, found = [one for one in TRAININGS if one.name in names], set(), []
+    while left:
+        wave = [one for one in left if not one.start or one.start in done or one.start not in names]
+        left = [one for one in left if one not in wave]
+        done |= {one.name for one in wave}
+        found.append(wave)
+    return found
+
+
+def servers(args: argparse.Namespace, stack: contextlib.ExitStack) -> list[str]:
+    """Addresses of ComfyUIs of our own, that end with the proof."""
+    host = present_host()
+    ensure(host.models)
+    started = [
+        HostServer(host.comfyui, args.out / f"comfyui_{number}", ROOT, host.models, host.python, timeout=600)
+        for number in range(args.jobs)
+    ]
+    with ThreadPoolExecutor(len(started)) as pool:
+        return [server.url for server in pool.map(stack.enter_context, started)]
+
+
+# ---- trainings
+
+
+def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addresses: str) -> None:
+    """Train a row unless it is trained. Raises ProofError with the end of what it said."""
+    out = folder / one.name
+    if not one.start:
+        command = [str(HERE / "careless.py"), "--out", str(out), "--seed", str(seed)]
+        if (out / "model.safetensors").is_file():
+            return
+    else:
+        steps = args.steps1 if one.config == STAGE1 else args.steps2
+        command = [
+            str(HERE / "grpo.py"), "--config", str(HERE / "grpo" / one.config), "--model", str(folder / one.start),
+            "--output_dir", str(out), "--seed", str(42 + seed), "--toy_run", str(900 + seed), "--max_steps", str(steps),
+        ]  # fmt: skip
+        if one.config in args.rates:
+            command += ["--learning_rate", str(args.rates[one.config])]
+        if one.shuffled:
+            command += ["--shuffled", "true"]
+        if one.config == STAGE2:
+            command += ["--comfyui", addresses, "--per_device_train_batch_size", str(args.replies)]
+            command += ["--render_steps", str(args.render_steps)]
+        if (out / "done.json").is_file():
+            return
+    say(folder, f"{one.name}: training")
+    log = folder / f"{one.name}.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "HF_HUB_OFFLINE": "1"}
+    with log.open("ab") as file:
+        done = subprocess.run([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT, env=environment)
+    if done.returncode:
+        end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+        raise ProofError(f"{one.name} failed; the end of {log}:\n" + "\n".join(end))
+
+
+# ---- figures
+
+
+def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -> None:
+    """Plans and edits of held-out scenes by one planner, written beside it."""
+    file = folder / name / MEASURED
+    if file.is_file() and read(file)["scenes"] == args.scenes:
+        return
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    torch.set_num_threads(1)
+    place = str(folder / name)
+    model = AutoModelForImageTextToText.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+    processor = AutoProcessor.from_pretrained(place, local_files_only=True)
+    prompts = toy_prompts(held_out_requests(SCENE_SEED, args.scenes), "text_refinement_edit_nothink")
+    replies = greedy_replies(model.eval(), processor, prompts, MOST_TOKENS)
+    how = StageOptions(model=place, comfyui=addresses, render_steps=args.render_steps)
+    world = world_of(how, args.out, 0)
+
+    async def edited():
+        return await asyncio.gather(*(world.image(one, text) for one, text in zip(prompts, replies, strict=True)))
+
+    images = asyncio.run(edited())
+    earned = Earned(prompts, how)
+    rows = []
+    for prompt, text, image in zip(prompts, replies, images, strict=True):
+        task, plan = prompt.request.task, score_reply(prompt.request, text)
+        # A request without a plan leaves its scene as it is.
+        pixels = task.scene.pixels if image is None else pixels_of(image)
+        score = scoring.score(task, pixels)
+        rows.append(
+            {
+                "asked": prompt.instruction, "reply": text,
+                "format": float(is_valid(earned.form(prompt.number, text).parts)), "found": float(plan.good),
+                "iou": float(np.mean(plan.ious)), "target": score.target, "effect": score.effect,
+                "consistency": 3 * score.overall - score.target - score.effect, "weighted": score.weighted,
+                "kinds": {one.kind: one.reached for one in scoring.outcomes(task, pixels)},
+            }
+        )  # fmt: skip
+    figures = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in NAMES}
+    kinds = sorted({kind for row in rows for kind in row["kinds"]})
+    by_kind = {
+        kind: round(float(np.mean([row["kinds"][kind] for row in rows if kind in row["kinds"]])), 4) for kind in kinds
+    }
+    told = {"scenes": args.scenes, "figures": figures, "effect_by_kind": by_kind, "rows": rows}
+    file.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def read(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def all_measured(args: argparse.Namespace) -> dict[str, list[dict]]:
+    """What was measured of each row so far, seed by seed."""
+    files = {
+        one.name: [args.out / f"seed_{seed}" / one.name / MEASURED for seed in range(args.seeds)] for one in TRAININGS
+    }
+    found = {name: [read(file) for file in some if file.is_file()] for name, some in files.items()}
+    return {name: some for name, some in found.items() if some}
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write --json and OUT/proof.json as far as there are figures."""
+    found = all_measured(args)
+    runs = {
+        name: {key: round(float(np.mean([one["figures"][key] for one in some])), 4) for key in NAMES}
+        for name, some in found.items()
+    }
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({"runs": runs}, indent=1), encoding="utf-8")
+    kinds = {name: [one["effect_by_kind"] for one in some] for name, some in found.items()}
+    told = {"runs": runs, "scenes": args.scenes, "gains": gains(found), "effect_by_kind": kinds}
+    (args.out / "proof.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def gains(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
+    """Each row's gain in Weighted over base and stage 1, scene by scene, with its standard error."""
+    told = {}
+    for name, other in ((name, other) for name in found for other in ("base", "stage1") if other in found):
+        pairs = list(zip(found[name], found[other], strict=False))
+        if name == other or name == "base":
+            continue
+        differences = [
+            mine["weighted"] - its["weighted"]
+            for one, two in pairs
+            for mine, its in zip(one["rows"], two["rows"], strict=True)
+        ]
+        error = float(np.std(differences, ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
+        told[f"{name} - {other}"] = {
+            "weighted": round(float(np.mean(differences)), 4), "standard_error": round(error, 4)
+        }  # fmt: skip
+    return told
+
+
+def in_words(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {figures[name]:.3f}" for name in NAMES)
+
+
+def table(args: argparse.Namespace) -> str:
+    """The figures as Markdown, and the gains with their standard errors."""
+    report(args)
+    found = read(args.out / "proof.json")
+    lines = [f"| run | {' | '.join(NAMES)} |", f"|---|{'---|' * len(NAMES)}"]
+    lines += [
+        f"| {name} | " + " | ".join(f"{row[key]:.3f}" for key in NAMES) + " |" for name, row in found["runs"].items()
+    ]
+    lines += [
+        f"{name}: Weighted {one['weighted']:+.3f} +- {one['standard_error']:.3f}"
+        for name, one in found["gains"].items()
+    ]
+    return "\n".join(lines)
+
+
+def curves(folder: Path) -> None:
+    """Rewards of training and of held-out greedy replies, all rows of a seed in one picture each."""
+    for file, column, target in ((HISTORY, "reward", "rewards.png"), (FIGURES, "reward", "held_out.png")):
+        lines = {}
+        for one in TRAININGS:
+            path = folder / one.name / file
+            if path.is_file():
+                rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                lines[one.name] = [(row["step"], row[column]) for row in rows]
+        draw_lines(lines, folder / target, f"{folder.name}: {'training' if file == HISTORY else 'held-out'} reward")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

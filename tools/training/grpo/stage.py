@@ -55,8 +55,8 @@ def train(options: StageOptions, config) -> Path:
     _compare(out, options, config, bool(checkpoint), first)
     if options.threads:
         torch.set_num_threads(options.threads)
-    _whole_groups(config, options)
-    prompts, held_out = training_and_held_out(options, out)
+    with config.main_process_first(local=False, desc="records"):
+        prompts, held_out = training_and_held_out(options, out)
     world = world_of(options, out, config.seed, say) if options.comfyui else None
     earned = Earned([*prompts, *held_out], options, world)
     trainer = _trainer(options, config, earned, prompts)
@@ -129,12 +129,6 @@ def _trainer(options: StageOptions, config, earned: Earned, prompts):
         for callback in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == name]:
             trainer.remove_callback(callback)
     return trainer
-
-
-def _whole_groups(config, options: StageOptions) -> None:
-    """Shuffled rewards stay with one process: nothing else needs whole groups, TRL gathers them."""
-    if config.num_generations < 2:
-        raise StageError(f"num_generations is {config.num_generations}; a group needs at least 2 replies to compare")
 
 
 def resumed_from(out: Path, world_size: int) -> Path | None:

@@ -1,0 +1,288 @@
+"""GRPO of the toy planner: rewards as TRL asks for them, stages that go on or refuse to, two steps of TRL itself."""
+
+import asyncio
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from replan.tools.host_server import free_port
+from replan.tools.toyworld.requests import training_requests
+from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+from replan.tools.training.grpo.earned import Earned
+from replan.tools.training.grpo.environment import training_python
+from replan.tools.training.grpo.held_out import measured
+from replan.tools.training.grpo.options import StageError, StageOptions
+from replan.tools.training.grpo.records import check_base, toy_prompts, training_and_held_out
+from replan.tools.training.grpo.stage import is_full, resumed_from
+from replan.tools.training.grpo.watching import sheet
+from replan.tools.training.grpo.worlds import ExactJudge, plan_of
+from safetensors.torch import load_file
+
+TRAINING = Path(__file__).resolve().parents[2] / "tools" / "training"
+STAGE1 = TRAINING / "grpo" / "toy_stage1.yaml"
+FORM, IMAGE = "text_refinement_edit_nothink", "edit_region_planning_nothink"
+OPTIONS = StageOptions(model=str(WEIGHTS / PLANNER))
+
+
+def requests(count: int) -> list:
+    return [one for scene in range(count) for one in training_requests(900, scene, 1)]
+
+
+class Drawn:
+    """A world whose images are drawn as wanted, and exactly judged; one prompt's cannot be had."""
+
+    def __init__(self, lost: int = -1) -> None:
+        self.lost, self.asked = lost, []
+
+    async def judged(self, prompts, texts):
+        found = []
+        for prompt, text in zip(prompts, texts, strict=True):
+            self.asked.append((prompt.number, text))
+            file = io.BytesIO()
+            Image.fromarray(prompt.request.task.wanted.pixels).save(file, "PNG")
+            found.append(None if prompt.number == self.lost else ExactJudge().judge(prompt, file.getvalue()))
+        return found
+
+
+def called(function, numbers, texts, prompts, step=0):
+    """A reward function called as TRL calls it: its rewards, and what it logged."""
+    logged = {}
+    names = {one.number: one.task_name for one in prompts}
+    state = type("State", (), {"global_step": step})()
+    given = function(
+        completions=[[{"role": "assistant", "content": text}] for text in texts], number=numbers,
+        task_name=[names[number] for number in numbers], trainer_state=state, log_metric=logged.__setitem__,
+        prompts=None, completion_ids=None, image=None,
+    )  # fmt: skip
+    return asyncio.run(given), logged
+
+
+def test_records_are_routed_by_their_task_and_others_get_no_reward():
+    one, two = requests(2)
+    prompts = toy_prompts([one], FORM) + toy_prompts([two], IMAGE, 1)
+    form, image = Earned(prompts, OPTIONS, Drawn()).functions
+    replies = [one.reply, two.reply]
+    assert called(form, [0, 1], replies, prompts)[0] == pytest.approx([0.98, None])
+    given, logged = called(image, [0, 1], replies, prompts)
+    assert given[0] is None and given[1] == pytest.approx(1 + 0.2 * 0.98)
+    assert logged["image"] == 1 and logged["excluded"] == 0
+
+
+def test_a_plan_behind_the_gate_is_not_rendered_and_an_image_that_cannot_be_had_is_no_zero():
+    prompts = toy_prompts(requests(2), IMAGE)
+    world = Drawn(lost=1)
+    (image,) = Earned(prompts, OPTIONS, world).functions
+    broken = prompts[0].answer.removesuffix("</region>")
+    replies = [prompts[0].answer, broken, prompts[0].answer, prompts[1].answer]
+    given, logged = called(image, [0, 0, 0, 1], replies, prompts)
+    assert given[3] is None  # TRL leaves it out of its group
+    assert given[0] == given[2] == pytest.approx(1.196) and 0 <= given[1] < 0.2
+    assert world.asked == [(0, replies[0]), (1, replies[3])]  # an equal reply is rendered once
+    assert logged["excluded"] == 0.25 and logged["renders"] == 0.75
+
+
+def test_a_control_gets_the_same_rewards_in_another_order():
+    prompts = toy_prompts(requests(1), FORM)
+    good, bad = prompts[0].answer, "no plan"
+    numbers, replies = [0] * 16, [good, bad] * 8
+    (plain,) = Earned(prompts, OPTIONS).functions
+    (mixed,) = Earned(prompts, StageOptions(model=OPTIONS.model, shuffled=True)).functions
+    right, shuffled = (called(function, numbers, replies, prompts)[0] for function in (plain, mixed))
+    assert sorted(right) == sorted(shuffled) and right != shuffled
+    assert called(mixed, numbers, replies, prompts)[0] == shuffled  # the same when a run goes on
+    assert called(mixed, numbers, replies, prompts, step=1)[0] != shuffled
+
+
+def test_a_stage_whose_plans_are_rendered_wants_servers():
+    with pytest.raises(StageError, match="--comfyui URL,.. says where"):
+        Earned(toy_prompts(requests(1), IMAGE), OPTIONS)
+
+
+def test_held_out_prompts_have_numbers_of_their_own_and_true_replies_are_found():
+    options = StageOptions(model=OPTIONS.model, limit=3, held_out=9)
+    training, held_out = training_and_held_out(options, Path())
+    assert [one.number for one in training + held_out] == list(range(12))
+    found = measured(Earned(held_out, options), held_out, [one.answer for one in held_out[:-1]] + ["nothing"])
+    assert found.figures["format"] == found.figures["found"] == pytest.approx(8 / 9, abs=1e-3)
+    assert sheet(found).size == (4 * 256, 2 * 288)
+
+
+def test_photos_of_a_folder_are_records_and_one_that_is_no_image_is_left_out_and_said(tmp_path, capsys):
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text("make the ball red", encoding="utf-8")
+        Image.new("RGB", (300, 200), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "3.png").write_bytes(b"no image")
+    options = StageOptions(model=OPTIONS.model, records=str(tmp_path), held_out=1)
+    training, held_out = training_and_held_out(options, tmp_path / "out")
+    assert [one.number for one in training + held_out] == [0, 1, 2]
+    assert training[0].opened().size == (300, 200) and training[0].instruction == "make the ball red"
+    assert "1 that cannot be used" in capsys.readouterr().out
+    with pytest.raises(StageError, match="has 3 records, and --held_out keeps 3 back"):
+        training_and_held_out(StageOptions(model=OPTIONS.model, records=str(tmp_path), held_out=3), tmp_path / "out")
+
+
+def test_a_reply_is_read_in_the_pixels_that_the_model_saw():
+    (prompt,) = toy_prompts(requests(1), IMAGE)
+    true = prompt.request.task.plan.regions[0].box
+    larger = plan_of(prompt, prompt.answer, (256, 256)).regions[0].box
+    assert larger == pytest.approx([2 * edge for edge in true])
+    assert plan_of(prompt, "no plan", (128, 128)) is None
+
+
+def test_a_base_of_another_family_is_refused(tmp_path):
+    for text, why in (
+        ('{"model_type": "qwen3_vl", "text_config": {"vocab_size": 151936}}', "needs? the toy planner"),
+        ('{"model_type": "llama"}', "no family that plans"),
+        ("{}", "no folder with a planner"),
+    ):
+        (tmp_path / "config.json").write_text(text, encoding="utf-8")
+        with pytest.raises(StageError, match=why):
+            check_base(StageOptions(model=str(tmp_path)))
+
+
+def test_a_checkpoint_of_another_world_size_or_half_written_is_refused(tmp_path):
+    for step, files in ((5, ("rng_state.pth",)), (10, ("rng_state_0.pth", "rng_state_1.pth"))):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        for name in (*files, "trainer_state.json"):
+            (folder / name).touch()
+    (tmp_path / "checkpoint-15").mkdir()  # no state: it was never finished
+    assert resumed_from(tmp_path, 2) == tmp_path / "checkpoint-10"
+    with pytest.raises(StageError, match="checkpoint-10 was written by 2 processes, this run has 1"):
+        resumed_from(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (RuntimeError("SafetensorError: I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0; file write failed"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_errors(error, full):
+    assert is_full(error) is full
+
+
+# ---- TRL itself ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    found = training_python()
+    if isinstance(found, str):
+        pytest.skip(f"no environment with TRL: {found}")
+    return str(found)
+
+
+def grpo(python: str, out: Path, *arguments: object, processes: int = 1) -> subprocess.CompletedProcess:
+    """Train the published planner, so hot that its replies differ."""
+    several = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1",
+               "--master_port", str(free_port())] if processes > 1 else []  # fmt: skip
+    command = [
+        python, *several, str(TRAINING / "grpo.py"), "--config", str(STAGE1), "--model", OPTIONS.model,
+        "--output_dir", str(out), "--limit", "8", "--num_generations", "2", "--max_steps", "2", "--save_steps", "1",
+        "--per_device_train_batch_size", "4", "--temperature", "3", "--held_out", "2", "--measure_every", "2",
+        "--max_completion_length", "24", *map(str, arguments),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=900)
+
+
+def history(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def difference(one: Path, other: Path) -> float:
+    """The largest of all weights between two folders."""
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    return max(float((weights[0][name].float() - value.float()).abs().max()) for name, value in weights[1].items())
+
+
+@pytest.fixture(scope="module")
+def trained(python, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("grpo") / "stage"
+    done = grpo(python, out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "step 2 of 2, reward" in done.stdout and "groups without spread" in done.stdout
+    return out
+
+
+def test_two_steps_change_the_planner_and_leave_figures_and_pictures(trained):
+    assert 1e-5 < difference(WEIGHTS / PLANNER, trained) < 0.1
+    assert any(row["grad_norm"] > 0 for row in history(trained))
+    assert (trained / "plans" / "step_0000.png").is_file() and (trained / "reward.png").is_file()
+    rows = (trained / "figures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [0, 2]
+
+
+def test_a_run_that_goes_on_takes_the_same_next_step(python, trained, tmp_path):
+    out = tmp_path / "stage"
+    shutil.copytree(trained / "checkpoint-1", out / "checkpoint-1")
+    for name in ("stage.json", "history.jsonl", "figures.jsonl"):
+        shutil.copy(trained / name, out / name)
+    done = grpo(python, out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "going on from" in done.stdout
+    # The same replies and the same step; to rounding, which depends on where memory lies.
+    for name in ("reward", "completions/mean_length"):
+        assert [row[name] for row in history(out)] == [row[name] for row in history(trained)]
+    assert difference(out, trained) < 1e-6 < 1e-5 < difference(out, trained / "checkpoint-1")
+
+
+def test_two_processes_train_one_planner(python, tmp_path):
+    out = tmp_path / "stage"
+    done = grpo(python, out, "--max_steps", 1, "--per_device_train_batch_size", 2, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("step 1 of 1") == 1
+    with pytest.raises(StageError, match="was written by 2 processes, this run has 1"):
+        resumed_from(out, 1)
+
+
+JUDGE = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+from bench import import_pack
+import_pack()
+from pathlib import Path
+from replan.tools.toyworld import judge_server
+from replan.tools.toyworld.requests import training_requests
+from replan.tools.training.grpo.options import StageError, StageOptions
+from replan.tools.training.grpo.records import toy_prompts
+from replan.tools.training.grpo.worlds import ExactJudge, ModelJudge
+import io
+from PIL import Image
+requests = [one for scene in range(2) for one in training_requests(900, scene, 1)]
+server = judge_server.serve(requests)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+address = f"http://127.0.0.1:{server.server_port}/v1"
+options = StageOptions(model="-", judge=address, judge_model=judge_server.MODEL, judge_timeout=20.0)
+judge = ModelJudge(options, Path(sys.argv[2]))
+judge.asked.delay = 0.01
+for prompt in toy_prompts(requests, "edit_region_planning_nothink"):
+    for pixels in (prompt.request.task.wanted.pixels, prompt.request.task.scene.pixels):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        exact, asked = (one.judge(prompt, file.getvalue()) for one in (ExactJudge(), judge))
+        assert asked == exact, (asked, exact)
+        done = (pixels == prompt.request.task.wanted.pixels).all()
+        assert exact.effect == (5 if done else 1)
+server.shutdown()
+server.server_close()
+Image.new("RGB", (128, 128), (9, 9, 9)).save(file := io.BytesIO(), "PNG")
+print("down:", judge.judge(prompt, file.getvalue()))
+"""
+
+
+def test_a_judge_over_http_says_what_the_scorer_measures_and_one_that_is_down_gives_no_score(python, tmp_path):
+    command = [python, "-c", JUDGE, str(TRAINING.parent), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "down: None"

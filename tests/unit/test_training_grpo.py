@@ -200,10 +200,10 @@ def history(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "history.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def difference(one: Path, other: Path) -> float:
-    """The largest of all weights between two folders."""
+def distance(one: Path, other: Path) -> float:
+    """Between the weights of two folders."""
     weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
-    return max(float((weights[0][name].float() - value.float()).abs().max()) for name, value in weights[1].items())
+    return sum(float((weights[0][name] - value).square().sum()) for name, value in weights[1].items()) ** 0.5
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def trained(python, tmp_path_factory) -> Path:
 
 
 def test_two_steps_change_the_planner_and_leave_figures_and_pictures(trained):
-    assert 1e-5 < difference(WEIGHTS / PLANNER, trained) < 0.1
+    assert 0.01 < distance(trained, trained / "checkpoint-1") < 1
     assert any(row["grad_norm"] > 0 for row in history(trained))
     assert (trained / "plans" / "step_0000.png").is_file() and (trained / "reward.png").is_file()
     rows = (trained / "figures.jsonl").read_text(encoding="utf-8").splitlines()
@@ -231,10 +231,11 @@ def test_a_run_that_goes_on_takes_the_same_next_step(python, trained, tmp_path):
     done = grpo(python, out)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "going on from" in done.stdout
-    # The same replies and the same step; to rounding, which depends on where memory lies.
-    for name in ("reward", "completions/mean_length"):
+    # The same replies; the same gradient but for rounding, which depends on where memory lies. (Where a gradient is
+    # nearly 0, Adam's first step makes much of its rounding, so the weights are compared as a whole.)
+    for name in ("reward", "loss", "completions/mean_length"):
         assert [row[name] for row in history(out)] == [row[name] for row in history(trained)]
-    assert difference(out, trained) < 1e-6 < 1e-5 < difference(out, trained / "checkpoint-1")
+    assert distance(out, trained) < 0.05 * distance(trained, trained / "checkpoint-1")
 
 
 def test_two_processes_train_one_planner(python, tmp_path):

@@ -177,6 +177,7 @@ def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addr
         if one.config == STAGE2:
             command += ["--comfyui", addresses, "--per_device_train_batch_size", str(args.replies)]
             command += ["--render_steps", str(args.render_steps)]
+            command += ["--held_out", "8"] if args.quick else []  # each of them is an edit
         if (out / "done.json").is_file():
             return
     say(folder, f"{one.name}: training")

@@ -18,8 +18,8 @@ class StageOptions:
     """Options of one stage."""
 
     model: str = _option("", "the planner to begin with: a folder as transformers keeps a model")
-    records: str = _option("toy", "'toy', or what tools/training/data.py reads: parquet, a table, a folder of images")
-    task: str = _option("text_refinement_edit_nothink", "the task_name of these records: what is rewarded")
+    records: str = _option("toy", "'toy', or what tools/training/data.py reads; several with commas between them")
+    task: str = _option("text_refinement_edit_nothink", "the task_name of the records, or one for each source")
     split: str = _option("train", "of IV-Edit's parquet files")
     limit: int = _option(0, "no more records than that (0: all; of the toy world 2000)")
     toy_run: int = _option(900, "which requests of the toy world")

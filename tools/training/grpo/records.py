@@ -12,7 +12,9 @@ from replan.planner.models.interface import SPECS, spec_of
 from replan.planner.plan import PlanError
 from replan.tools.batches.items import BatchError
 from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
+from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+from replan.tools.training.rewards import UnknownTask
 
 from .options import StageError, StageOptions
 
@@ -88,17 +90,30 @@ def _from_data(options: StageOptions, out: Path) -> list[Prompt]:
 
     asking = Asking(spec=spec_of(model_type(options.model)), most_pixels=options.most_pixels)
     try:
-        source = Source(Path(options.records), split=options.split, unpacked=out / "data")
         count = token_counter(AutoProcessor.from_pretrained(options.model, local_files_only=True))
-        loaded = load_training(source, options.task, asking, count_tokens=count, limit=options.limit or None)
-    except (BatchError, PlanError, OSError) as error:
+        records = []
+        for place, (source, task) in enumerate(_sources(options)):
+            read = Source(Path(source), split=options.split, unpacked=out / "data" / str(place))
+            loaded = load_training(read, task, asking, count_tokens=count, limit=options.limit or None)
+            print(loaded, flush=True)
+            records += loaded.records
+    except (BatchError, PlanError, UnknownTask, OSError) as error:
         raise StageError(f"--records {options.records}: {error}") from None
-    print(loaded, flush=True)
+    random_state(0, "records").shuffle(records)  # the last ones are held out: some of each source
     return [
-        Prompt(one.number, one.task_name, one.messages, Path(one.image), tuple(one.counts_in), one.answer,
+        Prompt(number, one.task_name, one.messages, Path(one.image), tuple(one.counts_in), one.answer,
                one.instruction, one.referring)
-        for one in loaded.records
+        for number, one in enumerate(records)
     ]  # fmt: skip
+
+
+def _sources(options: StageOptions) -> list[tuple[str, str]]:
+    """Each source of --records with its task."""
+    sources, tasks = ([part.strip() for part in text.split(",")] for text in (options.records, options.task))
+    tasks = tasks * len(sources) if len(tasks) == 1 else tasks
+    if len(tasks) != len(sources):
+        raise StageError(f"--records names {len(sources)} sources and --task {len(tasks)} tasks; give one for each")
+    return list(zip(sources, tasks, strict=True))
 
 
 def dataset_of(prompts: Sequence[Prompt]):

@@ -1,0 +1,66 @@
+"""The proof's bookkeeping: what is trained when, the figures' form, gains with their standard errors; the weak base."""
+
+import argparse
+import json
+import math
+
+import pytest
+from replan.planner.plan import PlanError
+from replan.planner.replies import read_plan
+from replan.tools.toyworld.requests import training_requests
+from replan.tools.toyworld.scenes import random_state
+from replan.tools.training.careless import careless
+from replan.tools.training.prove import MEASURED, NAMES, QUICK, TRAININGS, main, table, waves
+from replan.tools.training.rewards import edit_reward
+
+
+def test_each_training_comes_after_the_one_that_it_begins_from():
+    names = [one.name for one in TRAININGS]
+    assert [[one.name for one in wave] for wave in waves(QUICK)] == [["base"], ["stage1", "control"], ["stage2"]]
+    assert [[one.name for one in wave] for wave in waves(names)] == [
+        ["base"], ["stage1", "control", "single"], ["stage2", "control2"]
+    ]  # fmt: skip
+    assert [[one.name for one in wave] for wave in waves(["stage2"])] == [["stage2"]]  # what it begins from is there
+
+
+def test_figures_have_the_form_that_is_asked_for_and_gains_their_standard_errors(tmp_path):
+    args = argparse.Namespace(out=tmp_path, seeds=1, scenes=2, json=tmp_path / "told" / "proof.json")
+    for name, weighted in (("base", (0.0, 0.5)), ("stage1", (0.5, 0.5)), ("stage2", (1.0, 1.5))):
+        rows = [{"weighted": value} for value in weighted]
+        told = {"scenes": 2, "figures": dict.fromkeys(NAMES, 0.5), "effect_by_kind": {"remove": 1.0}, "rows": rows}
+        folder = tmp_path / "seed_0" / name
+        folder.mkdir(parents=True)
+        (folder / MEASURED).write_text(json.dumps(told), encoding="utf-8")
+    text = table(args)
+    found = json.loads(args.json.read_text(encoding="utf-8"))
+    assert list(found) == ["runs"] and list(found["runs"]) == ["base", "stage1", "stage2"]
+    assert list(found["runs"]["stage2"]) == list(NAMES)
+    assert "| stage2 | 0.500 |" in text
+    gains = json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["gains"]
+    assert gains["stage1 - base"] == {"weighted": 0.25, "standard_error": pytest.approx(0.25)}
+    assert gains["stage2 - base"] == {"weighted": 1.0, "standard_error": 0.0}
+    assert gains["stage2 - stage1"]["standard_error"] == pytest.approx(math.sqrt(0.125 / 2), abs=1e-4)
+
+
+def test_a_row_that_there_is_none_is_refused(capsys):
+    assert main(["--only", "stage9"]) == 2
+    assert "no stage9, only base, stage1" in capsys.readouterr().err
+
+
+def test_careless_demonstrations_break_the_form_mostly_for_some_requests_and_follow_from_the_seed():
+    requests = [one for scene in range(200) for one in training_requests(777, scene, 1)]
+    shown = [careless(one, random_state(0, str(place))) for place, one in enumerate(requests)]
+    assert shown[:9] == [careless(one, random_state(0, str(place))) for place, one in enumerate(requests[:9])]
+
+    def good(demonstration) -> bool:
+        return edit_reward(demonstration.reply, think=False, image_size=(128, 128)).renders
+
+    two = [one for one in shown if len(one.task.instructions) > 1]
+    plain = [one for one in shown if [edit.kind for _, edit in one.task.instructions] in (["remove"], ["recolour"])]
+    assert sum(map(good, two)) / len(two) < 0.5 < 0.8 < sum(map(good, plain)) / len(plain)
+    for one in shown:
+        try:
+            plan, _ = read_plan(one.reply, (128, 128), "seen_pixels", (128, 128))
+        except PlanError:
+            continue
+        assert all(0 <= edge <= 128 for region in plan.regions for edge in region.box)

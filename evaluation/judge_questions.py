@@ -195,6 +195,11 @@ def _one(image: torch.Tensor, what: str) -> torch.Tensor:
     image_size(image)
     if len(image) != 1:
         raise PlanError(f"'{what}' holds {len(image)} images where one edit is judged; give the images one by one")
+    if not torch.isfinite(image).all():
+        raise PlanError(
+            f"'{what}' holds values that are not finite (NaN or infinity), which no judge can look at; run the VAE or "
+            "the model that made it in bf16 or fp32"
+        )
     return in_colours(image)
 
 

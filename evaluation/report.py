@@ -70,7 +70,18 @@ def _comparable(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor
     notices = []
     for name, image in (("before", before), ("after", after)):
         # A sum says it at a fraction of the cost, as nearly all images are finite.
-        broken = 0 if torch.isfinite(image.sum()) else int((~torch.isfinite(image)).any(-1).sum())
+        total = image.sum(dtype=torch.float32)
+        broken = 0 if torch.isfinite(total) else int((~torch.isfinite(image)).any(-1).sum())
+        if not broken and total > image.numel():
+            most = float(image.max())
+            notices.append(
+                Notice(
+                    "out_of_range",
+                    f"'{name}' has values up to {most:g}, where white is 1; all above was taken as white, as ComfyUI "
+                    "saves it",
+                    "look at the node that made it; an image holds values from 0 to 1",
+                )
+            )
         if broken:
             notices.append(
                 Notice(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io
 
-from ..planner.pictures.batches import for_each, setting
+from ..planner.pictures.batches import for_each, setting, single_images
 from ..planner.plan import PlanError
 from .folders import fusion_names, fusion_path, fusion_stamp
 from .notices import tell
@@ -102,12 +101,15 @@ class RePlanAlignment(io.ComfyNode):
         from ..evaluation.fusion import load_fusion
 
         scores, reports = [], []
-        with naming(cls, after=after, plan=plan):
-            images = _singles(after)
+        with naming(cls, after=after, plan=plan, clip_vision=clip_vision, clip=clip):
+            images = single_images(after)
             plans = for_each(plan, len(images), "plan", "edited image")
             references, befores = (
-                for_each(_singles(given), len(images), what, "edited image") if given else [None] * len(images)
-                for given, what in ((reference, "reference"), (before, "image before the edit"))
+                for_each(given, len(images), what, "edited image") if given else [None] * len(images)
+                for given, what in (
+                    (single_images(reference or ()), "reference"),
+                    (single_images(before or ()), "image before the edit"),
+                )
             )
             chosen = setting(fusion, 0, MEAN)
             align = Aligner(
@@ -122,11 +124,6 @@ class RePlanAlignment(io.ComfyNode):
                 scores.append(found.scores)
                 reports.append(found.report)
         return io.NodeOutput(scores, reports)
-
-
-def _singles(images: list[torch.Tensor | None]) -> list[torch.Tensor]:
-    """Each image of lists and batches by itself, (1, H, W, C)."""
-    return [one for batch in images if batch is not None for one in batch.split(1)]
 
 
 NODES = [RePlanAlignment]

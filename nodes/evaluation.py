@@ -9,8 +9,7 @@ from comfy_api.latest import io, ui
 from ..evaluation.choose import failed_regions, pick_best
 from ..evaluation.metrics import MOST_PSNR, VISIBLE
 from ..evaluation.report import edit_report
-from ..planner.pictures.batches import for_each, pair_for_judging, setting
-from ..planner.pictures.images import image_size
+from ..planner.pictures.batches import for_each, pair_for_judging, setting, single_images
 from ..planner.plan import PlanError
 from .notices import tell
 from .sockets import CATEGORY, PlanSocket, ScoresSocket, naming
@@ -102,8 +101,6 @@ class RePlanEditReport(io.ComfyNode):
         # Lists: only so can a batch be matched with one plan for each of its images.
         rows, told = [], []
         with naming(cls, before=before, after=after, plan=plan):
-            for image in (*before, *after):
-                image_size(image)
             plans = [one for one in plan or [] if one is not None]
             for i, (first, second, its_plan) in enumerate(pair_for_judging(before, after, plans, (threshold,))):
                 made = edit_report(first, second, its_plan, setting(threshold, i, VISIBLE))
@@ -154,9 +151,7 @@ class RePlanPickBest(io.ComfyNode):
     @classmethod
     def execute(cls, images, scores, by=None) -> io.NodeOutput:
         with naming(cls, images=images, scores=scores):
-            for image in images:
-                image_size(image)
-            edits = [image for batch in images for image in batch.split(1)]
+            edits = single_images(images)
             if len(scores) != len(edits):
                 raise PlanError(
                     f"found {len(edits)} image{'s' * (len(edits) != 1)} and {len(scores)} "

@@ -151,7 +151,7 @@ class RePlanJudge(io.ComfyNode):
         from ..evaluation.judge import Edit, judge_edits
         from ..evaluation.judge_questions import MOST_PIXELS
 
-        with naming(cls, before=before, after=after, plan=plan):
+        with naming(cls, planner=planner, before=before, after=after, plan=plan):
             plans = [one for one in plan or [] if one is not None]
             per_region = bool(setting(per_region, 0, False))
             if per_region and not plans:

@@ -43,7 +43,9 @@ def _check(node: type[io.ComfyNode], name: str, value: Any) -> None:
     schema = node.define_schema()
     socket = next(one for one in schema.inputs if one.id == name)
     kind = socket.get_io_type()
-    for one in value if schema.is_input_list and isinstance(value, list) else [value]:
+    listed = value if schema.is_input_list and isinstance(value, list) else [value]
+    # An empty list is what a node gives that makes lists and had nothing to make one of.
+    for one in listed or ([] if socket.optional else [None]):
         if one is None and socket.optional:
             continue
         if one is None or kind in _TYPES and not isinstance(one, _TYPES[kind]):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..plan import PlanError
+from .images import image_size
 
 
 def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Collection[int] = (1,)) -> list[Any]:
@@ -26,7 +27,7 @@ def for_each(values: Sequence[Any], runs: int, what: str, beside: str, whole: Co
     batches = [len(value) if torch.is_tensor(value) else 1 for value in values]
     if len(values) == 1 and (not torch.is_tensor(values[0]) or batches[0] in whole):
         return list(values) * runs
-    if torch.is_tensor(values[0]) and sum(batches) == runs:
+    if values and torch.is_tensor(values[0]) and sum(batches) == runs:
         return [part for value in values for part in value.split(1)]
     raise PlanError(
         f"found {_count(sum(batches), what)} for {_count(runs, beside)}, so which belongs to which is not known; "
@@ -95,9 +96,9 @@ def pair_for_judging(
 ) -> list[tuple[torch.Tensor, torch.Tensor, Any]]:
     """For each edited image its original and its plan (None where there are none); every batch is split.
 
-    originals, images: (B, H, W, C). settings: as in `pair_plans`.
+    originals, images: (B, H, W, C). settings: as in `pair_plans`. Raises PlanError for what is no image.
     """
-    originals, images = ([one for batch in batches for one in batch.split(1)] for batches in (originals, images))
+    originals, images = single_images(originals), single_images(images)
     counts = {
         "edited image": len(images),
         "original image": len(originals),
@@ -116,9 +117,18 @@ def pair_for_judging(
     )
 
 
+def single_images(images: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
+    """Each image of lists and batches by itself, (1, H, W, C). Raises PlanError for what is no image."""
+    for image in images:
+        if image is not None:
+            image_size(image)
+    return [one for batch in images if batch is not None for one in batch.split(1)]
+
+
 def setting(values: Sequence[Any] | None, run: int, default: Any = None) -> Any:
-    """A widget's value for one run: the last one repeated, as ComfyUI does with lists."""
-    return values[min(run, len(values) - 1)] if values else default
+    """A widget's value for one run: the last one repeated, as ComfyUI does with lists; `default` where it is None."""
+    value = values[min(run, len(values) - 1)] if values else None
+    return default if value is None else value
 
 
 def _longest(settings: Sequence[Sequence[Any]]) -> int:

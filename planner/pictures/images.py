@@ -24,6 +24,9 @@ def image_size(image: torch.Tensor) -> Size:
     if not torch.is_tensor(image) or image.ndim != 4 or 0 in image.shape:
         found = tuple(image.shape) if torch.is_tensor(image) else shown(image)
         raise PlanError(f"an image has the shape (batch, height, width, channels), found {found}")
+    if not image.is_floating_point():
+        kind = str(image.dtype).removeprefix("torch.")
+        raise PlanError(f"an image holds floats from 0 to 1, found {kind}; look at the node that made it")
     return image.shape[2], image.shape[1]
 
 

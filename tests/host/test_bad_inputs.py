@@ -11,12 +11,16 @@ from replan.attention.hints.attach import attach_hints
 from replan.attention.payload import RegionError
 from replan.attention.rules import make_rules
 from replan.evaluation.choose import failed_regions
+from replan.evaluation.judge_questions import build_questions
+from replan.evaluation.report import edit_report
 from replan.evaluation.scores import Scores
 from replan.nodes import page_routes
+from replan.nodes.alignment import RePlanAlignment
 from replan.nodes.conditioning import RePlanRegionConditioning
 from replan.nodes.editor import RePlanRegionEditor
 from replan.nodes.evaluation import RePlanEditReport, RePlanFailedRegions, RePlanPickBest
 from replan.nodes.images import RePlanRegionMasks, RePlanResize, RePlanRestore
+from replan.nodes.judge import RePlanJudge
 from replan.nodes.plans import RePlanExpandRegions, RePlanPlanFromBoxes, RePlanPlanFromMasks, RePlanPlanToText
 from replan.nodes.previews import RePlanPlanPreview
 from replan.nodes.rules import RePlanApplyRegionRules, RePlanRulesPreview
@@ -26,6 +30,9 @@ from replan.planner.plans.resize import working_size
 
 IMAGE = torch.rand(1, 40, 60, 3, generator=torch.Generator().manual_seed(0))
 PLAN = RegionPlan((60, 40), regions=(Region("a", (5, 5, 30, 30), "red"),))
+JUDGED = {
+    "planner": [1], "before": [IMAGE], "after": [IMAGE], "instruction": ["red"], "seed": [0], "max_tokens": [9],
+}  # fmt: skip
 SCORES = Scores("judge", {"weighted": 1.0}, {"a": {"done": 0.0}}, "weighted", "done")
 
 
@@ -51,6 +58,14 @@ def run(node, **lists):
         (RePlanPlanPreview, {"plan": [None]}, "plan"),
         (RePlanRegionEditor, {"image": [None]}, "image"),
         (RePlanEditReport, {"before": [IMAGE], "after": [None]}, "after"),
+        (RePlanEditReport, {"before": [IMAGE], "after": []}, "after"),
+        (RePlanEditReport, {"before": [], "after": [IMAGE]}, "before"),
+        (RePlanPickBest, {"images": [], "scores": [], "by": [""]}, "images"),
+        (RePlanFailedRegions, {"plan": [PLAN], "scores": [], "threshold": [0.5]}, "scores"),
+        (RePlanJudge, {**JUDGED, "planner": [None]}, "planner"),
+        (RePlanJudge, {**JUDGED, "after": []}, "after"),
+        (RePlanAlignment, {"after": [IMAGE], "plan": [PLAN], "clip_vision": [None], "clip": [1]}, "clip_vision"),
+        (RePlanAlignment, {"after": [IMAGE], "plan": [PLAN], "clip_vision": [1], "clip": [None]}, "clip"),
         (RePlanPickBest, {"images": [IMAGE], "scores": ["x"], "by": [""]}, "scores"),
         (RePlanFailedRegions, {"plan": [PLAN], "scores": [None], "threshold": [0.5]}, "scores"),
         (RePlanApplyRegionRules, {"model": [None]}, "model"),
@@ -67,6 +82,51 @@ def test_nothing_and_values_of_other_sockets_are_refused_by_node_and_input(node,
     title = node.define_schema().display_name
     with pytest.raises(PlanError, match=f"{title}: at '{name}' arrived .*; look at the node that is connected"):
         run(node, **given)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bool, torch.int64, torch.complex64])
+@pytest.mark.parametrize(
+    ("node", "given"),
+    [
+        (RePlanEditReport, {"before": [IMAGE], "after": [IMAGE]}),
+        (RePlanPickBest, {"images": [IMAGE], "scores": [SCORES], "by": [""]}),
+        (RePlanJudge, JUDGED),
+        (RePlanAlignment, {"after": [IMAGE], "plan": [PLAN], "clip_vision": [1], "clip": [1]}),
+        (RePlanResize, {"image": [IMAGE], "target": ["flux_kontext"], "method": ["crop"]}),
+        (RePlanRegionEditor, {"image": [IMAGE]}),
+    ],
+)
+def test_an_image_that_holds_no_floats_is_refused_and_not_taken_for_white(node, given, kind):
+    name = next(one for one in ("after", "images", "image") if one in given)
+    title = node.define_schema().display_name
+    found = str(kind).removeprefix("torch.")
+    with pytest.raises(PlanError, match=f"{title}: an image holds floats from 0 to 1, found {found}"):
+        run(node, **{**given, name: [(given[name][0] * 255).to(kind)]})
+
+
+@pytest.mark.parametrize(
+    ("node", "given"),
+    [
+        (RePlanEditReport, {"before": [IMAGE], "after": [IMAGE], "threshold": [None], "plan": [None]}),
+        (RePlanPickBest, {"images": [IMAGE], "scores": [SCORES], "by": [None]}),
+        (RePlanFailedRegions, {"plan": [PLAN], "scores": [SCORES], "threshold": [None]}),
+    ],
+)
+def test_a_widget_that_arrives_as_nothing_has_its_default(comfy_env, node, given):
+    assert run(node, **given)
+
+
+def test_values_far_above_white_are_told():
+    made = edit_report(IMAGE, IMAGE * 255)
+    assert [notice.code for notice in made.notices] == ["out_of_range"]
+    assert "'after' has values up to 25" in str(made.notices[0])
+    assert not edit_report(IMAGE, torch.full_like(IMAGE, 1.0)).notices
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_judge_is_shown_no_image_that_is_not_finite(bad):
+    with pytest.raises(PlanError, match="'after' holds values that are not finite"):
+        build_questions(IMAGE, torch.full_like(IMAGE, bad), "red")
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])

@@ -373,7 +373,8 @@ def test_measures_by_encoders_of_ones_own_are_cosines_and_stand_in_the_report(tm
     del rows[3]["target"], rows[3]["caption_after"]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "records" / "records.jsonl").write_text(text, encoding="utf-8")
-    run("metrics", folder, "--clip", clip, "--dino", dino, "--fid", dino)
+    said = run("metrics", folder, "--clip", clip, "--dino", dino, "--fid", dino)
+    assert "plain: 4 edits, measured clip_t of 3, clip_i of 3, dino of 3, fid of 3" in said
     found = json.loads((folder / "plain" / "metrics.json").read_text(encoding="utf-8"))
     assert found["records"]["3"] == {} and set(found["records"]["0"]) == {"clip_t", "clip_i", "dino"}
     model, processor = t.CLIPModel.from_pretrained(clip), t.CLIPProcessor.from_pretrained(clip)

@@ -200,6 +200,22 @@ def test_scores_that_cannot_be_trusted_do_not_count(harm, why, tmp_path):
     assert set(method.rows) == {"1"} and why in method.others["0"]
 
 
+def test_measures_stand_in_the_report_until_an_image_changes(tmp_path, capsys):
+    run = run_of(tmp_path, plain=[row(5, 3, 1, 2), row(1, 1, 1, 1)])
+    images = {
+        name: hashlib.sha256((run / "plain" / name / "final_result.png").read_bytes()).hexdigest() for name in "01"
+    }
+    rows = {"0": {"clip_i": 0.5}, "1": {"clip_i": 0.7}}
+    together = {"fid": {"value": 12.5, "n": 2, "encoder": "e"}}
+    told = {"records": rows, "images": images, "encoders": {"clip_i": "c"}, "together": together}
+    (run / "plain" / "metrics.json").write_text(json.dumps(told), encoding="utf-8")
+    assert main([str(run)]) == 0
+    assert "| plain | 0.6000 ± 0.1000 (n = 2) | 12.5000 (n = 2) |" in capsys.readouterr().out
+    Image.new("RGB", (5, 5)).save(run / "plain" / "1" / "final_result.png")
+    assert main([str(run)]) == 2
+    assert "was measured before 1 images changed (1); run metrics.py again" in capsys.readouterr().err
+
+
 def test_what_upstreams_own_judge_wrote_is_read(tmp_path):
     run = run_of(tmp_path, theirs=[(), ()])
     told = {

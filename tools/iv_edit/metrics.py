@@ -12,6 +12,7 @@ Examples:  python tools/iv_edit/metrics.py runs/magic --clip models/clip-vit-bas
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import sys
@@ -150,10 +151,11 @@ def sets(args: argparse.Namespace) -> dict[str, tuple[object, str]]:
 
 
 def measure(records: Sequence[Record], folder: Path, args: argparse.Namespace) -> dict:
-    """All measures of one method's edits."""
+    """All measures of one method's edits. `images`: SHA-256 of each edit, so that a report tells when one changed."""
     each, by = measures(args)
     whole = sets(args)
     rows: dict[str, dict[str, float]] = {}
+    images: dict[str, str] = {}
     with_target = 0
     for record in records:
         try:
@@ -163,6 +165,7 @@ def measure(records: Sequence[Record], folder: Path, args: argparse.Namespace) -
         except PlanError as error:
             print(f"{folder.name}/{record.id}: {error}")
             continue
+        images[record.id] = hashlib.sha256((folder / record.id / IMAGE).read_bytes()).hexdigest()
         values = {name: call(pair) for name, call in each.items()}
         rows[record.id] = {name: value for name, value in values.items() if value is not None}
         if "is" in whole:
@@ -174,11 +177,22 @@ def measure(records: Sequence[Record], folder: Path, args: argparse.Namespace) -
     together = {}
     for name, (metric, encoder) in whole.items():
         count = with_target if name == "fid" else len(rows)
-        if count >= 2:
+        if count < 2:
+            wanted = " with a target" if name == "fid" else ""
+            print(f"{folder.name}: no {name.upper()}: it needs two edits{wanted}, found {count}")
+        else:
+            torch.manual_seed(0)  # IS shuffles the images before it splits them
             value = metric.compute()
             value = float(value[0] if isinstance(value, tuple) else value)
             together[name] = {"value": value, "n": count, "encoder": encoder}
-    return {"records": rows, "encoders": by, "together": together}
+    return {"records": rows, "images": images, "encoders": by, "together": together}
+
+
+def _counts(found: dict) -> str:
+    """Of how many edits each measure is: one that needs a target or a caption is of those that have it."""
+    counts = {name: sum(name in row for row in found["records"].values()) for name in found["encoders"]}
+    counts |= {name: one["n"] for name, one in found["together"].items()}
+    return ", ".join(f"{name} of {count}" for name, count in counts.items()) or "nothing"
 
 
 def _bytes(file: Path) -> torch.Tensor:
@@ -220,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, folder in methods_of(args.run, args.results).items():
             found = measure(records, folder, args)
             write_whole(folder / METRICS, json.dumps(found, indent=1).encode())
-            print(f"{name}: {len(found['records'])} edits measured: {folder / METRICS}")
+            print(f"{name}: {len(found['records'])} edits, measured {_counts(found)}: {folder / METRICS}")
     except (BatchError, OSError) as error:
         print(f"metrics.py: {error}", file=sys.stderr)
         return 2

@@ -109,10 +109,15 @@ def _fresh(place: Path, name: str) -> dict | None:
     """A file beside an image, if it is of that very image."""
     try:
         data = json.loads((place / name).read_text(encoding="utf-8"))
-        digest = hashlib.sha256((place / IMAGE).read_bytes()).hexdigest()
-        return data if data["image_sha256"] == digest else None
+        return data if data["image_sha256"] == _digest(place) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _digest(place: Path) -> str | None:
+    """SHA-256 of an edit; None where it is not there."""
+    image = place / IMAGE
+    return hashlib.sha256(image.read_bytes()).hexdigest() if image.is_file() else None
 
 
 def _of_regions(place: Path) -> dict[str, float]:
@@ -134,7 +139,7 @@ def _answers(place: Path) -> tuple[dict[str, float], tuple[str, ...], str, str]:
             return _upstream(data)
         data = json.loads(file.read_text(encoding="utf-8"))
         given, judge = data["scores"]["image"], f"{data['provider']} {data['model']}"
-        if data["image_sha256"] != hashlib.sha256(image.read_bytes()).hexdigest():
+        if data["image_sha256"] != _digest(place):
             return {}, (), "", "judged before the image changed"
         answers = {name: float(given[name]) for name in QUESTIONS if name in given}
     except FileNotFoundError:
@@ -207,6 +212,12 @@ def metrics_of(methods: Sequence[Method], records: Sequence[Record]) -> dict[str
     for method in methods:
         try:
             data = json.loads((method.folder / METRICS).read_text(encoding="utf-8"))
+            changed = [name for name, digest in data["images"].items() if _digest(method.folder / name) != digest]
+            if changed:
+                raise BatchError(
+                    f"{method.folder / METRICS} was measured before {len(changed)} images changed ({changed[0]}); run "
+                    "metrics.py again"
+                )
             rows = [row for name, row in data["records"].items() if name in known]
             told = {
                 name: {**_told(mean_of(row[name] for row in rows if name in row)), "encoder": encoder}

@@ -127,7 +127,8 @@ def _metric_lines(metrics: Mapping) -> list[str]:
         "",
         "## Against captions and targets",
         "",
-        "LPIPS and FID: lower is better. In brackets: by which encoder.",
+        "LPIPS and FID: lower is better. FID and IS change with the number of images: compare those of the same n. In "
+        "brackets: by which encoder.",
         "",
     ]
     rows = []

@@ -54,6 +54,7 @@ def test_iv_edits_training_records_become_conversations(tmp_path):
     draw(tmp_path, "a.png")
     loaded = load_training(table(tmp_path, iv_edit(7), iv_edit(8)), "edit_region_planning")
     first, second = loaded.records
+    assert load_training(table(tmp_path, iv_edit(7), iv_edit(8)), "edit_region_planning", limit=1).records == [first]
     assert (first.number, first.id, second.number, second.id) == (0, "7", 1, "8")
     assert (first.image, first.counts_in) == (tmp_path / "a.png", (112, 56))
     (turn,) = first.messages
@@ -182,6 +183,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path):
     said = str(loaded)
     assert "1 records of" in said and "2 marked as filtered" in said and "9 that cannot be used" in said
     assert "row 7, '6': its image 'cut.png' cannot be read" in said
+    assert "row 3" not in said  # upstream leaves them out too; their number is enough
 
 
 def test_nothing_to_train_on_and_an_unknown_task_are_errors(tmp_path):

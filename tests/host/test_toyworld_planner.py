@@ -10,7 +10,7 @@ from replan.tools.toyworld.requests import held_out_request
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 from replan.tools.toyworld.sheets import result_sheet
 from replan.tools.training import planner_measure
-from replan.tools.training.planner_model import load_planner, make_model, make_processor, save
+from replan.tools.training.planner_model import load_planner, load_processor, make_model, make_processor, save
 
 REQUEST = held_out_request(held_out_seed(5, 1), SIZE)
 LEAST = 0.8  # of the objects that the published planner finds; docs/planner_models.md has the figure of 100 scenes
@@ -68,7 +68,7 @@ def test_the_benchmark_asks_edits_and_scores(planning, by_heart):
 def test_the_published_planner_finds_what_is_meant():
     model = load_planner(weights.checked_planner())
     requests = [held_out_request(held_out_seed(30, index), SIZE) for index in range(40)]
-    figures = planner_measure.measure(model, make_processor(), requests)
+    figures = planner_measure.measure(model, load_processor(weights.checked_planner()), requests)
     assert figures["replies_failed"] == 0
     assert figures["objects_found"] >= LEAST
 
@@ -76,7 +76,7 @@ def test_the_published_planner_finds_what_is_meant():
 @published
 def test_the_published_planner_plans_in_the_host_as_in_its_own_measure(editing, models_dir):
     asked = Planning(editing, *weights.ensure_planner(models_dir))
-    model, processor = load_planner(weights.checked_planner()), make_processor()
+    model, processor = load_planner(weights.checked_planner()), load_processor(weights.checked_planner())
     for index in range(3):
         request = held_out_request(held_out_seed(31, index), SIZE)
         assert asked.plan(request).reply == planner_measure.replies(model, processor, [request])[0]

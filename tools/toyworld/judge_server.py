@@ -30,7 +30,7 @@ if not __package__:
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 from replan.tools.toyworld.requests import Request, held_out_requests  # noqa: E402
-from replan.tools.toyworld.scoring import BEST, WORST, outcomes, score  # noqa: E402
+from replan.tools.toyworld.scoring import exact_answers, outcomes  # noqa: E402
 from replan.tools.toyworld.tasks import Task  # noqa: E402
 
 MODEL = "toyworld-exact-scorer"
@@ -39,28 +39,6 @@ _OF_REGION = re.compile(r'"(done|kept)": "A"')
 # How far a cut-out may be from the place where it was cut, in grey values (root mean square): it was scaled twice.
 _SAME = 12.0
 LEAST_CUT = 112  # pixels: the least side of a cut-out, as of `second_look.cut_around`
-# dB between an edited image and the nearest of what it could be, from which Quality is 2, 3, 4 and 5.
-_QUALITY = (18.0, 22.0, 26.0, 30.0)
-
-
-def exact_answers(task: Task, result: np.ndarray) -> dict[str, int]:
-    """The published questions on their published scales, out of exact measures. result: (size, size, 3) uint8.
-
-    Target: every meant object changed. Effect: all, some or none became what was asked. Consistency: by thirds of the
-    way from 15 to 30 dB outside the regions. Quality, which pixels cannot tell: how near the image is to the nearest
-    of three that are well made, the scene, what is wanted, and what the words alone ask for.
-    """
-    found = score(task, result)
-    drawn = (task.scene, task.wanted, task.literal)
-    errors = [np.square(result.astype(float) - one.pixels.astype(float)).mean() for one in drawn]
-    kept = (found.consistency_psnr - WORST) / (BEST - WORST)
-    nearest = 10 * np.log10(255**2 / max(min(errors), 1e-3))
-    return {
-        "target": 5 if found.target == 1 else 1,
-        "effect": 5 if found.effect == 1 else 3 if found.effect > 0 else 1,
-        "consistency": 5 if kept >= 2 / 3 else 3 if kept >= 1 / 3 else 1,
-        "quality": 1 + sum(bool(nearest >= bound) for bound in _QUALITY),
-    }
 
 
 class ExactJudge:

@@ -15,15 +15,18 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from replan.planner.plan import RegionPlan
+from replan.planner.plan import Region, RegionPlan
 
 from .drawing import ACCENT, COLOURS, PATTERNS, SHAPES
 from .edits import RECOLOUR, REPATTERN, RESHAPE, Instruction, difference
 from .scenes import Object, Scene
 from .tasks import Task
+
+if TYPE_CHECKING:
+    from .lessons import Example
 
 HALF_WAY = 0.5  # of the distance between before and after: closer than that counts as reached
 VISIBLE = 0.15  # of the range of a colour: a pixel that moved further has changed
@@ -31,6 +34,8 @@ WORST, BEST = 15.0, 30.0  # dB outside the regions: Consistency 0 and 1
 PATCH = 16  # pixels: regions are whole patches
 CAP = 60.0  # dB, for an image without any error
 GOOD_IOU = 0.5  # from which a box counts as found
+# dB between an edited image and the nearest of what it could be, from which Quality is 2, 3, 4 and 5.
+_QUALITY = (18.0, 22.0, 26.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,29 @@ def _psnr(mean_square: float) -> float:
     return CAP if mean_square <= 0 else min(CAP, -10 * math.log10(mean_square))
 
 
+# The published judge's scales
+
+
+def exact_answers(task: Task, result: np.ndarray) -> dict[str, int]:
+    """The published questions on their published scales, out of exact measures. result: (size, size, 3) uint8.
+
+    Target: every meant object changed. Effect: all, some or none became what was asked. Consistency: by thirds of the
+    way from 15 to 30 dB outside the regions. Quality, which pixels cannot tell: how near the image is to the nearest
+    of three that are well made, the scene, what is wanted, and what the words alone ask for.
+    """
+    found = score(task, result)
+    drawn = (task.scene, task.wanted, task.literal)
+    errors = [np.square(result.astype(float) - one.pixels.astype(float)).mean() for one in drawn]
+    kept = (found.consistency_psnr - WORST) / (BEST - WORST)
+    nearest = 10 * np.log10(255**2 / max(min(errors), 1e-3))
+    return {
+        "target": 5 if found.target == 1 else 1,
+        "effect": 5 if found.effect == 1 else 3 if found.effect > 0 else 1,
+        "consistency": 5 if kept >= 2 / 3 else 3 if kept >= 1 / 3 else 1,
+        "quality": 1 + sum(bool(nearest >= bound) for bound in _QUALITY),
+    }
+
+
 # Plans
 
 
@@ -272,3 +300,58 @@ def plan_figures(scores: Sequence[PlanScore]) -> dict[str, float | int]:
         "replies_repaired": sum(one.state == "repaired" for one in scores),
         "replies_failed": sum(one.state == "failed" for one in scores),
     }
+
+
+# Answers to the pack's templates
+
+
+class Answered(NamedTuple):
+    """A reply to a template beside what is right.
+
+    boxes: the plan's, or those of what was to be found; None where nothing is to be located. kind, answer: whether the
+    word of a hypothetical kind and the answer to a question are right; None where none is asked for.
+    """
+
+    boxes: PlanScore | None
+    kind: bool | None
+    answer: bool | None
+
+    @property
+    def good(self) -> bool:
+        return (self.boxes is None or self.boxes.good) and self.answer is not False
+
+
+def score_answer(example: Example, plan: RegionPlan | None) -> Answered:
+    """Score what a reply was read as, None for a reply that holds nothing."""
+    said = plan.extra if plan else {}
+    kind = said.get("kind") == example.kind if example.kind else None
+    if example.task:
+        return Answered(score_plan(example.task.plan, plan, bool(plan and plan.warnings)), kind, None)
+    if not example.found:
+        located = bool(plan and plan.regions)  # what is not there, or a question that locates nothing
+        return Answered(None, kind, not located and said.get("answer") == example.answer)
+    things = [example.scene.object(identity) for identity in example.found]
+    hints = {thing.id: f"{thing.colour} {thing.shape}" for thing in things}
+    return Answered(score_plan(_in_place(example.scene, hints), plan), kind, None)
+
+
+def _in_place(scene: Scene, hints: dict[int, str]) -> RegionPlan:
+    regions = [Region(f"o{one}", tuple(map(float, scene.box(one))), hint) for one, hint in hints.items()]
+    return RegionPlan((scene.size, scene.size), regions=tuple(regions))
+
+
+def answer_figures(answers: Sequence[Answered]) -> dict[str, float | int]:
+    """Shares of scenes (right in all that is asked), of kinds, of answers in words, and the figures of plans."""
+    boxes = [one.boxes for one in answers if one.boxes is not None]
+    out: dict[str, float | int] = {"scenes": len(answers), "right": _share([one.good for one in answers])}
+    for name in ("kind", "answer"):
+        told = [value for one in answers if (value := getattr(one, name)) is not None]
+        if told:
+            out[f"{name}_right"] = _share(told)
+    if boxes:
+        out |= {key: value for key, value in plan_figures(boxes).items() if key != "scenes"}
+    return out
+
+
+def _share(values: Sequence[bool]) -> float:
+    return round(sum(values) / len(values), 4)

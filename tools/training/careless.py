@@ -25,13 +25,15 @@ if not __package__:  # run as a script
 
     import_pack()
 
+from replan.tools.toyworld.lessons import PLAIN, from_request
+from replan.tools.toyworld.naming import plain
 from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.tasks import Task
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+from replan.tools.training.planner_batches import IGNORED, Batch, Turn, batch_of, turn_of
 from replan.tools.training.planner_measure import measure
-from replan.tools.training.planner_model import IMAGE, load_planner, make_processor, save
-from replan.tools.training.planner_training import IGNORED, Batch, batch_of
+from replan.tools.training.planner_model import IMAGE, load_planner, load_processor, save
 from replan.tools.training.run import TrainingError
 
 RUN = 777  # of the training requests: no other training uses it
@@ -51,6 +53,10 @@ class Demonstration(NamedTuple):
     text: str
     task: Task
     reply: str
+
+    @property
+    def turn(self) -> Turn:
+        return turn_of(from_request(Request(self.text, self.task), PLAIN))._replace(reply=plain(self.reply))
 
 
 def careless(request: Request, random: np.random.RandomState) -> Demonstration:
@@ -82,13 +88,13 @@ def careless(request: Request, random: np.random.RandomState) -> Demonstration:
 
 def teach(out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLANNER, say=print) -> Path:
     """Teach the planner of `start` and write the weak one to `out`."""
-    model, processor = load_planner(start).train(), make_processor()
+    model, processor = load_planner(start).train(), load_processor(start)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
     begun = time.monotonic()
     for step in range(steps):
         random = random_state(seed, f"careless {step}")
         scenes = [
-            [careless(one, random) for one in training_requests(RUN + seed, step * SCENES + place, REQUESTS)]
+            [careless(one, random).turn for one in training_requests(RUN + seed, step * SCENES + place, REQUESTS)]
             for place in range(SCENES)
         ]
         loss = _loss(model, batch_of(scenes, processor))
@@ -127,7 +133,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         teach(args.out, args.seed, args.steps, args.start, lambda text: print(text, flush=True))
         if args.scenes:
-            print(json.dumps(measure(load_planner(args.out), make_processor(), held_out_requests(1, args.scenes))))
+            print(
+                json.dumps(measure(load_planner(args.out), load_processor(args.out), held_out_requests(1, args.scenes)))
+            )
     except TrainingError as error:
         print(f"careless.py: {error}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,9 +24,10 @@ from .dual_encoder import TEXT_STEPS, DualEncoder, Pairs, dual_loss, text_table,
 from .editor_training import EditorWithHeads, editor_loss
 from .exported import codec_weights, text_weights, with_new_blocks
 from .latents import Batch, Latents
-from .planner_model import make_model, make_processor, save
-from .planner_training import Batch as PlannerBatch
-from .planner_training import PlannerWithHeads, planner_loss, training_batch
+from .planner_batches import Batch as PlannerBatch
+from .planner_batches import training_batch
+from .planner_model import lesson_processor, lesson_sizes, make_model, save
+from .planner_training import PlannerWithHeads, planner_loss
 from .run import Run, Settings, TrainingError, submodule_weights
 from .samples import ImageBatches, in_order
 from .text_encoder import EncodedText, Sentences, TextEncoder, TextLayers, TokenVectors, text_loss, training_sentences
@@ -135,11 +137,15 @@ def train_planner(
 ) -> Path | None:
     """Train, or go on training, the planner; the folder that RePlan Load Planner reads once it is done, else None.
 
-    start: weights to begin with (default: fresh ones from the seed). The measure is the share of box edges that are
-    off by four pixels at most, each told the ones before it.
+    start: weights to begin with, for the tokens of `lesson_processor` (default: fresh ones from the seed). The measure
+    is the share of box edges that are off by four pixels at most, each told the ones before it.
     """
-    processor = make_processor()
-    model = make_model(settings.seed)
+    processor = lesson_processor()
+    sizes = lesson_sizes(processor.tokenizer)
+    # A run goes on only with the tokens it began with, and those follow from the pack's templates.
+    tokens = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:12]
+    settings = replace(settings, data=f"tokens {tokens}")
+    model = make_model(settings.seed, sizes)
     if start is not None:
         model.load_state_dict(start)
     run = Run(folder, settings, PlannerWithHeads(model, settings.seed).train().to(device))
@@ -151,7 +157,7 @@ def train_planner(
     batches = (training_batch(settings.seed, step, settings.batch, settings.size, processor) for step in steps)
     if not _run_to_end(run, batches, loss_of, say, stop):
         return None
-    model = make_model(settings.seed)
+    model = make_model(settings.seed, sizes)
     model.load_state_dict(submodule_weights(run.average, "planner"))
     written = save(model, processor, folder / PLANNER)
     say(f"{written}: {sum(file.stat().st_size for file in written.iterdir()) / 2**20:.1f} MiB")

@@ -32,6 +32,7 @@ from replan.planner.plan import KEEP_UNCHANGED
 from replan.tools.toyworld.drawing import COLOURS, PATTERNS, SHAPES
 from replan.tools.toyworld.edits import TEMPLATES
 from replan.tools.toyworld.requests import WHICH
+from replan.tools.training import planner_vocabulary as vocabulary
 from replan.tools.training.run import CHECKPOINT, TrainingError, submodule_weights, weights_of
 
 SPECIAL = (
@@ -59,7 +60,9 @@ CHAT = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
 CHECKPOINT_FILE = "model.safetensors"  # of a folder that transformers wrote
+TOKENIZER_FILE = "tokenizer.json"
 EMBEDDING = "model.embed_tokens.weight"
+_EMBEDDING = "model.language_model.embed_tokens.weight"  # as the model itself calls it
 OUTPUT_HEAD = "lm_head.weight"  # the family ties it to the embedding, so a file leaves it out
 
 
@@ -76,16 +79,18 @@ class Sizes(NamedTuple):
     vision_heads: int = 4
     vision_inner: int = 384
     pieces: int = PIECES
+    more: int = 0  # words and phrases of the lessons
 
     @property
     def tokens(self) -> int:
-        return self.pieces + len(NUMBERS) + len(PHRASES)
+        return self.pieces + len(NUMBERS) + len(PHRASES) + self.more
 
 
-def make_tokenizer(pieces: int = PIECES):
+def make_tokenizer(pieces: int = PIECES, lessons: bool = False):
     """A byte-level tokenizer with the words of the toy world and of plans; the same for the same number of `pieces`.
 
-    Behind its `pieces` lie NUMBERS, then PHRASES.
+    Behind its `pieces` lie NUMBERS, then PHRASES. lessons: behind them the words and phrases of all lessons, with the
+    pack's templates (planner_vocabulary.py); what the smaller one reads keeps its tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -108,6 +113,12 @@ def make_tokenizer(pieces: int = PIECES):
     if tokenizer.get_vocab_size() != pieces:
         raise ValueError(f"the toy world's words give {tokenizer.get_vocab_size()} pieces, not {pieces}")
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*NUMBERS, *PHRASES)])
+    if lessons:
+        # What the first texts hold stays as it was learnt, in one piece or in several.
+        first = {word for text in _texts() for word in vocabulary.words_in(text)}
+        first |= {f" {form.split()[0]}" for forms in TEMPLATES.values() for form in forms}
+        more = [word for word in vocabulary.words() if word not in first]
+        tokenizer = vocabulary.with_more(tokenizer, more, vocabulary.phrases())
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=SPECIAL[TURN_END], pad_token=SPECIAL[END],
         additional_special_tokens=list(SPECIAL[1:]),
@@ -129,7 +140,7 @@ def _texts():
 
 
 def make_processor(tokenizer=None):
-    """Tokenizer, image sizes and chat template together, as a Qwen2.5-VL processor."""
+    """Tokenizer (default: without the lessons), image sizes and chat template together, as a Qwen2.5-VL processor."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     sizes = {
@@ -213,12 +224,22 @@ def save(model, processor, folder: Path, dtype: torch.dtype = torch.float16) -> 
     return folder
 
 
+def lesson_processor():
+    """The processor of a planner that learns all lessons."""
+    return make_processor(make_tokenizer(lessons=True))
+
+
+def lesson_sizes(tokenizer) -> Sizes:
+    """The planner's sizes with as many tokens as a tokenizer has."""
+    return Sizes(more=len(tokenizer) - Sizes().tokens)
+
+
 def planner_weights(place: Path, average: bool = False) -> dict[str, torch.Tensor]:
     """The planner's weights in fp32: of a run's folder (`average`: the ones it would publish) or of a written one.
 
-    Raises TrainingError for a folder that is neither, or whose weights are cut off or of another model.
+    With however many words and phrases it knows. Raises TrainingError for a folder that is neither, or whose weights
+    are cut off or of another model.
     """
-    model = make_model()
     if (place / CHECKPOINT).is_file():
         found = submodule_weights(weights_of(place, average), "planner")
     else:
@@ -231,6 +252,7 @@ def planner_weights(place: Path, average: bool = False) -> dict[str, torch.Tenso
             ) from None
         head = {OUTPUT_HEAD: written[EMBEDDING]} if EMBEDDING in written else {}
         found = {_module_name(name): value.float() for name, value in {**head, **written}.items()}
+    model = make_model(sizes=_sizes_of(found))
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     given = {name: getattr(value, "shape", None) for name, value in found.items()}
     if wanted != given:
@@ -244,9 +266,39 @@ def planner_weights(place: Path, average: bool = False) -> dict[str, torch.Tenso
 
 def load_planner(place: Path):
     """The model with the weights that a run would publish, or has published; ready to plan."""
-    model = make_model()
-    model.load_state_dict(planner_weights(place, average=True))
+    weights = planner_weights(place, average=True)
+    model = make_model(sizes=_sizes_of(weights))
+    model.load_state_dict(weights)
     return model.eval()
+
+
+def load_processor(place: Path):
+    """The processor of a written folder, or the one that a run's planner is taught with."""
+    if not (place / TOKENIZER_FILE).is_file():
+        return lesson_processor()
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(str(place), local_files_only=True)
+
+
+def start_weights(place: Path, processor) -> dict[str, torch.Tensor]:
+    """A planner's weights to go on from with the tokenizer of `processor`; as `planner_weights`."""
+    weights = planner_weights(place)
+    if (place / TOKENIZER_FILE).is_file():
+        known = load_processor(place).tokenizer
+        return vocabulary.moved_weights(weights, known, processor.tokenizer, (_EMBEDDING, OUTPUT_HEAD))
+    if len(weights[_EMBEDDING]) != len(processor.tokenizer):
+        raise TrainingError(
+            f"{place} is of a run with {len(weights[_EMBEDDING])} tokens and there are {len(processor.tokenizer)} now; "
+            "start from the planner's folder that the run has written, which says what its tokens are"
+        )
+    return weights
+
+
+def _sizes_of(weights: dict[str, torch.Tensor]) -> Sizes:
+    """The planner's sizes with as many tokens as the weights have rows for."""
+    tokens = len(weights[_EMBEDDING]) if _EMBEDDING in weights else 0
+    return Sizes(more=max(0, tokens - Sizes().tokens))
 
 
 def _module_name(name: str) -> str:
@@ -266,14 +318,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--run", type=Path, help="take the averaged weights of this training's folder instead")
     args = parser.parse_args()
+    processor = lesson_processor()
     if args.run:
         try:
             model = load_planner(args.run)
         except TrainingError as error:
             sys.exit(f"planner_model.py: {error}")
     else:
-        model = make_model(args.seed)
-    save(model, make_processor(), args.folder)
+        model = make_model(args.seed, lesson_sizes(processor.tokenizer))
+    save(model, processor, args.folder)
     count = sum(value.numel() for value in model.parameters())
     size = sum(file.stat().st_size for file in args.folder.iterdir())
     print(f"{args.folder}: {count / 1e6:.1f} million parameters, {size / 2**20:.1f} MiB in all")

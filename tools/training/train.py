@@ -42,7 +42,7 @@ from replan.tools.training.model_trainings import (
     train_texts,
     vectors_by,
 )
-from replan.tools.training.planner_model import planner_weights
+from replan.tools.training.planner_model import lesson_processor, start_weights
 from replan.tools.training.run import Settings, TrainingError, submodule_weights, weights_of
 
 STOPPED = 3  # exit status of a training that was told to leave the rest for another time
@@ -180,7 +180,8 @@ def _train(args: argparse.Namespace, settings: Settings, stop: _Stop) -> Path | 
     """Train what the arguments ask for; the exported file once that is done."""
     start = None
     if args.start:
-        start = (planner_weights if args.what == "planner" else _editor_start)(args.start)
+        planner = args.what == "planner"
+        start = start_weights(args.start, lesson_processor()) if planner else _editor_start(args.start)
         settings = replace(settings, start=f"{args.start.name} {_hash(start)}")
     if args.what == "codec":
         return train_codec(args.folder, settings, args.device, args.workers, stop)

@@ -68,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         count = _render(args)
+        if not count:
+            print("alignment_benchmark.py: stopped before the first scene was done", file=sys.stderr)
+            return 1
         rows = _score(args, count)
     except (WeightsError, PromptError, ServerError) as error:
         print(f"alignment_benchmark.py: {error}", file=sys.stderr)

@@ -42,14 +42,10 @@ def read_model_answer(question: Question, answer: Answer) -> Verdict:
 
 
 class Judgement(NamedTuple):
-    """What a judge says of one edit: the scores, and them in words with the reasons and what each reply cost.
-
-    replies: each question with its reply, "" where none could be had, and what was read from it.
-    """
+    """What a judge says of one edit: the scores, and them in words with the reasons and what all replies cost."""
 
     scores: Scores
     report: str
-    replies: tuple[tuple[Question, str, Verdict], ...] = ()
 
 
 class Edit(NamedTuple):
@@ -104,27 +100,26 @@ def judge(
     questions = build_questions(
         before, after, instruction, plan, referring=referring, spec=spec, most_pixels=most_pixels
     )
-    given, answers = [], []
+    verdicts, answers = [], []
     for number, question in enumerate(questions, 1):
         on_question(f"question {number} of {len(questions)}: {question.name}")
         try:
             answer = ask(question)
         except PlanError as error:
-            given.append((question, "", Verdict(None, str(error))))
+            verdicts.append((question, Verdict(None, str(error))))
             continue
         answers.append(answer)
-        given.append((question, answer.text, read_model_answer(question, answer)))
-    verdicts = [(question, verdict) for question, _, verdict in given]
+        verdicts.append((question, read_model_answer(question, answer)))
     if all(verdict.value is None for _, verdict in verdicts):
-        question, reply, verdict = given[0]
-        wrote = f" It wrote {shown(reply, 300)}." if reply else ""
+        question, verdict = verdicts[0]
+        wrote = f" It wrote {shown(answers[0].text, 300)}." if len(answers) == len(verdicts) and answers[0].text else ""
         raise PlanError(
-            f"none of {len(given)} questions got an answer. {question.name}: {verdict.why}.{wrote} Judge with a larger "
-            "model, or one that is trained to look at several images"
+            f"none of {len(verdicts)} questions got an answer. {question.name}: {verdict.why}.{wrote} Judge with a "
+            "larger model, or one that is trained to look at several images"
         )
     scores = _of_regions(assemble(verdicts), plan)
     notes = _notes(before, after, plan, spec, answers)
-    return Judgement(scores, _report(scores, verdicts, plan, notes), tuple(given))
+    return Judgement(scores, _report(scores, verdicts, plan, notes))
 
 
 def judge_edits(

@@ -190,7 +190,10 @@ def _lines(
         if area is None:
             lines.append(f"{what}: covers no pixel; its mask is empty inside its box")
         else:
-            doubt = "" if change.edited[name] >= _DONE else "; it looks unedited beside the other regions and the rest"
+            doubt = ""
+            if change.edited[name] < _DONE:
+                which = "its part in no other region" if name in change.overlapped else "it"
+                doubt = f"; {which} looks unedited beside the rest"
             lines.append(f"{what}: {_area(area)}{doubt}")
     lines += ["", "Outside the regions" if change.regions else "The whole image"]
     outside = change.outside

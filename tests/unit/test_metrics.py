@@ -112,8 +112,9 @@ def test_what_an_overlapping_region_changed_does_not_make_a_region_edited():
     over, inner = Region("over", (30, 8, 70, 40), "a scarf"), Region("inner", (16, 16, 24, 24), "a badge")
     plan = RegionPlan(SIZE, regions=(LEFT, over, inner))
     before = image()
-    change = edit_report(before, changed_in(before, (8, 8, 40, 40)), plan).change
-    assert change.regions["over"].changed > 0.2
+    made = edit_report(before, changed_in(before, (8, 8, 40, 40)), plan)
+    change = made.change
+    assert change.regions["over"].changed > 0.2 and "its part in no other region looks unedited" in made.text
     assert change.edited == {"left": 1, "over": 0, "inner": 1}  # inner has nothing of its own
 
 

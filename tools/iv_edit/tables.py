@@ -97,10 +97,13 @@ def _text_lines(found: Mapping) -> list[str]:
         "",
         "## Texts",
         "",
-        f"Share of the records that ask for a text and show it exactly, read by {readers}.",
+        f"Share of the records that ask for a text and show it letter by letter, whatever the case, read by {readers}.",
         "",
     ]
-    return [*lines, *_table(["method", "exact"], [[_cell(name), _mean(one, None)] for name, one in told.items()])]
+    return [
+        *lines,
+        *_table(["method", "letter by letter"], [[_cell(name), _mean(one, None)] for name, one in told.items()]),
+    ]
 
 
 def _group_lines(found: Mapping, kind: str, title: str) -> list[str]:

@@ -27,17 +27,18 @@ class GatedFusion(nn.Module):
     """Tokens of a region and of its scene to one vector that is compared with a text's.
 
     width: C of the tokens. inner: D. out: E of the text's features. heads: of the attention; they divide D. kernel:
-    side of both convolutions, an odd number; 1 mixes no neighbours.
+    side of both convolutions, an odd number; 1 mixes no neighbours. operations: where the layers come from, as in
+    ComfyUI's models (torch.nn, or a class of comfy.ops).
     """
 
-    def __init__(self, width: int, inner: int, out: int, heads: int, kernel: int = 3) -> None:
+    def __init__(self, width: int, inner: int, out: int, heads: int, kernel: int = 3, operations=nn) -> None:
         super().__init__()
-        self.cnn_region = nn.Conv2d(width, inner, kernel, padding=kernel // 2)
-        self.cnn_scene = nn.Conv2d(width, inner, kernel, padding=kernel // 2)
+        self.cnn_region = operations.Conv2d(width, inner, kernel, padding=kernel // 2)
+        self.cnn_scene = operations.Conv2d(width, inner, kernel, padding=kernel // 2)
         self.attention = nn.MultiheadAttention(inner, heads, batch_first=True)
-        self.gate = nn.Linear(inner, inner)
-        self.norm = nn.LayerNorm(inner)
-        self.project = nn.Linear(inner, out)
+        self.gate = operations.Linear(inner, inner)
+        self.norm = operations.LayerNorm(inner)
+        self.project = operations.Linear(inner, out)
 
     @property
     def width(self) -> int:

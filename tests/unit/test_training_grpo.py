@@ -16,11 +16,11 @@ from replan.tools.toyworld.requests import training_requests
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
 from replan.tools.training.grpo.earned import Earned
 from replan.tools.training.grpo.environment import training_python
-from replan.tools.training.grpo.held_out import measured
+from replan.tools.training.grpo.held_out import HeldOut, measured
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import check_base, toy_prompts, training_and_held_out
 from replan.tools.training.grpo.stage import is_full, resumed_from
-from replan.tools.training.grpo.watching import sheet
+from replan.tools.training.grpo.watching import Watch, sheet
 from replan.tools.training.grpo.worlds import ExactJudge, plan_of
 from safetensors.torch import load_file
 
@@ -135,6 +135,31 @@ def test_a_reply_is_read_in_the_pixels_that_the_model_saw():
     assert plan_of(prompt, "no plan", (128, 128)) is None
 
 
+def test_the_best_planner_is_kept_and_a_stage_that_gets_no_better_ends(tmp_path):
+    from transformers import TrainerControl, TrainerState
+
+    rewards, saved = iter([0.5, 0.7, 0.6, 0.7, 0.9]), []
+    held_out = toy_prompts(requests(2), FORM)
+
+    def answer() -> HeldOut:
+        return HeldOut(held_out, ["no plan", held_out[1].answer], {"reward": next(rewards)})
+
+    watch = Watch(tmp_path, answer, saved.append, 10, 2, 20, lambda _: None)
+    state, control = TrainerState(), TrainerControl()
+    watch.on_train_begin(None, state, control)
+    for step in range(1, 31):
+        state.global_step = step
+        assert not control.should_training_stop
+        watch.on_step_end(None, state, control)
+    assert control.should_training_stop  # 0.7 at step 10, none better at 20 and 30
+    assert saved == [tmp_path / "best"]
+    assert sorted(file.name for file in (tmp_path / "plans").iterdir()) == ["step_0000.png", "step_0020.png"]
+    state.global_step = 10  # a run that goes on from there forgets what came later
+    watch.on_train_begin(None, state, control)
+    rows = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows == [{"step": 0, "reward": 0.5}, {"step": 10, "reward": 0.7}]
+
+
 def test_a_base_of_another_family_is_refused(tmp_path):
     for text, why in (
         ('{"model_type": "qwen3_vl", "text_config": {"vocab_size": 151936}}', "needs? the toy planner"),
@@ -159,16 +184,19 @@ def test_a_checkpoint_of_another_world_size_or_half_written_is_refused(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("error", "full"),
+    ("error", "free", "full"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), True),
-        (RuntimeError("SafetensorError: I/O error: No space left on device (os error 28)"), True),
-        (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0; file write failed"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), 2**40, True),
+        (RuntimeError("SafetensorError: I/O error: No space left on device (os error 28)"), 2**40, True),
+        # What torch said on a disk that was full.
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 25109248 vs 25109136"), 4096, True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 2**40, False),
     ],
 )
-def test_a_full_disk_is_told_from_other_errors(error, full):
-    assert is_full(error) is full
+def test_a_full_disk_is_told_from_other_errors(error, free, full, monkeypatch, tmp_path):
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=free))
+    assert is_full(error, tmp_path) is full
 
 
 # ---- TRL itself ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from .watching import Progress, Watch
 from .worlds import world_of
 
 TOLD, DONE = "stage.json", "done.json"
-_FULL = ("no space left", "disk quota exceeded", "file write failed", "writing file")
+_FULL = ("no space left", "disk quota exceeded")
+_LITTLE = 32 * 2**20  # bytes free: less than the next part of a checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,9 +104,13 @@ def _trainer(options: StageOptions, config, earned: Earned, prompts):
         def _save_checkpoint(self, model, trial) -> None:
             try:
                 super()._save_checkpoint(model, trial)
-            except Exception:
+            except Exception as error:
+                out = Path(self.args.output_dir)
+                full = is_full(error, out)  # before there is room again
                 if self.is_world_process_zero():
-                    shutil.rmtree(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", True)
+                    shutil.rmtree(out / f"checkpoint-{self.state.global_step}", True)
+                if full:
+                    raise StageError(_full_text(out)) from None
                 raise
 
     processor = AutoProcessor.from_pretrained(options.model, local_files_only=True, padding_side="left")
@@ -172,11 +177,17 @@ def _compare(out: Path, options: StageOptions, config, resumes: bool, first: boo
             raise StageError(_full_text(out) if is_full(error) else f"{out} cannot be written: {error}") from None
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether a disk without room is why: Python, safetensors and torch each say it in their own way."""
+def is_full(error: BaseException, out: Path | None = None) -> bool:
+    """Whether a disk without room is why.
+
+    Python and safetensors say it. torch speaks of positions in the file: out, where a checkpoint could not be written,
+    tells by the room that is left.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return any(words in str(error).lower() for words in _FULL)
+    return any(words in str(error).lower() for words in _FULL) or (
+        out is not None and shutil.disk_usage(out).free < _LITTLE
+    )
 
 
 def _full_text(out: Path) -> str:

@@ -386,5 +386,9 @@ def test_measures_by_encoders_of_ones_own_are_cosines_and_stand_in_the_report(tm
     assert found["records"]["0"]["clip_i"] == pytest.approx(float(after @ target), abs=1e-5)
     assert found["records"]["0"]["clip_t"] == pytest.approx(max(float(after @ words), 0.0), abs=1e-5)
     assert found["together"]["fid"]["n"] == 3 and found["together"]["fid"]["encoder"] == str(dino)
+    for wrong, words in ((("--is", dino), "a classifier of images was expected, found Dinov2Model"),
+                         (("--dino", clip), "gives no features of an image alone")):  # fmt: skip
+        process = begin("metrics", folder, *wrong)
+        assert words in process.communicate(timeout=300)[0] and process.returncode == 2
     run("report", folder)
     assert f"FID ({dino})" in (folder / "report.md").read_text(encoding="utf-8")

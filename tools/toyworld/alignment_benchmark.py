@@ -234,11 +234,10 @@ def _regions(rows: Sequence[Mapping]) -> list[str]:
 
 def mean_and_error(values: Sequence[float], sign: str = "") -> str:
     """Mean and its standard error."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return f"{mean:{sign}.3f}"
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return f"{mean:{sign}.3f} ± {spread / math.sqrt(len(values)):.3f}"
+    from replan.tools.iv_edit.figures import mean_of
+
+    mean = mean_of(values)
+    return f"{mean.value:{sign}.3f}" + ("" if mean.error is None else f" ± {mean.error:.3f}")
 
 
 if __name__ == "__main__":

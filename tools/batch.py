@@ -34,7 +34,7 @@ ONLY_IN_FILE = ("headers",)
 
 
 def options() -> argparse.ArgumentParser:
-    from replan.tools.batches.config import shard
+    from replan.tools.batches.config import above_zero, at_least_one, shard, share, whole, zero_or_more
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workflow", type=Path, help="the workflow, in API format")
@@ -49,30 +49,28 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--result", default="", metavar="NODE", help="the node whose image is the result")
     parser.add_argument("--servers", metavar="URL,..", help=f"addresses of ComfyUI (default: {LOCAL})")
     parser.add_argument("--retries", type=whole, default=2, metavar="N", help="tries more for a failed item (2)")
-    parser.add_argument("--timeout", type=float, default=3600, metavar="S", help="seconds for one prompt (3600)")
-    parser.add_argument("--patience", type=float, default=600, metavar="S", help="seconds without any ComfyUI (600)")
+    parser.add_argument("--timeout", type=above_zero, default=3600, metavar="S", help="seconds for one prompt (3600)")
+    parser.add_argument(
+        "--patience", type=zero_or_more, default=600, metavar="S", help="seconds without any ComfyUI (600)"
+    )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="every N-th item, from the I-th")
     parser.add_argument("--limit", type=whole, metavar="N", help="no more than so many items")
     parser.add_argument("--again", action="store_true", help="edit items that have a result too")
     parser.add_argument("--redo", type=whole, default=0, metavar="N", help="edit failed regions again, N times at most")
     parser.add_argument("--redo-workflow", type=Path, metavar="FILE", help="the workflow for that, in API format")
-    parser.add_argument("--threshold", type=float, default=0.5, help="a region below this score failed (0.5)")
+    parser.add_argument("--threshold", type=share, default=0.5, help="a region below this score failed (0.5)")
     parser.add_argument("--dry-run", action="store_true", help="edit and write nothing; say what would be done")
     parser.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS", help="on a Ray cluster, or on this machine"
     )
-    parser.add_argument("--actors", type=whole, metavar="N", help="with --ray: how many ComfyUIs (default: the GPUs)")
+    parser.add_argument(
+        "--actors", type=at_least_one, metavar="N", help="with --ray: how many ComfyUIs (default: the GPUs)"
+    )
     parser.add_argument("--comfyui", metavar="DIR", help="with --ray: ComfyUI's folder on every machine")
     parser.add_argument("--python", metavar="PY", help="with --ray: the Python that runs ComfyUI")
     parser.add_argument("--models", metavar="DIR", help="with --ray: the models folder (default: ComfyUI's)")
     parser.add_argument("--flags", default="", metavar="'..'", help="with --ray: flags for ComfyUI, such as '--cpu'")
     return parser
-
-
-def whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"a whole number from 0 was expected, found {text!r}")
-    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from replan.tools.batches.config import Keys, server_of
+from replan.tools.batches.config import Keys, headers_in, put_into, read_config, server_of
 from replan.tools.batches.editing import Editor, _worse
 from replan.tools.batches.items import BatchError, Item, ItemError, Source, plan_text, safe_id
 from replan.tools.batches.places import Edited, PromptError, ServerError
@@ -603,3 +603,69 @@ def test_another_encoding_is_named(tmp_path, name, encoding):
 def test_a_table_without_any_readable_row_says_why(tmp_path):
     with pytest.raises(BatchError, match="row 1: the line is no JSON"):
         table(tmp_path, "{image\n{b\n", "list.jsonl")
+
+
+# ---- options that would be read wrong, and keys
+
+
+ALIASES = (
+    "[&a [1, 1, 1, 1, 1, 1], &b [*a, *a, *a, *a, *a, *a], &c [*b, *b, *b, *b, *b, *b], &d [*c, *c, *c, *c, *c, *c]]"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["out: 2001-99-99", f"limit: {'9' * 5000}", "[" * 5000, f"servers: {ALIASES}", f"set: {ALIASES}", "set: &a [*a]",
+     "timeout: .nan", "timeout: -1", "patience: .inf", "threshold: 50", "threshold: .nan", "actors: 0", "out: [[1]]"],
+)  # fmt: skip
+def test_a_value_that_no_option_can_have_is_refused_before_anything_is_done(tmp_path, text, monkeypatch):
+    pytest.importorskip("yaml")
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from batch import options
+
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(BatchError, match="no YAML|cannot have that value") as refused:
+        put_into(options(), read_config(tmp_path / "c.yaml"), tmp_path / "c.yaml", ())
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Authorization": "Bearer secret\u2192key"}, {"X": "secretkey\0"}, {"X": "secret\nkey"}, {"Bad name": "secretkey"},
+     {"": "secretkey"}, {"X:": "secretkey"}],
+)  # fmt: skip
+def test_a_header_that_cannot_be_sent_is_refused_and_its_value_not_shown(headers):
+    with pytest.raises(BatchError, match="--config: ") as refused:
+        headers_in({"headers": headers})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["12345678", "true", "null", "image", "[]{}:"])
+def test_results_stay_json_whatever_a_key_looks_like(tmp_path, key):
+    keys = Keys()
+    keys.add(key)
+    results = Results(tmp_path, hide=keys.hide)
+    results.begin()
+    record = {
+        "id": "a",
+        "row": 12345678,
+        "plan": None,
+        "fine": True,
+        "error": f"refused: {key}",
+        "columns": {},
+        "l": [],
+    }
+    results.save(item(), {"final_result.png": PNG}, record)
+    read = json.loads((tmp_path / "a" / "result.json").read_text(encoding="utf-8"))
+    assert read["plan"] is None and "***" in read["error"] and key not in read["error"]
+
+
+@pytest.mark.parametrize("contents", ['{"workflow": "mine"}', '{"workflow": [1]}', "[]", "null", '{"half', ""])
+def test_a_result_that_something_else_wrote_down_is_kept_and_ends_nothing(tmp_path, contents):
+    images(tmp_path, "a.png")
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "final_result.png").write_bytes(PNG)
+    (tmp_path / "out" / "a" / "result.json").write_text(contents, encoding="utf-8")
+    editor = Editor(Filling(workflow(tmp_path), {"image"}), Results(tmp_path / "out"))
+    run = Run(iter([item()]), 1, [], editor, say=lambda text: None)
+    assert run._next() is None and run.counts.kept == 1

@@ -336,3 +336,73 @@ def test_no_pair_no_page(tmp_path):
     run = run_of(tmp_path, plain=[(), None], replan=[None, ()])
     with pytest.raises(BatchError, match="no record has an image of both"):
         preference.make(read_records(run), methods_of(run), tmp_path / "page")
+
+
+# ---- what is no score, and pages that are alike
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 7, -1, 0])
+def test_an_answer_off_the_scale_is_none_and_spoils_no_mean(tmp_path, bad):
+    run = run_of(tmp_path, plain=[row(5, bad, 5, 4), row(5, 3, 5, 4), None, None])
+    method = read_method("plain", run / "plain", read_records(run))
+    assert method.lost == {"0": ("effect",)} and "effect" not in method.rows["0"]
+    found = summary([method], read_records(run))
+    assert found["methods"]["plain"]["columns"]["effect"] == {"mean": 3.0, "error": None, "n": 1}
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "scores", [[], "x", {"image": row(5, 3, 5, 4), "regions": {"r1": {"done": "yes", "kept": None}}}]
+)
+def test_scores_of_another_shape_end_no_report(tmp_path, scores):
+    run = run_of(tmp_path, plain=[row(5, 3, 5, 4), row(5, 3, 5, 4), None, None])
+    file = run / "plain" / "0" / "judge.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "scores": scores}), encoding="utf-8")
+    assert main([str(run)]) == 0
+
+
+def test_a_measure_that_is_nan_is_left_out(tmp_path):
+    run = run_of(tmp_path, plain=[row(5, 3, 5, 4), row(5, 3, 5, 4), None, None])
+    told = {"records": {"0": {"clip_t": math.nan}, "1": {"clip_t": 0.5}}, "encoders": {"clip_t": "e"}, "images": {},
+            "together": {"fid": {"value": math.nan, "n": 2, "encoder": "e"}}}  # fmt: skip
+    (run / "plain" / "metrics.json").write_text(json.dumps(told), encoding="utf-8")
+    assert main([str(run)]) == 0
+    found = json.loads((run / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert found["metrics"]["plain"] == {"clip_t": {"mean": 0.5, "error": None, "n": 1, "encoder": "e"}}
+
+
+def test_results_from_elsewhere_take_no_name_that_is_there(tmp_path):
+    run = run_of(tmp_path, plain=[row(5, 3, 5, 4), None, None, None])
+    for name in ("plain", ""):
+        with pytest.raises(BatchError, match="choose another name"):
+            methods_of(run, [f"{name}={run / 'plain'}"])
+
+
+def test_votes_on_one_page_do_not_count_on_another_with_the_same_seed(tmp_path):
+    all_there = [row(5, 3, 5, 4)] * 4
+    run = run_of(tmp_path, plain=all_there, replan=all_there, third_one=all_there)
+    keys = []
+    for number, (first, second) in enumerate((("plain", "replan"), ("plain", "third_one"), ("plain", "replan"))):
+        folders = {name: run / name for name in (first, second)}
+        preference.make(read_records(run), folders, tmp_path / f"page{number}")
+        keys.append(json.loads((tmp_path / f"page{number}.key.json").read_text(encoding="utf-8")))
+    assert keys[0]["page"] == keys[2]["page"] != keys[1]["page"]
+    with pytest.raises(BatchError, match="no votes of page"):
+        preference.read(keys[1], [{"page": keys[0]["page"], "votes": {"p0001": "left"}}])
+
+
+@pytest.mark.parametrize("key", [[], {}, "x", {"page": "p", "votes": {}}])
+def test_a_file_that_is_no_key_is_refused(key):
+    with pytest.raises(BatchError, match="no key of a page"):
+        preference.read(key, [])
+
+
+def test_an_instruction_is_text_on_a_page_and_never_html(tmp_path):
+    run = run_of(tmp_path, plain=[row(5, 3, 5, 4)] * 4, replan=[row(5, 3, 5, 4)] * 4)
+    file = run / "records" / "records.jsonl"
+    evil = "</p><script>alert(1)</script>{total}\" onload='x' &amp; <img src=x onerror=y>"
+    rows = [json.loads(line) | {"instruction": evil} for line in file.read_text(encoding="utf-8").splitlines()]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    preference.make(read_records(run), {name: run / name for name in ("plain", "replan")}, tmp_path / "page")
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<script>") == 1 and "<img src=x" not in page and "onload='" not in page and "{total}" in page

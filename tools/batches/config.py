@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
+import re
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ def read_config(file: Path) -> dict[str, Any]:
         raise BatchError(f"--config {file} cannot be read: {getattr(error, 'strerror', 'no UTF-8 text')}") from None
     try:
         found = json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         if Path(file).suffix.lower() not in (".yaml", ".yml"):
             where = f" (line {problem.lineno})" if isinstance(problem, json.JSONDecodeError) else ""
             raise BatchError(f"--config {file} is no JSON{where}; a YAML file is named .yaml") from None
@@ -40,6 +42,8 @@ def _yaml(file: Path, text: str) -> Any:
         ) from None
     try:
         return yaml.safe_load(text)
+    except (ValueError, RecursionError):  # a date that is none, a number of thousands of digits
+        raise BatchError(f"--config {file} is no YAML: one of its values cannot be read") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise BatchError(f"--config {file} is no YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
@@ -65,7 +69,7 @@ def parse(
 def shard(text: str) -> tuple[int, int]:
     """The part I of N parts that an option I/N names."""
     part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise argparse.ArgumentTypeError(f"a shard is I/N with I from 1 to N, such as 2/4; found {text!r}")
     return int(part), int(parts)
 
@@ -91,15 +95,18 @@ def put_into(parser: argparse.ArgumentParser, config: Mapping[str, Any], file: P
         elif isinstance(action, argparse._AppendAction):
             listed = [f"{key}={column}" for key, column in value.items()] if isinstance(value, dict) else value
             listed = [listed] if isinstance(listed, str) else listed
-            fine, defaults[name] = isinstance(listed, list), listed
+            fine, defaults[name] = isinstance(listed, list) and all(isinstance(one, str) for one in listed), listed
         else:
-            if isinstance(value, list):
+            # Never a list of lists: a few aliases of YAML make one that is endless as text.
+            if isinstance(value, list) and all(isinstance(one, (str, int, float)) for one in value):
                 value = ",".join(map(str, value))
             fine = isinstance(value, (str, int, float)) and not isinstance(value, bool)
             try:
                 defaults[name] = action.type(str(value)) if action.type and fine else value
             except (argparse.ArgumentTypeError, ValueError):
                 fine = False  # its own words would show the value, which may be a key in the wrong line
+            if action.choices:  # argparse looks at those of the command line only
+                fine = fine and defaults[name] in action.choices
         if not fine:
             raise BatchError(f"--config {file}: {name} cannot have that value; it is: {action.help}")
     for action in actions.values():
@@ -107,6 +114,42 @@ def put_into(parser: argparse.ArgumentParser, config: Mapping[str, Any], file: P
             action.nargs = "?"  # a positional argument may then be left out
     parser.set_defaults(**defaults)
     return {name: config[name] for name in more if name in config}
+
+
+def whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 was expected, found {text!r}")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 was expected, found {text!r}")
+    return value
+
+
+def zero_or_more(text: str) -> float:
+    return 0.0 if text.strip("0.") == "" and "0" in text else above_zero(text)
+
+
+def at_least_one(text: str) -> int:
+    if whole(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number from 1 was expected, found 0")
+    return whole(text)
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a number from 0 to 1 was expected, found {text!r}")
+    return value
 
 
 class Keys:
@@ -155,6 +198,10 @@ def headers_in(config: Mapping[str, Any]) -> dict[str, str]:
     headers = config.get("headers") or {}
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise BatchError("--config: headers are names with texts, such as 'Authorization: Bearer ...'")
-    if any(sign in f"{name}{value}" for name, value in headers.items() for sign in "\r\n"):
-        raise BatchError("--config: a header holds a line break")
+    for number, (name, value) in enumerate(headers.items(), 1):
+        # http.client refuses these too, and shows the value.
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", str(name)):
+            raise BatchError(f"--config: header {number} has a name that is none, such as Authorization is one")
+        if not re.fullmatch(r"[\t\x20-\x7e\xa0-\xff]*", value):
+            raise BatchError(f"--config: the header {name} holds a sign that no header may; copy its value again")
     return {str(name): value for name, value in headers.items()}

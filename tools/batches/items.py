@@ -213,6 +213,7 @@ def file_of(item: Item, value: Any) -> Path:
     try:
         file = item.folder / str(value)
         if file.is_file() and file.stat().st_size:
+            file.open("rb").close()  # a file that may not be read is the item's fault, not the server's
             return file
         found = "is empty" if file.is_file() else "is a folder" if file.is_dir() else "is not there"
     except (OSError, ValueError) as error:

@@ -90,8 +90,17 @@ class Results:
                 folder.rmdir()
 
     def _encoded(self, record: Mapping[str, Any], indent: int | None = 1) -> bytes:
-        text = json.dumps(record, indent=indent, ensure_ascii=False, default=str)
-        return self.hide(text).encode("utf-8", "backslashreplace")
+        text = json.dumps(hidden(record, self.hide), indent=indent, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace")
+
+
+def hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """A value for JSON with all its texts passed through `hide`. JSON itself must not be: a key may be a number."""
+    if isinstance(value, Mapping):
+        return {str(name): hidden(one, hide) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hidden(one, hide) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else hide(str(value))
 
 
 def write_whole(file: Path, contents: bytes) -> None:

@@ -139,7 +139,8 @@ class Run:
                 if record is None:
                     return Try(item, 1)
                 self.counts.kept += 1
-                digest = (record.get("workflow") or {}).get("sha256")
+                about = record.get("workflow")
+                digest = about.get("sha256") if isinstance(about, dict) else None
                 self.counts.other += digest is not None and digest != self.editor.filling.workflow.digest
             except ItemError as error:
                 self._failed(Try(item, 0), str(error))

@@ -21,7 +21,7 @@ from replan.evaluation.judge_questions import MOST_PIXELS, Question
 from replan.evaluation.scores import Scores
 from replan.planner.models.interface import Answer, Part
 from replan.planner.plan import RegionPlan
-from replan.tools.batches.results import write_whole
+from replan.tools.batches.results import hidden, write_whole
 from replan.tools.iv_edit.image_files import read_rgb
 from replan.tools.iv_edit.providers import Busy, Provider, Refused, png_of
 
@@ -51,7 +51,7 @@ class Replies:
     def put(self, key: str, answer: Answer) -> None:
         file = self._file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, self.hide(json.dumps(answer._asdict())).encode("utf-8", "backslashreplace"))
+        write_whole(file, json.dumps(hidden(answer._asdict(), self.hide)).encode("utf-8", "backslashreplace"))
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.ray and not args.dry_run and importlib.util.find_spec("ray") is None:
             return run_there(__file__, arguments, "ray", PACKAGES)
         return generate(args, lambda changed: batch.batch(changed, only, keys, say), say)
-    except BatchError as error:
+    except (BatchError, OSError) as error:
         print(keys.hide(f"generate.py: {error}"), file=sys.stderr)
         return 2
 

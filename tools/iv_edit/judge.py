@@ -34,9 +34,9 @@ if not __package__:
     import_pack()
 
 from replan.planner.plan import PlanError, RegionPlan  # noqa: E402
-from replan.tools.batches.config import Keys, parse, shard  # noqa: E402
+from replan.tools.batches.config import Keys, above_zero, at_least_one, parse, shard, whole, zero_or_more  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
-from replan.tools.batches.results import FolderLock, write_whole  # noqa: E402
+from replan.tools.batches.results import FolderLock, hidden, write_whole  # noqa: E402
 from replan.tools.batches.run import duration  # noqa: E402
 from replan.tools.iv_edit import asking, providers  # noqa: E402
 from replan.tools.iv_edit.methods import plan_of_result  # noqa: E402
@@ -80,14 +80,22 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--methods", metavar="NAME,..", help="some methods only")
     parser.add_argument("--results", action="append", default=[], metavar="NAME=FOLDER", help="results from elsewhere")
     parser.add_argument("--regions", action="store_true", help="ask about each region of the plan beside a result too")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N records only")
+    parser.add_argument("--limit", type=whole, metavar="N", help="the first N records only")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="every N-th edit, from the I-th")
-    parser.add_argument("--workers", type=int, default=4, metavar="N", help="edits judged at once (4; local: 1)")
-    parser.add_argument("--retries", type=int, default=asking.RETRIES, metavar="N", help="tries more for a reply (3)")
-    parser.add_argument("--delay", type=float, default=asking.DELAY, metavar="S", help="first wait, then doubled (2)")
-    parser.add_argument("--timeout", type=float, default=180, metavar="S", help="seconds for one reply (180)")
-    parser.add_argument("--max-tokens", type=int, default=providers.MOST_TOKENS, metavar="N", help="of a reply (4096)")
-    parser.add_argument("--max-megapixels", type=float, default=1.0, metavar="M", help="at which images are seen (1.0)")
+    parser.add_argument(
+        "--workers", type=at_least_one, default=4, metavar="N", help="edits judged at once (4; local: 1)"
+    )
+    parser.add_argument("--retries", type=whole, default=asking.RETRIES, metavar="N", help="tries more for a reply (3)")
+    parser.add_argument(
+        "--delay", type=zero_or_more, default=asking.DELAY, metavar="S", help="first wait, then doubled (2)"
+    )
+    parser.add_argument("--timeout", type=above_zero, default=180, metavar="S", help="seconds for one reply (180)")
+    parser.add_argument(
+        "--max-tokens", type=at_least_one, default=providers.MOST_TOKENS, metavar="N", help="of a reply (4096)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=above_zero, default=1.0, metavar="M", help="at which images are seen (1.0)"
+    )
     parser.add_argument("--ask-again", action="store_true", help="ask questions anew that got no clear answer")
     return parser
 
@@ -302,7 +310,7 @@ def _one(job: Job, judge: asking.Judge, fresh: Sequence[str], keys: Keys) -> int
         "provider": judge.provider.label, "model": judge.provider.model, "image_sha256": job.image_sha256,
         "fingerprint": job.fingerprint, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }  # fmt: skip
-    text = keys.hide(json.dumps(data, indent=1, ensure_ascii=False))
+    text = json.dumps(hidden(data, keys.hide), indent=1, ensure_ascii=False)
     write_whole(job.folder / JUDGED, text.encode("utf-8", "backslashreplace"))
     return len(scores.missing)
 

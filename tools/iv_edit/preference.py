@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -25,9 +26,12 @@ if not __package__:
 
     import_pack()
 
+from replan.planner.plan import PlanError  # noqa: E402
+from replan.tools.batches.config import whole  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.figures import mean_of  # noqa: E402
+from replan.tools.iv_edit.image_files import read_rgb  # noqa: E402
 from replan.tools.iv_edit.records import Record, read_records  # noqa: E402
 from replan.tools.iv_edit.report import IMAGE, methods_of  # noqa: E402
 
@@ -66,7 +70,7 @@ show();
 </script></html>
 """
 _ITEM = """<section id="{key}"><p>{number}. {instruction}</p><div class="row">
-<figure><img src="{key}_original{suffix}" alt=""><figcaption>Original</figcaption></figure>
+<figure><img src="{key}_original.png" alt=""><figcaption>Original</figcaption></figure>
 <figure><img src="{key}_left.png" alt=""><figcaption>Left</figcaption></figure>
 <figure><img src="{key}_right.png" alt=""><figcaption>Right</figcaption></figure></div>
 <p><label><input type="radio" name="{key}" value="left"> left is better</label>
@@ -89,20 +93,27 @@ def make(
         raise BatchError(f"no record has an image of both {first} and {second}")
     drawn.shuffle(both)
     both = both[:limit]
-    page = f"{drawn.getrandbits(48):012x}"
+    # Of all that it shows: votes on one page must not count on another, in a browser neither.
+    shown = [
+        [one.id, *(sha256((folder / one.id / IMAGE).read_bytes()).hexdigest() for folder in folders.values())]
+        for one in both
+    ]
+    page = sha256(json.dumps([first, second, seed, shown]).encode("utf-8", "surrogatepass")).hexdigest()[:12]
     out.mkdir(parents=True, exist_ok=True)
     key: dict = {"page": page, "methods": [first, second], "seed": seed, "pairs": {}}
     items = []
     for number, record in enumerate(both, 1):
         left, right = drawn.sample((first, second), 2)
         name = f"p{number:04d}"
-        suffix = Path(record.image).suffix.lower()
-        shutil.copyfile(record.image, out / f"{name}_original{suffix}")
+        try:
+            read_rgb(record.image).save(out / f"{name}_original.png")  # upright, and of a kind that browsers show
+        except PlanError as error:
+            raise BatchError(f"row {record.row}, {record.name}: {error}, or take its record out of the run") from None
         for side, method in (("left", left), ("right", right)):
             shutil.copyfile(folders[method] / record.id / IMAGE, out / f"{name}_{side}.png")
         key["pairs"][name] = {"id": record.id, "left": left, "right": right}
         shown = html.escape(record.instruction)
-        items.append(_ITEM.format(key=name, number=number, instruction=shown, suffix=html.escape(suffix)))
+        items.append(_ITEM.format(key=name, number=number, instruction=shown))
     text = _PAGE.format(items="".join(items), page=page, total=len(both))
     write_whole(out / "index.html", text.encode("utf-8", "replace"))
     write_whole(key_of(out), json.dumps(key, indent=1).encode())
@@ -120,6 +131,8 @@ def read(key: Mapping, votes: Sequence[Mapping]) -> dict:
     error over pairs, for votes on one pair depend on each other. Raises BatchError for votes of another page or that
     are none.
     """
+    if not isinstance(key, Mapping) or not {"page", "methods", "pairs"} <= set(key):
+        raise BatchError("the first file is no key of a page; give NAME.key.json, then the files of votes")
     first, second = key["methods"]
     counts = {first: 0, second: 0, "same": 0}
     by_pair: dict[str, list[float]] = {}
@@ -150,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     making.add_argument("--out", type=Path, required=True, help="the page's folder; the key goes beside it")
     making.add_argument("--results", action="append", default=[], metavar="NAME=FOLDER")
     making.add_argument("--seed", type=int, default=0)
-    making.add_argument("--limit", type=int, metavar="N", help="no more than so many pairs")
+    making.add_argument("--limit", type=whole, metavar="N", help="no more than so many pairs")
     reading = parts.add_parser("read", help="count votes")
     reading.add_argument("key", type=Path)
     reading.add_argument("votes", type=Path, nargs="+")

@@ -74,7 +74,10 @@ class OpenAIJudge:
         import openai
 
         self.openai, self.model, self.label = openai, model, "openai"
-        host = urllib.parse.urlsplit(base_url or "").hostname
+        try:
+            host = urllib.parse.urlsplit(base_url or "").hostname
+        except ValueError:
+            raise JudgeError("--base-url is no address; it is http://HOST:PORT/v1") from None
         # A proxy for the outside must not stand between us and our own machine.
         inside = (
             {"http_client": openai.DefaultHttpxClient(trust_env=False)} if host in ("127.0.0.1", "localhost") else {}
@@ -97,6 +100,9 @@ class OpenAIJudge:
                 raise _by_status(error.status_code, _short(error), error.response.headers, error.code) from None
             except self.openai.APIConnectionError as error:  # timeouts too
                 raise Busy(f"no reply from {self.client.base_url.host}: {_short(error)}") from None
+            except (ValueError, AttributeError, TypeError, self.openai.OpenAIError) as error:
+                # A proxy's page, or half of a reply.
+                raise Busy(f"what {self.client.base_url.host} answers is no reply: {_short(error)}") from None
 
     def _once(self, question: Question, settings: Mapping[str, Any]) -> Answer:
         settings = dict(settings)

@@ -26,6 +26,7 @@ if not __package__:
 
     import_pack()
 
+from replan.tools.batches.config import whole  # noqa: E402
 from replan.tools.batches.items import BatchError, open_table, safe_id, short, table_cells  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.forms import (  # noqa: E402
@@ -366,12 +367,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="parquet, a table, or a folder")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--limit", type=int, metavar="N", help="no more than so many records")
+    parser.add_argument("--limit", type=whole, metavar="N", help="no more than so many records")
     add_source_options(parser)
     args = parser.parse_args(arguments)
     try:
         write_records(source_of(args, args.out), args.out, args.limit)
-    except BatchError as error:
+    except (BatchError, OSError) as error:
         print(f"records.py: {error}", file=sys.stderr)
         return 2
     return 0

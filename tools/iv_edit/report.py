@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ if not __package__:
 
     import_pack()
 
+from replan.evaluation.judge_questions import SCALES  # noqa: E402
 from replan.evaluation.scores import QUESTIONS  # noqa: E402
 from replan.tools.batches.config import parse  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
@@ -76,6 +78,8 @@ def methods_of(run: Path, more: Sequence[str] = ()) -> dict[str, Path]:
         name, equals, folder = text.partition("=")
         if not equals or not Path(folder).is_dir():
             raise BatchError(f"--results {text}: NAME=FOLDER was expected, a folder with <id>/{IMAGE}")
+        if not name or name in found:
+            raise BatchError(f"--results {text}: {name or 'an empty name'} is taken; choose another name")
         found[name] = Path(folder)
     if not found:
         raise BatchError(
@@ -122,10 +126,19 @@ def _digest(place: Path) -> str | None:
 
 def _of_regions(place: Path) -> dict[str, float]:
     """The mean answer of an edit's regions to each question about them; what none answered is not in it."""
-    scores = (_fresh(place, JUDGED) or {}).get("scores") or {}
-    regions = [one for one in (scores.get("regions") or {}).values() if isinstance(one, dict)]
-    found = {name: mean_of(float(one[name]) for one in regions if name in one) for name in REGION_HEADS}
+    scores = _mapping(_mapping(_fresh(place, JUDGED)).get("scores"))
+    regions = [_mapping(one) for one in _mapping(scores.get("regions")).values()]
+    found = {
+        name: mean_of(
+            float(one[name]) for one in regions if isinstance(one.get(name), (int, float)) and 0 <= one[name] <= 1
+        )
+        for name in REGION_HEADS
+    }
     return {name: mean.value for name, mean in found.items() if mean.value is not None}
+
+
+def _mapping(value: object) -> Mapping:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _answers(place: Path) -> tuple[dict[str, float], tuple[str, ...], str, str]:
@@ -141,7 +154,7 @@ def _answers(place: Path) -> tuple[dict[str, float], tuple[str, ...], str, str]:
         given, judge = data["scores"]["image"], f"{data['provider']} {data['model']}"
         if data["image_sha256"] != _digest(place):
             return {}, (), "", "judged before the image changed"
-        answers = {name: float(given[name]) for name in QUESTIONS if name in given}
+        answers = _on_scale(given)
     except FileNotFoundError:
         return {}, (), "", "not judged"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -154,8 +167,14 @@ def _upstream(data: Mapping) -> tuple[dict[str, float], tuple[str, ...], str, st
     told = data["evaluation"]["dimensional_evals"]
     names = {"target": "target_following"}
     found = {name: (told.get(names.get(name, name)) or {}).get(f"{name}_score") for name in QUESTIONS}
-    answers = {name: float(value) for name, value in found.items() if value is not None}
+    answers = _on_scale(found)
     return answers, tuple(name for name in QUESTIONS if name not in answers), "RePlan's evaluation code", ""
+
+
+def _on_scale(given: Mapping) -> dict[str, float]:
+    """The answers that are on the questions' scale; one that is not (7, nan) is none."""
+    found = {name: float(given[name]) for name in QUESTIONS if given.get(name) is not None}
+    return {name: value for name, value in found.items() if 1 <= value <= max(SCALES[name])}
 
 
 def summary(methods: Sequence[Method], records: Sequence[Record], against: str = "") -> dict:
@@ -220,12 +239,16 @@ def metrics_of(methods: Sequence[Method], records: Sequence[Record]) -> dict[str
                 )
             rows = [row for name, row in data["records"].items() if name in known]
             told = {
-                name: {**_told(mean_of(row[name] for row in rows if name in row)), "encoder": encoder}
+                name: {
+                    **_told(mean_of(row[name] for row in rows if math.isfinite(row.get(name, math.nan)))),
+                    "encoder": encoder,
+                }
                 for name, encoder in data["encoders"].items()
             }
             together = {
                 name: {"mean": one["value"], "error": None, "n": one["n"], "encoder": one["encoder"]}
                 for name, one in data["together"].items()
+                if math.isfinite(one["value"])
             }
         except FileNotFoundError:
             continue

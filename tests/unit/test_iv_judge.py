@@ -154,6 +154,16 @@ def test_a_reply_is_kept_by_images_question_and_model(tmp_path):
     assert second.asked[12:] == ["effect"]
 
 
+def test_one_reply_is_kept_by_two_threads_at_once(tmp_path, monkeypatch):
+    both_written = threading.Barrier(2, timeout=30)
+    monkeypatch.setattr("replan.tools.batches.results.os.fsync", lambda _: both_written.wait())
+    replies = Replies(tmp_path)
+    with ThreadPoolExecutor(2) as pool:  # two methods gave the same image
+        list(pool.map(lambda _: replies.put("ab", Answer("5", True, 1, 1)), range(2)))
+    assert replies.get("ab") == Answer("5", True, 1, 1)
+    assert [file.name for file in tmp_path.glob("*/*")] == ["ab.json"]
+
+
 def test_images_reach_the_judge_without_loss(tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, (9, 7, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

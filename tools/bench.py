@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 import bench_report as report
-from host_setup import ROOT, add_arguments, comfyui_version, host_from
+from host_setup import HOME, ROOT, add_arguments, comfyui_version, host_from, python_of
 
 QUICK_SECONDS = 165.0
 STEP_SHARE = 0.38  # of the quick run's time
@@ -252,8 +252,16 @@ class Bench:
             bench_step.forget_models()
 
 
-def import_pack() -> None:
-    """Make this checkout importable as the package `replan`, whatever its folder is called."""
+def import_pack(needs: str = "") -> None:
+    """Make this checkout importable as the package `replan`, whatever its folder is called.
+
+    needs: a module that ComfyUI's Python has; a command that was started by another one ends with what to do.
+    """
+    if needs and importlib.util.find_spec(needs) is None:
+        sys.exit(
+            f"{Path(sys.argv[0]).name} needs ComfyUI's Python, and this one has no {needs}. Start it with "
+            f"{python_of(HOME / 'venv')} (`python tools/host_setup.py` makes that), or with the Python of your ComfyUI"
+        )
     if "replan" in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,16 +78,24 @@ def say(text: str) -> None:
 
 
 class Step:
-    """`with Step("torch"):` prints what is being done, and how long it took."""
+    """`with Step("torch"):` prints what is being done, each minute that it still is, and how long it took."""
+
+    EVERY = 60.0
 
     def __init__(self, what: str):
         self.what = what
 
     def __enter__(self) -> None:
         say(f"set-up: {self.what} ...")
-        self.begun = time.monotonic()
+        self.begun, self.ended = time.monotonic(), threading.Event()
+        threading.Thread(target=self._tell, daemon=True).start()
+
+    def _tell(self) -> None:
+        while not self.ended.wait(self.EVERY):
+            say(f"set-up: {self.what}: {time.monotonic() - self.begun:.0f} s so far ...")
 
     def __exit__(self, kind, *_) -> None:
+        self.ended.set()
         say(f"set-up: {self.what}: {'stopped' if kind else 'done'} after {time.monotonic() - self.begun:.0f} s")
 
 
@@ -131,7 +140,7 @@ def present_host(version: str = DEFAULT) -> Host:
     SetupError, which says what to do, where there is none.
     """
     environment = HOME / ("venv" if version == DEFAULT else f"venv-{version}")
-    host = Host(_python_of(environment), HOME / f"comfyui-{version}", version, HOME / "models")
+    host = Host(python_of(environment), HOME / f"comfyui-{version}", version, HOME / "models")
     for found in (host.python, host.comfyui / "comfy" / "sd.py"):
         if not found.is_file():
             raise SetupError(f"there is no {found}; run `python tools/host_setup.py` first, which sets ComfyUI up")
@@ -164,7 +173,7 @@ def read_toml(file: Path) -> dict:
 # The private environment
 
 
-def _python_of(environment: Path) -> Path:
+def python_of(environment: Path) -> Path:
     return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -178,15 +187,15 @@ def _environment(version: str) -> Path:
     _check_disk(base)
     _make_environment(base)
     if version == DEFAULT:
-        return _python_of(base)
+        return python_of(base)
     other = HOME / f"venv-{version}"
     _make_environment(other)
     (_site_packages(other) / "borrowed.pth").write_text(f"{_site_packages(base)}\n", encoding="utf-8")
-    return _python_of(other)
+    return python_of(other)
 
 
 def _make_environment(folder: Path) -> None:
-    python = _python_of(folder)
+    python = python_of(folder)
     if python.is_file() and _run([python, "-m", "pip", "--version"]).returncode == 0:
         return
     with Step(f"environment {folder.relative_to(ROOT)} for Python {sys.version.split()[0]}"):
@@ -200,7 +209,7 @@ def _make_environment(folder: Path) -> None:
 
 
 def _site_packages(environment: Path) -> Path:
-    asked = _run([_python_of(environment), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+    asked = _run([python_of(environment), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
     return Path(asked.stdout.strip())
 
 

@@ -27,6 +27,8 @@ def ensure_environment(
     wanted = "\n".join(packages)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return own
+    # Standard error: a tool's output may be read by a program.
+    print(f"set-up: {', '.join(packages)}, once, into .host/{name} ...", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     if fault := _fault_of([str(python), "-m", "venv", str(folder)]):
         return f"{' '.join(packages)} cannot be installed: {fault}"

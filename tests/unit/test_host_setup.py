@@ -1,6 +1,7 @@
 """Set-up says what stands in its way, never trusts a file with another sum, and does an interrupted step again."""
 
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_the_texts_are_written_by_the_comfyui_that_is_there_and_none_is_set_up(t
 
 def test_what_is_set_up_is_used_as_it_is(home, pip):
     made = comfyui(home / f"comfyui-{host_setup.DEFAULT}")
-    python = host_setup._python_of(home / "venv")
+    python = host_setup.python_of(home / "venv")
     with pytest.raises(SetupError, match="there is no .*python"):
         present_host()
     python.parent.mkdir(parents=True)
@@ -111,6 +112,25 @@ def test_an_interrupted_step_is_done_again_and_a_finished_one_is_not(home, pip, 
     (folder / "requirements.txt").write_text("aiohttp==1\n", encoding="utf-8")
     host_setup._install(python, "0.30", folder, ("tools",))
     assert len(pip) == 4
+
+
+def test_a_long_step_says_that_it_goes_on(monkeypatch):
+    told = queue.Queue()
+    monkeypatch.setattr(host_setup, "say", told.put)
+    monkeypatch.setattr(host_setup.Step, "EVERY", 0.01)
+    with host_setup.Step("torch"):
+        assert told.get(timeout=30) == "set-up: torch ..."
+        assert told.get(timeout=30) == "set-up: torch: 0 s so far ..."
+
+
+@pytest.mark.parametrize("tool", ["iv_edit/generate.py", "iv_edit/judge.py", "toyworld/iv_records.py"])
+def test_a_tool_started_by_a_python_without_comfyuis_packages_names_the_one_to_use(tool):
+    file = host_setup.ROOT / "tools" / tool
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(file)], capture_output=True, encoding="utf-8", timeout=120
+    )  # -S: no installed packages
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert str(host_setup.python_of(host_setup.HOME / "venv")) in done.stderr
 
 
 def test_too_little_disk_is_said_before_anything_is_fetched(home, monkeypatch):

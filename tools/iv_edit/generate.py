@@ -27,7 +27,7 @@ if not __package__:
     sys.path.insert(0, str(TOOLS))
     from bench import import_pack
 
-    import_pack()
+    import_pack(needs="PIL")
 
 from replan.planner.plan import RegionPlan  # noqa: E402
 from replan.planner.plans.plan_json import plan_to_json  # noqa: E402

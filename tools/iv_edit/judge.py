@@ -31,7 +31,7 @@ if not __package__:
     sys.path.insert(0, str(TOOLS))
     from bench import import_pack
 
-    import_pack()
+    import_pack(needs="torch")
 
 from replan.planner.plan import PlanError, RegionPlan  # noqa: E402
 from replan.tools.batches.config import Keys, above_zero, at_least_one, parse, shard, whole, zero_or_more  # noqa: E402
@@ -331,7 +331,7 @@ def _landed(future, job: Job, counts: Counts, say) -> str:
         if counts.in_a_row >= PATIENCE:
             return f"{counts.in_a_row} edits after another got no reply"
     except OSError as error:
-        return f"{job.folder / JUDGED} cannot be written: {error.strerror or error}"
+        return f"{error.filename or job.folder / JUDGED} cannot be written: {error.strerror or error}"
     except PlanError as error:
         counts.failed += 1
         say(f"{name}: {error}")

@@ -24,7 +24,7 @@ if not __package__:
     sys.path.insert(0, str(TOOLS))
     from bench import import_pack
 
-    import_pack()
+    import_pack(needs="torch")
 
 import torch  # noqa: E402
 from replan.planner.plan import PlanError  # noqa: E402

@@ -24,7 +24,7 @@ if not __package__:
     sys.path.insert(0, str(TOOLS))
     from bench import import_pack
 
-    import_pack()
+    import_pack(needs="PIL")
 
 from PIL import Image  # noqa: E402
 from replan.evaluation.quoted import quoted_texts  # noqa: E402

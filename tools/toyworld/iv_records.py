@@ -21,7 +21,7 @@ if not __package__:
     sys.path.insert(0, str(TOOLS))
     from bench import import_pack
 
-    import_pack()
+    import_pack(needs="PIL")
 
 from PIL import Image  # noqa: E402
 from replan.planner.plan import KEEP_UNCHANGED  # noqa: E402

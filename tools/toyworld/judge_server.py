@@ -25,7 +25,7 @@ if not __package__:
     sys.path.insert(0, str(TOOLS))
     from bench import import_pack
 
-    import_pack()
+    import_pack(needs="PIL")
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402

@@ -438,6 +438,15 @@ def test_a_prompt_that_is_refused_is_not_tried_again(tmp_path):
     assert (run.counts.done, run.counts.failed, run.counts.again) == (1, 1, 0)
 
 
+def test_a_reason_is_told_once_for_rows_in_a_row_and_written_for_each(tmp_path):
+    bad = PromptError("UNETLoader (node 6): no such model\nVAELoader (node 8): no such model", "UNETLoader")
+    run, said = go(tmp_path, [Place(faults=[bad] * 3)], count=3)
+    assert run.counts.failed == 3 and sum("no such model" in line for line in said) == 1
+    assert sum(line.endswith("as the row that failed before it") for line in said) == 2
+    lines = (tmp_path / "out" / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["error"] for line in lines] == [str(bad)] * 3
+
+
 def test_items_of_a_lost_place_go_to_the_others(tmp_path):
     lost, other = Place("lost", faults=[ServerError("gone")] * 9), Place("other", load=1)
     run, said = go(tmp_path, [lost, other], retries=5)

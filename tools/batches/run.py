@@ -63,6 +63,7 @@ class Run:
         self.items, self.places, self.editor, self.say = items, places, editor, say
         self.retries, self.patience, self.redo_all = retries, patience, again
         self.counts, self.stopped = Counts(total), ""
+        self._said = ""  # why an item failed, as it was last told
         self._waiting: deque[Try] = deque()
         self._down: dict[str, tuple[float, float]] = {}  # places that did not answer: until when, and how long
         self._shown = 0.0
@@ -179,7 +180,9 @@ class Run:
 
     def _failed(self, one: Try, reason: str, place: EditPlace | None = None) -> None:
         self.counts.failed += 1
-        self.say(f"row {one.item.row}, {one.item.name}: {reason}")
+        shown = "as the row that failed before it" if reason == self._said else reason  # a model that is missing
+        self._said = reason
+        self.say(f"row {one.item.row}, {one.item.name}: {shown}")
         if self.editor.results:
             record = self.editor.record(one.item, place, one.number)
             self.editor.results.fail(one.item, {**record, "error": reason})

@@ -1,16 +1,30 @@
 """Instruction -> plan -> edit through the real server: no text of ours between the model's image and the edit."""
 
+import numpy as np
 import pytest
-from learned_planner import Lesson, learn
+import torch
+from learned_planner import SMALL, Lesson, learn
 from replan.planner.asking.templates import load_template, planner_messages
+from replan.planner.models import folder
 from replan.tools.toyworld import planner_benchmark, weights
 from replan.tools.toyworld.editing import Editing
+from replan.tools.toyworld.judged import held_out_judged
+from replan.tools.toyworld.lessons import held_out_example
 from replan.tools.toyworld.planner_benchmark import Planning, in_words, score_answer
 from replan.tools.toyworld.requests import held_out_request
 from replan.tools.toyworld.scenes import SIZE, held_out_seed
 from replan.tools.toyworld.sheets import result_sheet
 from replan.tools.training import planner_measure
-from replan.tools.training.planner_model import load_planner, load_processor, make_model, make_processor, save
+from replan.tools.training.planner_batches import judge_turn, patches, prompt, turn_of
+from replan.tools.training.planner_model import (
+    lesson_processor,
+    lesson_sizes,
+    load_planner,
+    load_processor,
+    make_model,
+    make_processor,
+    save,
+)
 
 REQUEST = held_out_request(held_out_seed(5, 1), SIZE)
 LEAST = 0.8  # of the objects that the published planner finds; docs/planner_models.md has the figure of 100 scenes
@@ -32,8 +46,6 @@ def planning(editing, models_dir):
 @pytest.fixture(scope="module")
 def by_heart(tmp_path_factory):
     """A planner that has learnt the answer to one request about one scene, and nothing else."""
-    import torch
-
     picture = torch.from_numpy(REQUEST.task.scene.pixels.copy())[None].float() / 255
     asked = planner_messages(load_template("ask", "{{instruction}}"), REQUEST.text)
     return learn(tmp_path_factory.mktemp("by_heart") / "planner", [Lesson(asked, [picture], REQUEST.reply)], steps=60)
@@ -62,6 +74,25 @@ def test_the_benchmark_asks_edits_and_scores(planning, by_heart):
     assert results["planner"]["objects"] == len(results["replies"][0]["ious"])
     assert "with IoU >= 0.5" in in_words(results)
     assert result_sheet(*pictures).height > 100
+
+
+def test_templates_and_the_judge_are_asked_in_the_measure_as_by_the_nodes(tmp_path):
+    """The same tokens and patches go in, asked many at once or one by one by the pack's code."""
+    processor = lesson_processor()
+    sizes = SMALL._replace(more=lesson_sizes(processor.tokenizer).more)
+    model = make_model(2, sizes)
+    planner = folder.load(save(model, processor, tmp_path / "planner", torch.float32), "fp32", "cpu")
+    examples = [held_out_example(name, held_out_seed(6, 1)) for name in planner_measure.TEMPLATES]
+    turns = [*map(turn_of, examples), judge_turn(held_out_judged(held_out_seed(6, 1)), "target")]
+    for turn in turns:
+        images = [torch.from_numpy(image.copy())[None] / 255 for image in turn.images]
+        given = planner.inputs(turn.messages, images)
+        assert given["input_ids"][0].tolist() == prompt(turn, processor)[0]
+        ours = patches(np.stack(turn.images), processor.image_processor)
+        assert torch.allclose(given["pixel_values"], ours, atol=1e-6)
+    assert planner_measure.by_planner(planner, examples[:2]) == [
+        planner_measure.answered(one, "") for one in examples[:2]
+    ]
 
 
 @published

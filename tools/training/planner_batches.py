@@ -167,29 +167,30 @@ def _row(turns: Sequence[Turn], processor) -> _Row:
     row = _Row()
     shared = all(len(turn.images) == 1 and turn.images[0] is turns[0].images[0] for turn in turns)
     for number, turn in enumerate(turns, 1):
-        side = turn.scenes[0].size // (PATCH * MERGE)
-        prompt, positions, places = _prompt(turn, side, processor)
+        asked, positions, places = prompt(turn, processor)
         reply, about = _reply(turn, processor)
-        for_all = prompt.index(VISION_END) + 1 if shared else 0
+        for_all = asked.index(VISION_END) + 1 if shared else 0
         again = for_all if number > 1 else 0  # of the prompt, what the row has already
         begin = 0 if shared else len(row.tokens)
         behind = positions.max() + 1 + np.arange(len(reply))
-        row.tokens += [*prompt[again:], *reply]
-        row.labels += [*[IGNORED] * (len(prompt) - again), *reply]
-        row.turns += [*[0] * (for_all - again), *[number] * (len(prompt) - for_all + len(reply))]
+        row.tokens += [*asked[again:], *reply]
+        row.labels += [*[IGNORED] * (len(asked) - again), *reply]
+        row.turns += [*[0] * (for_all - again), *[number] * (len(asked) - for_all + len(reply))]
         row.positions += [positions[:, again:], behind[None].repeat(3, 0)]
         if not again:
             row.images += turn.images
             row.scenes += turn.scenes
         for token, identity, image in about:
             share = np.zeros(len(row.tokens), np.float32)
-            share[begin + places[image] :][: side**2] = _share(turn.scenes[image], identity)
+            of_image = _share(turn.scenes[image], identity)
+            share[begin + places[image] :][: len(of_image)] = of_image
             row.about.append((len(row.tokens) - len(reply) + token, share))
     return row
 
 
-def _prompt(turn: Turn, side: int, processor) -> tuple[list[int], np.ndarray, list[int]]:
-    """Tokens up to the reply with `side` x `side` for each image, their positions (3, L), and where images begin."""
+def prompt(turn: Turn, processor) -> tuple[list[int], np.ndarray, list[int]]:
+    """Tokens up to the reply with those of each image, their positions (3, L), and where images begin."""
+    side = len(turn.images[0]) // (PATCH * MERGE)
     tokens: list[int] = []
     positions, places, next_position = [], [], 0
     across = np.arange(side**2)

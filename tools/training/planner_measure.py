@@ -39,8 +39,8 @@ from replan.tools.toyworld.requests import Request, held_out_requests
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
 from replan.tools.toyworld.scoring import Answered, PlanScore, answer_figures, plan_figures, score_answer, score_plan
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
-from replan.tools.training.planner_batches import Turn, conversation, judge_turn, patches, turn_of
-from replan.tools.training.planner_model import END, IMAGE, MERGE, TURN_END, load_planner, load_processor, save
+from replan.tools.training.planner_batches import Turn, judge_turn, patches, prompt, turn_of
+from replan.tools.training.planner_model import END, IMAGE, PATCH, TURN_END, load_planner, load_processor, save
 from replan.tools.training.run import TrainingError
 
 MOST_TOKENS = 96  # of a reply to a request
@@ -72,11 +72,8 @@ def written(model, processor, turns: Sequence[Turn], most_tokens: int = MOST_ANS
     texts: list[str] = []
     for first in range(0, len(turns), GROUP):
         group = turns[first : first + GROUP]
-        side = len(group[0].images[0]) // MERGE // processor.image_processor.patch_size
-        rows = []
-        for one in group:
-            ids = processor.tokenizer(conversation(one.messages, processor))["input_ids"]
-            rows.append([token for id in ids for token in ([IMAGE] * side**2 if id == IMAGE else [id])])
+        side = len(group[0].images[0]) // PATCH
+        rows = [prompt(one, processor)[0] for one in group]
         length = max(map(len, rows))
         tokens = torch.tensor([[END] * (length - len(row)) + row for row in rows], device=device)
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
@@ -84,7 +81,7 @@ def written(model, processor, turns: Sequence[Turn], most_tokens: int = MOST_ANS
         generated = model.generate(
             input_ids=tokens, attention_mask=mask, mm_token_type_ids=(tokens == IMAGE).int(),
             pixel_values=patches(np.stack(images), processor.image_processor).to(device),
-            image_grid_thw=torch.tensor([[1, side * MERGE, side * MERGE]] * len(images), device=device),
+            image_grid_thw=torch.tensor([[1, side, side]] * len(images), device=device),
             max_new_tokens=most_tokens, do_sample=False, eos_token_id=[TURN_END, END], pad_token_id=END,
         )  # fmt: skip
         texts += processor.tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)

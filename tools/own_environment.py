@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / ".host"
-BORROWED = "borrowed.pth"
+BORROWED, STAMP = "borrowed.pth", "finished"
 
 
 def ensure_environment(
@@ -18,27 +19,46 @@ def ensure_environment(
 ) -> Path | str:
     """The Python of `.host/<name>` that has these packages, installed if need be; or in words why there is none.
 
-    beside: as `ensure_beside` makes it. Start programs as modules (`-m comfy_test`): the scripts name the folder they
-    were installed in, and the checkout may have been moved since.
+    beside: as `ensure_beside` makes it. It is made beside its place and then moved there, so that two processes may ask
+    for it at once. Start programs as modules (`-m comfy_test`): the scripts name the folder they were installed in.
     """
-    folder = HOME / name
-    own = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    stamp = folder / "finished"
-    wanted = "\n".join(packages)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
-        return own
+    folder, wanted = HOME / name, "\n".join(packages)
+    if _is_whole(folder, wanted):
+        return _python_in(folder)
     # Standard error: a tool's output may be read by a program.
     print(f"set-up: {', '.join(packages)}, once, into .host/{name} ...", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    part = HOME / f".{name}.{uuid.uuid4().hex[:8]}"
+    try:
+        if fault := _made_in(part, packages, python, beside):
+            return f"{' '.join(packages)} cannot be installed: {fault}"
+        (part / STAMP).write_text(wanted, encoding="utf-8")
+        if not _is_whole(folder, wanted):  # another process was faster
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return _python_in(folder)
+
+
+def _is_whole(folder: Path, wanted: str) -> bool:
+    stamp = folder / STAMP
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+
+
+def _python_in(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def _made_in(folder: Path, packages: Sequence[str], python: Path | str, beside: bool) -> str:
+    """Make an environment in an empty folder; why it cannot be, or ""."""
+    own = _python_in(folder)
     if fault := _fault_of([str(python), "-m", "venv", str(folder)]):
-        return f"{' '.join(packages)} cannot be installed: {fault}"
+        return fault
     if beside:
         _borrow(own)  # before pip looks, so that it installs no second torch
-    install = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *packages]
-    if fault := _fault_of(install):
-        return f"{' '.join(packages)} cannot be installed: {fault}"
-    stamp.write_text(wanted, encoding="utf-8")
-    return own
+    return _fault_of(
+        [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *packages]
+    )
 
 
 def ensure_beside(name: str, packages: Sequence[str]) -> Path | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from ..planner.plan import PlanError, shown
 # The published scales of IV-Edit: Target 1 or 5, Effect and Consistency 1, 3 or 5, Quality 1 to 5.
 QUESTIONS = ("target", "effect", "consistency", "quality")
 _MOST = 5.0
+_LARGEST = sys.float_info.max  # of what JSON holds, an integer may be larger
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,6 @@ def _four(answers: Mapping[str, float]) -> Sequence[float] | None:
 
 def _checked(values: Mapping[str, float], what: str) -> Mapping[str, float]:
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
             raise PlanError(f"{what}: the score '{name}' is {shown(value)}; a score is a finite number")
     return MappingProxyType({str(name): float(value) for name, value in values.items()})

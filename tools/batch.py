@@ -76,12 +76,11 @@ def options() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     import_pack()
     from replan.tools.batches.cluster import PACKAGES
-    from replan.tools.batches.config import Keys
+    from replan.tools.batches.config import Keys, print_anything
     from replan.tools.batches.items import BatchError
     from replan.tools.own_environment import run_there
 
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a console of Windows cannot print every file name
+    print_anything()
     keys = Keys()
     terminal = sys.stderr.isatty()
 

@@ -409,3 +409,11 @@ def test_every_part_of_a_question_reaches_the_provider(tmp_path):
 
     judge_of(tmp_path, Looks()).judge(*pair(tmp_path), "make it red", "the left cup")
     assert seen == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("text", ["provider: foo\nmodel: m", "provider: 5\nmodel: m"])
+def test_a_provider_that_there_is_not_is_refused_in_a_file_too(tmp_path, text):
+    pytest.importorskip("yaml")
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(BatchError, match="provider cannot have that value"):
+        command.read([str(tmp_path), "--config", str(tmp_path / "c.yaml")], Keys())

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -406,3 +409,12 @@ def test_an_instruction_is_text_on_a_page_and_never_html(tmp_path):
     preference.make(read_records(run), {name: run / name for name in ("plain", "replan")}, tmp_path / "page")
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert page.count("<script>") == 1 and "<img src=x" not in page and "onload='" not in page and "{total}" in page
+
+
+def test_a_console_without_the_signs_ends_no_tool(tmp_path):
+    run = run_of(tmp_path, plain=[row(5, 3, 5, 4), row(1, 3, 5, 4), None, None])
+    tool = Path(__file__).resolve().parents[2] / "tools" / "iv_edit" / "report.py"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, str(tool), str(run)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "\\xb1" in done.stdout

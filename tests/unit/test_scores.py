@@ -93,3 +93,8 @@ def test_scores_without_regions_or_of_another_plan_are_refused():
         failed_regions(PLAN, Scores("alignment", {}, {"r1": {"region": 0.3}}))
     with pytest.raises(PlanError, match="connect the plan that was judged"):
         failed_regions(PLAN, Scores("judge", {}, {"x": {"done": 1}}, region_main="done"))
+
+
+def test_an_integer_larger_than_any_float_is_no_score():
+    with pytest.raises(PlanError, match="a score is a finite number"):
+        Scores.from_json('{"by": "judge", "image": {"x": 1' + "0" * 400 + "}}")

@@ -7,6 +7,7 @@ import base64
 import json
 import math
 import re
+import sys
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,12 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"a number from 0 to 1 was expected, found {text!r}")
     return value
+
+
+def print_anything() -> None:
+    """Let a console that lacks a sign (an ASCII one, most of Windows) show its number instead of ending the tool."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
 
 
 class Keys:

@@ -195,6 +195,7 @@ class FolderLock:
             about = json.loads(file.read_bytes() or b"{}")
         except (OSError, ValueError):
             about = {}
+        about = about if isinstance(about, dict) else {}
         who = f"process {about.get('pid', '?')} on {about.get('host', '?')} since {about.get('begun', '?')}"
         return BatchError(
             f"another batch writes into {self.folder}: {who} (shard {about.get('shard', '?')}). Wait for it, choose "

@@ -33,7 +33,7 @@ from replan.planner.plan import RegionPlan  # noqa: E402
 from replan.planner.plans.plan_json import plan_to_json  # noqa: E402
 from replan.planner.replies.notices import COORDINATES  # noqa: E402
 from replan.tools.batches.cluster import PACKAGES  # noqa: E402
-from replan.tools.batches.config import Keys, parse  # noqa: E402
+from replan.tools.batches.config import Keys, parse, print_anything  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import IMAGE, RECORD, write_whole  # noqa: E402
 from replan.tools.batches.workflow import Workflow  # noqa: E402
@@ -60,6 +60,7 @@ def options(batch) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     import batch
 
     keys = Keys()

@@ -34,7 +34,16 @@ if not __package__:
     import_pack(needs="torch")
 
 from replan.planner.plan import PlanError, RegionPlan  # noqa: E402
-from replan.tools.batches.config import Keys, above_zero, at_least_one, parse, shard, whole, zero_or_more  # noqa: E402
+from replan.tools.batches.config import (  # noqa: E402
+    Keys,
+    above_zero,
+    at_least_one,
+    parse,
+    print_anything,
+    shard,
+    whole,
+    zero_or_more,
+)
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import FolderLock, hidden, write_whole  # noqa: E402
 from replan.tools.batches.run import duration  # noqa: E402
@@ -118,6 +127,7 @@ def read(arguments: Sequence[str], keys: Keys) -> tuple[argparse.Namespace, dict
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     keys = Keys()
 
     def say(text: str) -> None:

@@ -28,7 +28,7 @@ if not __package__:
 
 import torch  # noqa: E402
 from replan.planner.plan import PlanError  # noqa: E402
-from replan.tools.batches.config import parse  # noqa: E402
+from replan.tools.batches.config import parse, print_anything  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.asking import read_image  # noqa: E402
@@ -208,6 +208,7 @@ def _unit(image: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML or JSON with these options")

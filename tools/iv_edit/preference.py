@@ -27,7 +27,7 @@ if not __package__:
     import_pack()
 
 from replan.planner.plan import PlanError  # noqa: E402
-from replan.tools.batches.config import whole  # noqa: E402
+from replan.tools.batches.config import print_anything, whole  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.figures import mean_of  # noqa: E402
@@ -154,6 +154,7 @@ def read(key: Mapping, votes: Sequence[Mapping]) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="what", required=True)
     making = parts.add_parser("make", help="write a page")

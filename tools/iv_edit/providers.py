@@ -76,8 +76,11 @@ class OpenAIJudge:
         self.openai, self.model, self.label = openai, model, "openai"
         try:
             host = urllib.parse.urlsplit(base_url or "").hostname
+            urllib.parse.urlsplit(base_url or "").port  # noqa: B018, raises for one that is no number
         except ValueError:
             raise JudgeError("--base-url is no address; it is http://HOST:PORT/v1") from None
+        if not (key.isascii() and key.isprintable()):
+            raise JudgeError("the key holds a sign that no key has, such as a line break; copy it again")
         # A proxy for the outside must not stand between us and our own machine.
         inside = (
             {"http_client": openai.DefaultHttpxClient(trust_env=False)} if host in ("127.0.0.1", "localhost") else {}
@@ -101,8 +104,11 @@ class OpenAIJudge:
             except self.openai.APIConnectionError as error:  # timeouts too
                 raise Busy(f"no reply from {self.client.base_url.host}: {_short(error)}") from None
             except (ValueError, AttributeError, TypeError, self.openai.OpenAIError) as error:
-                # A proxy's page, or half of a reply.
-                raise Busy(f"what {self.client.base_url.host} answers is no reply: {_short(error)}") from None
+                raise Busy(
+                    f"{self.client.base_url.host} answers something else than a chat completion "
+                    f"({type(error).__name__}), such as a proxy's page or half a "
+                    "reply; look whether --base-url is the address of its API"
+                ) from None
 
     def _once(self, question: Question, settings: Mapping[str, Any]) -> Answer:
         settings = dict(settings)
@@ -119,6 +125,10 @@ class OpenAIJudge:
             raise Busy("the judge's reply holds no message")
         choice, usage = reply.choices[0], reply.usage
         text = choice.message.content or getattr(choice.message, "refusal", None) or ""
+        if isinstance(text, list):  # some servers keep the parts of a message apart
+            text = "".join(part["text"] for part in text if part.get("type") == "text")
+        if not isinstance(text, str):
+            raise TypeError("a message is a text")
         counts = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
         return Answer(text, choice.finish_reason != "length", *counts)
 

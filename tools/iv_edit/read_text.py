@@ -33,6 +33,7 @@ from replan.planner.geometry import Box, Size  # noqa: E402
 from replan.planner.plan import PlanError, RegionPlan  # noqa: E402
 from replan.planner.plans.resize import fit_plan  # noqa: E402
 from replan.planner.replies.notices import COORDINATES  # noqa: E402
+from replan.tools.batches.config import print_anything  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.image_files import read_rgb  # noqa: E402
@@ -137,6 +138,7 @@ def rapidocr() -> tuple[Reader, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--results", action="append", default=[], metavar="NAME=FOLDER", help="results from elsewhere")

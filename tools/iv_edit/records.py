@@ -26,7 +26,7 @@ if not __package__:
 
     import_pack()
 
-from replan.tools.batches.config import whole  # noqa: E402
+from replan.tools.batches.config import print_anything, whole  # noqa: E402
 from replan.tools.batches.items import BatchError, open_table, safe_id, short, table_cells  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.forms import (  # noqa: E402
@@ -364,6 +364,7 @@ def source_of(args: argparse.Namespace, out: Path) -> Source:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="parquet, a table, or a folder")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")

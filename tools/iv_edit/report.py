@@ -30,7 +30,7 @@ if not __package__:
 
 from replan.evaluation.judge_questions import SCALES  # noqa: E402
 from replan.evaluation.scores import QUESTIONS  # noqa: E402
-from replan.tools.batches.config import parse  # noqa: E402
+from replan.tools.batches.config import parse, print_anything  # noqa: E402
 from replan.tools.batches.items import BatchError  # noqa: E402
 from replan.tools.batches.results import write_whole  # noqa: E402
 from replan.tools.iv_edit.figures import (  # noqa: E402
@@ -263,6 +263,7 @@ def _told(mean: Mean) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML or JSON with these options")

@@ -678,3 +678,17 @@ def test_a_result_that_something_else_wrote_down_is_kept_and_ends_nothing(tmp_pa
     editor = Editor(Filling(workflow(tmp_path), {"image"}), Results(tmp_path / "out"))
     run = Run(iter([item()]), 1, [], editor, say=lambda text: None)
     assert run._next() is None and run.counts.kept == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="holds the lock by fcntl")
+@pytest.mark.parametrize("junk", ["", "null", "[]", '{"half', '{"pid": 1}'])
+def test_a_lock_that_says_nothing_of_its_run_is_still_a_lock(tmp_path, junk):
+    import fcntl
+
+    (tmp_path / ".batch-1-of-2.lock").write_text(junk, encoding="utf-8")
+    with (tmp_path / ".batch-1-of-2.lock").open("a+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BatchError, match="another batch writes into"):
+            FolderLock(tmp_path).__enter__()
+    with FolderLock(tmp_path):
+        pass

@@ -81,9 +81,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--seeds", type=int, help="how many whole proofs (3; --quick: 1)")
     parser.add_argument("--scenes", type=int, default=100, help="held-out scenes to measure on (100)")
-    parser.add_argument("--steps1", type=int, help="of stage 1 (40; --quick: 20)")
-    parser.add_argument("--steps2", type=int, help="of stage 2 (40; --quick: 16)")
-    parser.add_argument("--replies", type=int, default=32, help="a step of stage 2, a multiple of 8 (32)")
+    parser.add_argument("--steps1", type=int, help="of stage 1 (30; --quick: 20)")
+    parser.add_argument("--steps2", type=int, help="of stage 2 (24; --quick: 16)")
+    parser.add_argument("--replies", type=int, default=24, help="a step of stage 2, a multiple of 8 (24)")
     parser.add_argument("--render-steps", type=int, default=8, help="sampling steps of an edit (8)")
     parser.add_argument("--only", metavar="NAME,..", help=f"some of {', '.join(one.name for one in TRAININGS)}")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once, and ComfyUIs (2)")
@@ -94,8 +94,8 @@ def options() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     args = options().parse_args(arguments)
     args.seeds = args.seeds or (1 if args.quick else 3)
-    args.steps1 = args.steps1 or (20 if args.quick else 40)
-    args.steps2 = args.steps2 or (16 if args.quick else 40)
+    args.steps1 = args.steps1 or (20 if args.quick else 30)
+    args.steps2 = args.steps2 or (16 if args.quick else 24)
     args.rates = {STAGE1: 1e-4, STAGE2: 5e-5} if args.quick else {}
     known = [one.name for one in TRAININGS]
     args.names = args.only.split(",") if args.only else QUICK if args.quick else known
@@ -173,7 +173,7 @@ def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addr
         if one.config in args.rates:
             command += ["--learning_rate", str(args.rates[one.config])]
         if one.shuffled:
-            command += ["--shuffled", "true"]
+            command += ["--shuffled", "true", "--stop_after", "0"]  # its reward falls at once: it gets every step
         if one.config == STAGE2:
             command += ["--comfyui", addresses, "--per_device_train_batch_size", str(args.replies)]
             command += ["--render_steps", str(args.render_steps)]
@@ -201,7 +201,9 @@ def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -
         return
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.set_num_threads(1)
     place = str(folder / name)
     model = AutoModelForImageTextToText.from_pretrained(place, dtype=torch.float32, local_files_only=True)
@@ -228,7 +230,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -
                 "format": float(is_valid(earned.form(prompt.number, text).parts)), "found": float(plan.good),
                 "iou": float(np.mean(plan.ious)), "target": score.target, "effect": score.effect,
                 "consistency": 3 * score.overall - score.target - score.effect, "weighted": score.weighted,
-                "kinds": {one.kind: one.reached for one in scoring.outcomes(task, pixels)},
+                "kinds": {one.kind: bool(one.reached) for one in scoring.outcomes(task, pixels)},
             }
         )  # fmt: skip
     figures = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in NAMES}

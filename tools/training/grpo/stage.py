@@ -16,7 +16,7 @@ from .earned import Earned
 from .held_out import greedy_replies, measured
 from .options import StageError, StageOptions
 from .records import check_base, dataset_of, training_and_held_out
-from .watching import Progress, Watch
+from .watching import BEST, Progress, Watch
 from .worlds import world_of
 
 TOLD, DONE = "stage.json", "done.json"
@@ -74,17 +74,20 @@ def train(options: StageOptions, config) -> Path:
         trainer.save_model(str(folder))
 
     trainer.add_callback(Progress(out, groups, say))
+    watch = Watch(out, answer, save, options.measure_every, options.stop_after, options.pictures_every, say)
     if held_out:
-        trainer.add_callback(
-            Watch(out, answer, save, options.measure_every, options.stop_after, options.pictures_every, say)
-        )
+        trainer.add_callback(watch)
     if checkpoint:
         say(f"going on from {checkpoint}")
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        save(out)
+        if watch.stopped and (out / BEST).is_dir():
+            if first:
+                shutil.copytree(out / BEST, out, dirs_exist_ok=True)
+        else:
+            save(out)
         if options.lora and first:
-            _merge(trainer, out / "merged")
+            _merge(options, out)
     except Exception as error:
         if not is_full(error):
             raise
@@ -196,7 +199,11 @@ def _full_text(out: Path) -> str:
     return f"the disk of {out} is full, {left}; make room, and the same command goes on from there"
 
 
-def _merge(trainer, folder: Path) -> None:
-    """The LoRA in the weights, as RePlan Load Planner reads a planner."""
-    trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
+def _merge(options: StageOptions, out: Path) -> None:
+    """The LoRA of a folder in its base's weights, as RePlan Load Planner reads a planner: in `merged`."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    base = AutoModelForImageTextToText.from_pretrained(options.model, dtype="auto", local_files_only=True)
+    PeftModel.from_pretrained(base, str(out)).merge_and_unload().save_pretrained(out / "merged")
+    AutoProcessor.from_pretrained(options.model, local_files_only=True).save_pretrained(out / "merged")

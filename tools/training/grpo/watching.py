@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from .held_out import HeldOut
 from .worlds import plan_of
 
+BEST = "best"  # folder of the planner with the best held-out reward
 FIGURES, HISTORY = "figures.jsonl", "history.jsonl"
 SHEET, ACROSS, SIDE = 8, 4, 256  # plans of a sheet, of a row of it, and pixels of each
 
@@ -51,7 +52,7 @@ class Progress(TrainerCallback):
 
 
 class Watch(TrainerCallback):
-    """Greedy held-out replies every n steps: figures.jsonl, the best planner kept in `best`, early stop.
+    """Greedy held-out replies every n steps: figures.jsonl, the best planner kept in `best`, early stop (`stopped`).
 
     answer: gives the HeldOut of this moment; every process calls it, the first one's figures count. save: writes the
     planner to a folder.
@@ -63,6 +64,7 @@ class Watch(TrainerCallback):
     ) -> None:  # fmt: skip
         self.out, self.answer, self.save, self.say = out, answer, save, say
         self.measure_every, self.stop_after, self.pictures_every = measure_every, stop_after, pictures_every
+        self.stopped = False
 
     def on_train_begin(self, args, state, control, **_) -> None:
         if state.is_world_process_zero:
@@ -97,7 +99,8 @@ class Watch(TrainerCallback):
             stop = since >= self.stop_after
         better, stop = _of_first((better, stop))
         if better and step:
-            self.save(self.out / "best")
+            self.save(self.out / BEST)
+        self.stopped = stop
         if stop:
             if first:
                 self.say(f"no better for {self.stop_after} measurements: the stage ends at step {step}")

@@ -32,6 +32,8 @@ _TEXT_KEY = words("texts", "text", "transcription", "transcript", "content", "li
 _EXAMPLES = ({"the first text", "the second text"}, {"text"})
 # A word of correction that is an answer here.
 _NO = re.compile(r"\bno\b", re.IGNORECASE)
+# Characters; a judge answers in some hundred, and a reply that repeats itself for a megabyte takes seconds to read.
+LONGEST_REPLY = 100_000
 # A program's answer may hold the reply as a text, which may hold another.
 _DEEPEST = 2
 
@@ -108,8 +110,10 @@ def read_answer(question: Question, text: str) -> Verdict:
     """What a reply says to its question, in JSON, fenced or not, or in clear words; it raises nothing.
 
     Verdict.value is None, and Verdict.why says why, for an empty reply, a refusal, a value off the question's scale,
-    values that contradict each other, and reasoning without an end.
+    values that contradict each other, reasoning without an end, and more than LONGEST_REPLY characters.
     """
+    if len(text) > LONGEST_REPLY:
+        return Verdict(None, f"the reply has {len(text)} characters, more than the {LONGEST_REPLY} that are read")
     if not text.strip():
         return Verdict(None, "the reply is empty")
     reply = _Reply(question, text)

@@ -123,3 +123,10 @@ def test_long_replies_are_read_in_time_in_step_with_their_length(text):
     for name in ("effect", "done", "text"):
         read_answer(questions()[name], text)
     assert time.process_time() - begun < 3 * pace()
+
+
+def test_a_reply_of_a_megabyte_is_no_answer_and_takes_no_time():
+    begun = time.process_time()
+    verdict = read_answer(questions()["effect"], '{"effect_score": 5} ' * 60_000)
+    assert verdict.value is None and "1200000 characters" in verdict.why
+    assert time.process_time() - begun < 0.1 * pace()

@@ -51,17 +51,30 @@ class Pair:
 
 
 class Folder(torch.nn.Module):
-    """An image encoder of transformers as torchmetrics' FID and IS take one: (N, 3, H, W) uint8 to (N, C)."""
+    """An image encoder of transformers as torchmetrics' FID and IS take one: (N, 3, H, W) uint8 to (N, C).
+
+    logits: of a classifier, for IS. Raises BatchError for a folder with another kind of model.
+    """
 
     def __init__(self, folder: Path, logits: bool = False) -> None:
         super().__init__()
-        from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
+        known = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or []
+        # Without this, transformers would give another model a classifier of random weights.
+        if logits and not any(name.endswith("ForImageClassification") for name in known):
+            raise BatchError(f"--is {folder}: a classifier of images was expected, found {', '.join(known) or 'none'}")
         kind = AutoModelForImageClassification if logits else AutoModel
         self.model = kind.from_pretrained(folder, local_files_only=True).eval()
         self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         self.logits = logits
-        self.num_features = self(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape[1]
+        try:
+            self.num_features = self(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape[1]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise BatchError(
+                f"{folder} gives no features of an image alone ({type(error).__name__}); give an image model, such as "
+                "a DINOv2"
+            ) from None
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -85,14 +85,22 @@ def with_more(tokenizer, new_words: Sequence[str], new_phrases: Sequence[str]):
 
 
 def moved_weights(weights: Mapping[str, torch.Tensor], old, new, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """A planner's weights for another tokenizer: tokens keep their rows by their text, new ones get their pieces' mean.
+    """A planner's weights for another tokenizer: tokens keep their rows by their text, new ones begin at their pieces'.
+
+    The mean of many pieces is nearly the same for all paragraphs, and for words whose pieces were never taught: each
+    new row lies to a side of its own from it, as far as the known ones are apart.
 
     old, new: tokenizers of transformers. names: of the matrices with a row for each token.
     """
     ids = old.get_vocab()
     order = sorted(new.get_vocab().items(), key=lambda pair: pair[1])
     rows = [[ids[text]] if text in ids else old(_readable(text))["input_ids"] for text, _ in order]
-    moved = {name: torch.stack([weights[name][row].mean(0) for row in rows]) for name in names}
+    fresh = torch.tensor([text not in ids for text, _ in order])[:, None]
+    moved = {}
+    for name in names:
+        known = weights[name]
+        aside = torch.randn(len(rows), known.shape[1], generator=torch.Generator().manual_seed(0)) * known.std(0)
+        moved[name] = torch.stack([known[row].mean(0) for row in rows]) + fresh * aside
     return {**weights, **moved}
 
 

@@ -49,6 +49,7 @@ class ImageEncoder:
         """Whether its vectors can be compared with a text's."""
         return self.kind == "clip_vision_model"
 
+    @torch.no_grad()  # features are kept, and with gradients on (a script) each would keep all that led to it
     def __call__(self, image: torch.Tensor) -> ImageFeatures:
         """Features of one image (1, H, W, C) in 0..1. All of it is seen: it is stretched to the encoder's square."""
         out = self._model.encode_image(image[..., :3], crop=False)
@@ -110,6 +111,7 @@ class TextEncoder:
             self._pieces[text] = self._encode(text)
         return self._pieces[text]
 
+    @torch.no_grad()
     def _encode(self, text: str) -> torch.Tensor:
         _, pooled = self._clip.encode_from_tokens(self._tokens(text), return_pooled=True)
         if not torch.is_tensor(pooled) or pooled.ndim != 2:

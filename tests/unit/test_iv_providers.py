@@ -63,7 +63,7 @@ def test_what_is_no_reply_is_told_in_words():
     cases |= {"port": ("http://a:b", "k"), "address": ("http://[a", "k")}
     cases |= {"key": (f"{address}/parts", "sk-\u2192"), "line": (f"{address}/parts", "sk\nx")}
     command = [str(python), "-c", ASK, str(TOOLS), json.dumps(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     server.shutdown()
     told = json.loads(done.stdout.splitlines()[-1])
     assert told.pop("parts") == ["Answer", "5"]

@@ -415,6 +415,6 @@ def test_a_console_without_the_signs_ends_no_tool(tmp_path):
     run = run_of(tmp_path, plain=[row(5, 3, 5, 4), row(1, 3, 5, 4), None, None])
     tool = Path(__file__).resolve().parents[2] / "tools" / "iv_edit" / "report.py"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, str(tool), str(run)], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, str(tool), str(run)], capture_output=True, encoding="ascii", env=environment)
     assert done.returncode == 0, done.stderr[-500:]
     assert "\\xb1" in done.stdout

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import editor_page
+import pytest
 from test_workflows import to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +18,18 @@ SECOND_HALF = range(21, 35)
 SAVE, RESULT = 19, 33
 
 
-def test_the_search_finds_it_and_in_the_example_it_is_the_second_half(comfy, servers):
+@pytest.fixture
+def comfy(request, servers, browser):
+    """A page of its own: a node that the search has added takes the next press in the page, whatever is loaded then."""
+    mode = request.node.callspec.params["page"]
+    opened = editor_page.open_page(browser, servers(mode.frontend), mode.renderer, mode.zoom, mode.late)
+    opened.empty()
+    yield opened
+    assert opened.problems == [], "the page had errors"
+    opened.close()
+
+
+def test_the_search_finds_it_and_in_the_example_it_is_the_second_half(page, comfy, servers):
     workflow = json.loads(EXAMPLE.read_text(encoding="utf-8"))
     expected = to_prompt(workflow, servers("pinned").get("/object_info"))
     for node in workflow["nodes"]:  # the page would ask the models' sites whether the files are there

@@ -18,19 +18,13 @@ from ..planner.pictures.images import image_size
 from ..planner.plan import PlanError, RegionPlan, shown
 from ..planner.plans.resize import same_aspect
 from .judge_questions import ANY_MODEL, DONE, MOST_PIXELS, SCALES, Question, Verdict, build_questions
+from .judge_replies import read_answer
 from .scores import Scores, overall, weighted
 
 __all__ = [
     "Edit", "Judgement", "Question", "Verdict", "assemble", "build_questions", "judge", "judge_edits", "read_answer",
     "read_model_answer",
 ]  # fmt: skip
-
-
-def read_answer(question: Question, text: str) -> Verdict:
-    """What a reply says to its question: see `judge_replies.read_answer`, which loads the reader of replies."""
-    from .judge_replies import read_answer as read
-
-    return read(question, text)
 
 
 def read_model_answer(question: Question, answer: Answer) -> Verdict:

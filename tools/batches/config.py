@@ -123,34 +123,36 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"a number above 0 was expected, found {text!r}")
-    return value
-
-
-def zero_or_more(text: str) -> float:
-    return 0.0 if text.strip("0.") == "" and "0" in text else above_zero(text)
-
-
 def at_least_one(text: str) -> int:
     if whole(text) < 1:
         raise argparse.ArgumentTypeError("a whole number from 1 was expected, found 0")
     return whole(text)
 
 
-def share(text: str) -> float:
+def _number(text: str) -> float:
+    """NaN for a text that is no number, which no range holds."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
+        return math.nan
+
+
+def above_zero(text: str) -> float:
+    if not 0 < _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 was expected, found {text!r}")
+    return _number(text)
+
+
+def zero_or_more(text: str) -> float:
+    if not 0 <= _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a number from 0 was expected, found {text!r}")
+    return _number(text)
+
+
+def share(text: str) -> float:
+    if not 0 <= _number(text) <= 1:
         raise argparse.ArgumentTypeError(f"a number from 0 to 1 was expected, found {text!r}")
-    return value
+    return _number(text)
 
 
 def print_anything() -> None:

@@ -22,14 +22,15 @@ import_pack()
 
 def main() -> int:
     if importlib.util.find_spec("trl") is None:
-        from replan.tools.host_setup import call
-        from replan.tools.training.grpo.environment import training_python
+        from replan.tools.batches.items import BatchError
+        from replan.tools.own_environment import run_there
+        from replan.tools.training.grpo.environment import NAME, PACKAGES
 
-        python = training_python()
-        if isinstance(python, str):
-            print(f"grpo.py: {python}", file=sys.stderr)
+        try:
+            return run_there(__file__, sys.argv[1:], NAME, PACKAGES, beside=True)
+        except BatchError as error:
+            print(f"grpo.py: {error}", file=sys.stderr)
             return 2
-        return call([str(python), __file__, *sys.argv[1:]])
     from replan.tools.training.grpo.stage import main as train
 
     return train(sys.argv[1:])

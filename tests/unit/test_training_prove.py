@@ -10,7 +10,7 @@ from replan.planner.replies import read_plan
 from replan.tools.toyworld.requests import training_requests
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.training.careless import careless
-from replan.tools.training.prove import MEASURED, NAMES, QUICK, TRAININGS, main, table, waves
+from replan.tools.training.prove import MEASURED, NAMES, QUICK, TRAININGS, gains, main, table, waves
 from replan.tools.training.rewards import edit_reward
 
 
@@ -36,10 +36,21 @@ def test_figures_have_the_form_that_is_asked_for_and_gains_their_standard_errors
     assert list(found) == ["runs"] and list(found["runs"]) == ["base", "stage1", "stage2"]
     assert list(found["runs"]["stage2"]) == list(NAMES)
     assert "| stage2 | 0.500 |" in text
-    gains = json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["gains"]
-    assert gains["stage1 - base"] == {"weighted": 0.25, "standard_error": pytest.approx(0.25)}
-    assert gains["stage2 - base"] == {"weighted": 1.0, "standard_error": 0.0}
-    assert gains["stage2 - stage1"]["standard_error"] == pytest.approx(math.sqrt(0.125 / 2), abs=1e-4)
+    told = json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["gains"]
+    assert told["stage1 - base"] == {"weighted": 0.25, "standard_error": pytest.approx(0.25)}
+    assert told["stage2 - base"] == {"weighted": 1.0, "standard_error": 0.0}
+    assert told["stage2 - stage1"]["standard_error"] == pytest.approx(math.sqrt(0.125 / 2), abs=1e-4)
+
+
+def test_a_gain_over_several_seeds_counts_each_scene_once_and_pairs_a_seed_with_itself():
+    def measured(*weighted: float) -> dict:
+        return {"rows": [{"weighted": value} for value in weighted]}
+
+    one = {"base": {0: measured(0.0, 0.0)}, "stage1": {0: measured(0.0, 1.0)}}
+    three = {name: dict.fromkeys(range(3), seeds[0]) for name, seeds in one.items()}
+    assert gains(three) == gains(one) == {"stage1 - base": {"weighted": 0.5, "standard_error": 0.5}}
+    uneven = {"base": {0: measured(9.0, 9.0), 1: measured(0.0, 0.0)}, "stage1": {1: measured(0.0, 1.0)}}
+    assert gains(uneven) == gains(one)
 
 
 def test_a_row_that_there_is_none_is_refused(capsys):

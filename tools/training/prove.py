@@ -246,42 +246,48 @@ def read(file: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def all_measured(args: argparse.Namespace) -> dict[str, list[dict]]:
-    """What was measured of each row so far, seed by seed."""
-    files = {
-        one.name: [args.out / f"seed_{seed}" / one.name / MEASURED for seed in range(args.seeds)] for one in TRAININGS
-    }
-    found = {name: [read(file) for file in some if file.is_file()] for name, some in files.items()}
-    return {name: some for name, some in found.items() if some}
+def all_measured(args: argparse.Namespace) -> dict[str, dict[int, dict]]:
+    """What was measured of each row so far, by seed."""
+    found: dict[str, dict[int, dict]] = {}
+    for one in TRAININGS:
+        for seed in range(args.seeds):
+            file = args.out / f"seed_{seed}" / one.name / MEASURED
+            if file.is_file():
+                found.setdefault(one.name, {})[seed] = read(file)
+    return found
 
 
 def report(args: argparse.Namespace) -> None:
     """Write --json and OUT/proof.json as far as there are figures."""
     found = all_measured(args)
     runs = {
-        name: {key: round(float(np.mean([one["figures"][key] for one in some])), 4) for key in NAMES}
+        name: {key: round(float(np.mean([one["figures"][key] for one in some.values()])), 4) for key in NAMES}
         for name, some in found.items()
     }
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({"runs": runs}, indent=1), encoding="utf-8")
-    kinds = {name: [one["effect_by_kind"] for one in some] for name, some in found.items()}
+    kinds = {name: [one["effect_by_kind"] for one in some.values()] for name, some in found.items()}
     told = {"runs": runs, "scenes": args.scenes, "gains": gains(found), "effect_by_kind": kinds}
     (args.out / "proof.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-def gains(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
-    """Each row's gain in Weighted over base and stage 1, scene by scene, with its standard error."""
+def gains(found: dict[str, dict[int, dict]]) -> dict[str, dict[str, float]]:
+    """Each row's gain in Weighted over base and stage 1, with its standard error over scenes.
+
+    Of a scene the mean over the seeds that both rows have counts: all seeds are measured on the same scenes, so a
+    scene is no new one for each of them.
+    """
     told = {}
     for name, other in ((name, other) for name in found for other in ("base", "stage1") if other in found):
-        pairs = list(zip(found[name], found[other], strict=False))
-        if name == other or name == "base":
+        seeds = sorted(found[name].keys() & found[other].keys())
+        if name in (other, "base") or not seeds:
             continue
-        differences = [
-            mine["weighted"] - its["weighted"]
-            for one, two in pairs
-            for mine, its in zip(one["rows"], two["rows"], strict=True)
-        ]
+        mine, its = (
+            np.mean([[row["weighted"] for row in found[one][seed]["rows"]] for seed in seeds], axis=0)
+            for one in (name, other)
+        )
+        differences = mine - its
         error = float(np.std(differences, ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
         told[f"{name} - {other}"] = {
             "weighted": round(float(np.mean(differences)), 4), "standard_error": round(error, 4)

@@ -11,9 +11,6 @@ Rendered images stay in --folder, so that the same command goes on where it stop
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import signal
 import sys
 import tempfile
 import time
@@ -23,7 +20,8 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path.append(str(TOOLS))
 
-from host_setup import ROOT, add_arguments, call, host_from  # noqa: E402
+from host_setup import ROOT  # noqa: E402
+from toyworld.kept_edits import options_for, run, say  # noqa: E402
 
 # Scores that are compared: name, what it is.
 SCORES = {
@@ -35,50 +33,8 @@ SCORES = {
 }
 
 
-def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="any whole number: other scenes, all held out (default: 0)")
-    parser.add_argument("--steps", type=int, default=8, help="sampling steps (default: 8)")
-    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "alignment", help="where rendered edits are kept")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="stop rendering after so long")
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="trained weights (default: tools/toyworld/weights)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every score there")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    return parser
-
-
 def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = options()
-    args = parser.parse_args(arguments)
-    if args.scenes < 1 or args.steps < 1:
-        parser.error("give at least one scene and one step")
-    if not args.here:
-        host = host_from(args)
-        where = ["--comfyui", str(host.comfyui)] if not args.comfyui else []
-        return call([str(host.python), __file__, "--here", *arguments, *where], host)
-    from bench import import_pack
-
-    import_pack()
-    from replan.tools.host_server import PromptError, ServerError
-    from replan.tools.toyworld.weights import WeightsError
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        count = _render(args)
-        if not count:
-            print("alignment_benchmark.py: stopped before the first scene was done", file=sys.stderr)
-            return 1
-        rows = _score(args, count)
-    except (WeightsError, PromptError, ServerError) as error:
-        print(f"alignment_benchmark.py: {error}", file=sys.stderr)
-        return 1
-    if args.json:
-        args.json.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-    print(tables(rows))
-    return 0
+    return run(__file__, options_for(__doc__, 200, "alignment"), arguments, _render, _score, tables)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -105,10 +61,6 @@ def _render(args: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 say("stopped")
     return next((index for index in range(args.scenes) if rendered(folder, index) is None), args.scenes)
-
-
-def say(text: str) -> None:
-    print(f"\r{text}    ", end="", file=sys.stderr, flush=True)
 
 
 def _score(args: argparse.Namespace, count: int) -> list[dict]:

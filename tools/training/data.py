@@ -39,6 +39,7 @@ from replan.planner.models.interface import QWEN25_VL, Part, VlmSpec, spec_of  #
 from replan.planner.plan import PlanError  # noqa: E402
 from replan.tools.batches.items import BatchError, short  # noqa: E402
 from replan.tools.iv_edit.records import Record, Source, add_source_options, source_of  # noqa: E402
+from replan.tools.toyworld.requests import Request  # noqa: E402
 from replan.tools.training.rewards import TASKS, UnknownTask  # noqa: E402
 
 # The pack's template for each task.
@@ -55,33 +56,41 @@ class TrainingRecord(NamedTuple):
     """One prompt to plan for.
 
     number: its place among those taken; rewards are kept by it. messages: as TRL and chat templates take them, with
-    {"type": "image"} where the image goes. image: its file. counts_in: the (width, height) that boxes of the reply
-    count in: the size that the model sees, or 1000 x 1000. answer: what the reward compares with, for detection a JSON
-    list whose boxes count the same.
+    {"type": "image"} where the image goes. image: its file, or itself. counts_in: the (width, height) that boxes of the
+    reply count in: the size that the model sees, or 1000 x 1000. answer: what the reward compares with, for detection a
+    JSON list whose boxes count the same. request: of the toy world, what it asks for.
     """
 
     number: int
     id: str
     task_name: str
     messages: list[dict[str, Any]]
-    image: Path
+    image: Path | Image.Image
     counts_in: Size
     answer: str = ""
     instruction: str = ""
     referring: str = ""
+    request: Request | None = None
+
+    def opened(self) -> Image.Image:
+        """The image upright and in colours."""
+        return self.image if isinstance(self.image, Image.Image) else _opened(self.image)
 
     def row(self) -> dict[str, Any]:
         """Columns of a dataset for TRL's trainer; cast `image` to datasets.Image, which opens it upright."""
         row = self._asdict()
-        return {"prompt": row.pop("messages"), **row, "image": str(self.image)}
+        del row["request"]
+        image = self.image if isinstance(self.image, Image.Image) else str(self.image)
+        return {"prompt": row.pop("messages"), **row, "image": image}
 
-    def reward_input(self, reply: str) -> dict[str, Any]:
-        """What `compute_score_unified` takes."""
+    def reward_input(self, reply: str, task_name: str = "") -> dict[str, Any]:
+        """What `compute_score_unified` takes. task_name: of another reward than the record's own."""
         extra = {
-            "image_size": self.counts_in,
+            "image_size": tuple(self.counts_in),
             "instruction_details": {"editing_instruction": self.instruction, "referring_expression": self.referring},
         }
-        return {"task_name": self.task_name, "response": reply, "ground_truth": self.answer, "extra_info": extra}
+        task_name = task_name or self.task_name
+        return {"task_name": task_name, "response": reply, "ground_truth": self.answer, "extra_info": extra}
 
 
 class Refused(NamedTuple):
@@ -165,14 +174,13 @@ def token_counter(processor: Any) -> Callable[[TrainingRecord], int]:
 
     def count(record: TrainingRecord) -> int:
         text = processor.apply_chat_template(record.messages, add_generation_prompt=True, tokenize=False)
-        images = [opened(record.image)] if "image" in str(record.messages) else None
+        images = [record.opened()] if "image" in str(record.messages) else None
         return len(processor(text=[text], images=images)["input_ids"][0])
 
     return count
 
 
-def opened(file: Path) -> Image.Image:
-    """An image upright and in colours."""
+def _opened(file: Path) -> Image.Image:
     with Image.open(file) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
@@ -190,7 +198,7 @@ def _training_record(one: Record, number: int, task_name: str, template: Templat
     if one.fault:
         raise _Unusable(one.fault, FILTERED if "is 'filtered'" in one.fault else UNUSABLE)
     try:
-        size = opened(Path(one.image)).size  # all of it: a file that breaks off would end a training
+        size = _opened(Path(one.image)).size  # all of it: a file that breaks off would end a training
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise _Unusable(f"its image {short(Path(one.image).name)} cannot be read: {error}") from None
     try:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from replan.tools.toyworld.scenes import random_state
+from replan.tools.training.data import TrainingRecord
 from replan.tools.training.rewards import (
     TASKS,
     Judged,
@@ -24,7 +25,6 @@ from replan.tools.training.rewards import (
 )
 
 from .options import StageError, StageOptions
-from .records import Prompt
 
 # The stage-1 task whose form a stage-2 task's replies have.
 FORM_OF = {
@@ -36,14 +36,14 @@ MOST = 4096  # judgements that are kept
 class World(Protocol):
     """Stage 2: what becomes of plans."""
 
-    async def judged(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Judged | None]:
+    async def judged(self, prompts: Sequence[TrainingRecord], texts: Sequence[str]) -> list[Judged | None]:
         """The scores of each reply's edit, None where there is no image or no judge's word on it."""
 
 
 class Earned:
     """What replies earn. `functions` are TRL's reward functions."""
 
-    def __init__(self, prompts: Sequence[Prompt], options: StageOptions, world: World | None = None) -> None:
+    def __init__(self, prompts: Sequence[TrainingRecord], options: StageOptions, world: World | None = None) -> None:
         self.prompts = {one.number: one for one in prompts}
         self.options, self.world = options, world
         self.form = Once(self._form)
@@ -63,7 +63,7 @@ class Earned:
 
     def _form(self, number: int, text: str) -> Reward:
         prompt = self.prompts[number]
-        one = prompt.reward_input(FORM_OF.get(prompt.task_name, prompt.task_name), text)
+        one = prompt.reward_input(text, FORM_OF.get(prompt.task_name, ""))
         return compute_score_unified([one], published=self.options.published, think_length=self.options.think_length)[0]
 
     async def rewards(self, numbers: Sequence[int], texts: Sequence[str]) -> list[Reward]:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from replan.tools.toyworld.scoring import plan_figures
+from replan.tools.training.data import TrainingRecord
 from replan.tools.training.planner_measure import score_reply
 from replan.tools.training.rewards.editing import GATE
 
 from .earned import Earned, means
-from .records import Prompt
 
 GROUP = 16  # prompts answered at once
 
@@ -22,13 +22,15 @@ class HeldOut(NamedTuple):
     """Prompts with the greedy replies of one moment. figures: `reward`, its parts, `format` and, of the toy world,
     `found` (whole scenes) and `iou`."""
 
-    prompts: Sequence[Prompt]
+    prompts: Sequence[TrainingRecord]
     replies: Sequence[str]
     figures: dict[str, float]
 
 
 @torch.no_grad()
-def greedy_replies(model, processor, prompts: Sequence[Prompt], most_tokens: int, group: int = GROUP) -> list[str]:
+def greedy_replies(
+    model, processor, prompts: Sequence[TrainingRecord], most_tokens: int, group: int = GROUP
+) -> list[str]:
     """What the model writes, always its likeliest token; no chance is used up by it."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
@@ -54,7 +56,9 @@ def greedy_replies(model, processor, prompts: Sequence[Prompt], most_tokens: int
     return written
 
 
-def measured(earned: Earned, prompts: Sequence[Prompt], replies: Sequence[str], rendered: bool = True) -> HeldOut:
+def measured(
+    earned: Earned, prompts: Sequence[TrainingRecord], replies: Sequence[str], rendered: bool = True
+) -> HeldOut:
     """What greedy replies are worth. rendered: False counts the form alone, so nothing is rendered."""
     numbers = [one.number for one in prompts]
     if rendered:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from PIL import Image
 from replan.planner.models.interface import SPECS, spec_of
@@ -14,6 +13,7 @@ from replan.tools.batches.items import BatchError
 from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
+from replan.tools.training.data import Asking, TrainingRecord, load_training, token_counter
 from replan.tools.training.rewards import UnknownTask
 
 from .options import StageError, StageOptions
@@ -21,36 +21,7 @@ from .options import StageError, StageOptions
 TOY, TOY_LIMIT = "toy", 2000
 
 
-class Prompt(NamedTuple):
-    """One record. messages: with {"type": "image"} where the image goes. counts_in: (width, height) of its boxes.
-
-    request: of the toy world, what it asks for.
-    """
-
-    number: int
-    task_name: str
-    messages: list[dict[str, Any]]
-    image: Image.Image | Path
-    counts_in: tuple[int, int]
-    answer: str
-    instruction: str
-    referring: str
-    request: Request | None = None
-
-    def opened(self) -> Image.Image:
-        if isinstance(self.image, Image.Image):
-            return self.image
-        from replan.tools.training.data import opened
-
-        return opened(self.image)
-
-    def reward_input(self, task_name: str, reply: str) -> dict[str, Any]:
-        """What `compute_score_unified` takes."""
-        extra = {"image_size": tuple(self.counts_in)}
-        return {"task_name": task_name, "response": reply, "ground_truth": self.answer, "extra_info": extra}
-
-
-def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[Prompt], list[Prompt]]:
+def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[TrainingRecord], list[TrainingRecord]]:
     """The prompts to train on, and those to measure with; a number belongs to one prompt of both.
 
     Raises StageError where there are none.
@@ -72,20 +43,19 @@ def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[Prompt
     return found[:cut], found[cut:]
 
 
-def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> list[Prompt]:
+def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> list[TrainingRecord]:
     return [
-        Prompt(
-            first + place, task_name,
+        TrainingRecord(
+            first + place, str(first + place), task_name,
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": one.text}]}],
-            Image.fromarray(one.task.scene.pixels), (one.task.scene.size,) * 2, one.reply, one.text, "", one,
+            Image.fromarray(one.task.scene.pixels), (one.task.scene.size,) * 2, one.reply, one.text, request=one,
         )
         for place, one in enumerate(requests)
     ]  # fmt: skip
 
 
-def _from_data(options: StageOptions, out: Path) -> list[Prompt]:
+def _from_data(options: StageOptions, out: Path) -> list[TrainingRecord]:
     from replan.tools.iv_edit.records import Source
-    from replan.tools.training.data import Asking, load_training, token_counter
     from transformers import AutoProcessor
 
     asking = Asking(spec=spec_of(model_type(options.model)), most_pixels=options.most_pixels)
@@ -100,11 +70,7 @@ def _from_data(options: StageOptions, out: Path) -> list[Prompt]:
     except (BatchError, PlanError, UnknownTask, OSError) as error:
         raise StageError(f"--records {options.records}: {error}") from None
     random_state(0, "records").shuffle(records)  # the last ones are held out: some of each source
-    return [
-        Prompt(number, one.task_name, one.messages, Path(one.image), tuple(one.counts_in), one.answer,
-               one.instruction, one.referring)
-        for number, one in enumerate(records)
-    ]  # fmt: skip
+    return [one._replace(number=number) for number, one in enumerate(records)]
 
 
 def _sources(options: StageOptions) -> list[tuple[str, str]]:
@@ -116,19 +82,12 @@ def _sources(options: StageOptions) -> list[tuple[str, str]]:
     return list(zip(sources, tasks, strict=True))
 
 
-def dataset_of(prompts: Sequence[Prompt]):
-    """A dataset with the columns that TRL and the reward functions read: prompt, image, number, task_name."""
+def dataset_of(prompts: Sequence[TrainingRecord]):
+    """A dataset with the columns that TRL (prompt, image) and the reward functions (number, task_name) read."""
     from datasets import Dataset
     from datasets import Image as ImageColumn
 
-    rows = [
-        {
-            "prompt": one.messages, "number": one.number, "task_name": one.task_name,
-            "image": one.image if isinstance(one.image, Image.Image) else str(one.image),
-        }
-        for one in prompts
-    ]  # fmt: skip
-    return Dataset.from_list(rows).cast_column("image", ImageColumn(mode="RGB"))
+    return Dataset.from_list([one.row() for one in prompts]).cast_column("image", ImageColumn(mode="RGB"))
 
 
 def model_type(folder: str) -> str:

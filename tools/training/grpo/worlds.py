@@ -21,24 +21,24 @@ from replan.planner.replies import read_plan
 from replan.tools.iv_edit import asking, providers
 from replan.tools.toyworld.iv_records import workflow
 from replan.tools.toyworld.judge_server import exact_answers
+from replan.tools.training.data import TrainingRecord
 from replan.tools.training.rewards import Judged
 
 from .options import StageError, StageOptions
-from .records import Prompt
 from .render import Render
 
 RELATIVE = (1000, 1000)
 
 
 class Judge(Protocol):
-    def judge(self, prompt: Prompt, after: bytes) -> Judged | None:
+    def judge(self, prompt: TrainingRecord, after: bytes) -> Judged | None:
         """The scores of an edited image, a PNG file; None for no answer. Called by several threads at once."""
 
 
 class ExactJudge:
     """The toy world's scorer, on the published scales."""
 
-    def judge(self, prompt: Prompt, after: bytes) -> Judged | None:
+    def judge(self, prompt: TrainingRecord, after: bytes) -> Judged | None:
         answers = exact_answers(prompt.request.task, pixels_of(after))
         return Judged(*(float(answers[name]) for name in Judged._fields))
 
@@ -53,7 +53,7 @@ class ModelJudge:
         provider = providers.OpenAIJudge(options.judge_model, options.judge, key, options.judge_timeout)
         self.asked = asking.Judge(provider, asking.Replies(folder))
 
-    def judge(self, prompt: Prompt, after: bytes) -> Judged | None:
+    def judge(self, prompt: TrainingRecord, after: bytes) -> Judged | None:
         before = np.asarray(prompt.opened(), np.float32) / 255
         images = [torch.from_numpy(image)[None] for image in (before, pixels_of(after).astype(np.float32) / 255)]
         questions = build_questions(
@@ -80,7 +80,7 @@ class RenderedWorld:
         self.render, self.judge, self.in_turns = render, judge, in_turns
         self._pool = ThreadPoolExecutor(workers, "judge")
 
-    async def judged(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Judged | None]:
+    async def judged(self, prompts: Sequence[TrainingRecord], texts: Sequence[str]) -> list[Judged | None]:
         pairs = list(zip(prompts, texts, strict=True))
         if not self.in_turns:
             return await asyncio.gather(*(self._both(prompt, text) for prompt, text in pairs))
@@ -90,7 +90,7 @@ class RenderedWorld:
             *(self._judge(prompt, image) for prompt, image in zip(prompts, images, strict=True))
         )
 
-    async def image(self, prompt: Prompt, text: str) -> bytes | None:
+    async def image(self, prompt: TrainingRecord, text: str) -> bytes | None:
         """The edited image as a PNG file; None for a reply without a plan and where it cannot be made."""
         before = await asyncio.to_thread(prompt.opened)
         plan = plan_of(prompt, text, before.size)
@@ -100,10 +100,10 @@ class RenderedWorld:
         before.save(file, "PNG")
         return await self.render.render(file.getvalue(), plan_to_json(plan), prompt.instruction, prompt.number)
 
-    async def _both(self, prompt: Prompt, text: str) -> Judged | None:
+    async def _both(self, prompt: TrainingRecord, text: str) -> Judged | None:
         return await self._judge(prompt, await self.image(prompt, text))
 
-    async def _judge(self, prompt: Prompt, image: bytes | None) -> Judged | None:
+    async def _judge(self, prompt: TrainingRecord, image: bytes | None) -> Judged | None:
         if image is None:
             return None
         try:
@@ -138,7 +138,7 @@ def workflow_file(options: StageOptions, out: Path) -> Path:
     return file
 
 
-def plan_of(prompt: Prompt, text: str, size: tuple[int, int]):
+def plan_of(prompt: TrainingRecord, text: str, size: tuple[int, int]):
     """The plan of a reply in pixels of the image, as RePlan Planner reads it; None for a reply without one."""
     seen = tuple(prompt.counts_in)
     how = ("relative_1000", (0, 0)) if seen == RELATIVE and size != RELATIVE else ("seen_pixels", seen)

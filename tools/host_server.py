@@ -207,7 +207,7 @@ class Client:
 
     def jobs(self) -> list[str]:
         """Ids of the prompts that the server runs and of those that wait, anybody's."""
-        queue = self.get("/queue", timeout=5)
+        queue = self.get("/queue", timeout=30)  # one that computes on all its cores answers late
         return [entry[1] for part in ("queue_running", "queue_pending") for entry in queue[part]]
 
     def knows(self, prompt_id: str) -> bool:

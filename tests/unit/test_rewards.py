@@ -15,7 +15,6 @@ from replan.planner.asking.templates import TEMPLATES, load_template
 from replan.tools.training.rewards import (
     TASKS,
     Judged,
-    Once,
     UnknownTask,
     compute_score_unified,
     detection_reward,
@@ -473,17 +472,6 @@ def test_an_unknown_task_and_a_missing_judge_are_errors():
 def test_the_size_of_the_image_comes_with_the_record():
     one = {"task_name": "text_refinement_edit", "response": reply(), "extra_info": {"image_size": [9, 9]}}
     assert compute_score_unified([one])[0].parts["region"] < 0
-
-
-# ---- once for each reply ---------------------------------------------------------------------------------------------
-
-
-def test_a_reply_is_scored_once():
-    calls = []
-    once = Once(lambda number, text: calls.append((number, text)) or len(calls), most=2)
-    assert [once(1, "a"), once(1, "a"), once(2, "a"), once(1, "b"), once(1, "a")] == [1, 1, 2, 3, 4]
-    with pytest.raises(ZeroDivisionError):
-        Once(lambda number, text: 1 / 0)(1, "a")
 
 
 # ---- verl ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,6 @@ from replan.tools.training.data import TrainingRecord
 from replan.tools.training.rewards import (
     TASKS,
     Judged,
-    Once,
     Reward,
     UnknownTask,
     compute_score_unified,
@@ -46,7 +46,7 @@ class Earned:
     def __init__(self, prompts: Sequence[TrainingRecord], options: StageOptions, world: World | None = None) -> None:
         self.prompts = {one.number: one for one in prompts}
         self.options, self.world = options, world
-        self.form = Once(self._form)
+        self.form = lru_cache(MOST)(self._form)  # the functions of a step, and equal replies of a group, share it
         self._judged: dict[tuple[int, str], Judged] = {}
         names = {one.task_name for one in prompts}
         for name in sorted(names - set(TASKS)):

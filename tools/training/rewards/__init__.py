@@ -8,12 +8,11 @@ code does, to the digit; the default mends what docs/training.md lists. `for_ver
 
 from .detection import detection_reward
 from .editing import edit_reward, generation_reward
-from .once import Once
 from .planning import Judged, image_reward, judge_score, planning_reward
 from .router import TASKS, UnknownTask, compute_score_unified
 from .value import Reward, reply_text
 
 __all__ = [
-    "TASKS", "Judged", "Once", "Reward", "UnknownTask", "compute_score_unified", "detection_reward", "edit_reward",
+    "TASKS", "Judged", "Reward", "UnknownTask", "compute_score_unified", "detection_reward", "edit_reward",
     "generation_reward", "image_reward", "judge_score", "planning_reward", "reply_text",
 ]  # fmt: skip

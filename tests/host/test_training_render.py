@@ -7,9 +7,9 @@ import pytest
 from replan.tools.host_server import Client, free_port
 from replan.tools.toyworld import weights
 from replan.tools.toyworld.requests import training_requests
-from replan.tools.training.grpo.earned import Earned
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import toy_prompts
+from replan.tools.training.grpo.stage_rewards import StageRewards
 from replan.tools.training.grpo.worlds import world_of
 
 TASK = "edit_region_planning_nothink"
@@ -33,11 +33,11 @@ def test_an_edit_is_rendered_judged_and_rewarded_and_a_dead_server_is_survived(s
     said = []
     how = options(comfyui=f"{DEAD},{server.url}")
     world = world_of(how, tmp_path, 42, said.append)
-    earned = Earned(prompts, how, world)
+    rewards = StageRewards(prompts, how, world)
     good, true = prompts[0].answer, prompts[0].request.task.plan.regions[0].box
     elsewhere = good.replace(json.dumps([round(edge) for edge in true]), "[0, 0, 9, 9]")
     assert elsewhere != good
-    first, again, wrong, broken = asyncio.run(earned.rewards([0] * 4, [good, good, elsewhere, "no plan"]))
+    first, again, wrong, broken = asyncio.run(rewards.of([0] * 4, [good, good, elsewhere, "no plan"]))
     assert first.parts["target"] == first.parts["effect"] == 5.0 and first.total > 0.8 and again.total == first.total
     assert wrong.parts["effect"] == 1.0 and wrong.total < first.total
     assert not broken.renders and broken.total <= 0

@@ -14,12 +14,12 @@ from PIL import Image
 from replan.tools.host_server import free_port
 from replan.tools.toyworld.requests import training_requests
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
-from replan.tools.training.grpo.earned import Earned
 from replan.tools.training.grpo.environment import training_python
 from replan.tools.training.grpo.held_out import HeldOut, measured
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import check_base, toy_prompts, training_and_held_out
 from replan.tools.training.grpo.stage import is_full, resumed_from
+from replan.tools.training.grpo.stage_rewards import StageRewards
 from replan.tools.training.grpo.watching import Watch, sheet
 from replan.tools.training.grpo.worlds import ExactJudge, plan_of
 from safetensors.torch import load_file
@@ -66,7 +66,7 @@ def called(function, numbers, texts, prompts, step=0):
 def test_records_are_routed_by_their_task_and_others_get_no_reward():
     one, two = requests(2)
     prompts = toy_prompts([one], FORM) + toy_prompts([two], IMAGE, 1)
-    form, image = Earned(prompts, OPTIONS, Drawn()).functions
+    form, image = StageRewards(prompts, OPTIONS, Drawn()).functions
     replies = [one.reply, two.reply]
     assert called(form, [0, 1], replies, prompts)[0] == pytest.approx([0.98, None])
     given, logged = called(image, [0, 1], replies, prompts)
@@ -77,7 +77,7 @@ def test_records_are_routed_by_their_task_and_others_get_no_reward():
 def test_a_plan_behind_the_gate_is_not_rendered_and_an_image_that_cannot_be_had_is_no_zero():
     prompts = toy_prompts(requests(2), IMAGE)
     world = Drawn(lost=1)
-    (image,) = Earned(prompts, OPTIONS, world).functions
+    (image,) = StageRewards(prompts, OPTIONS, world).functions
     broken = prompts[0].answer.removesuffix("</region>")
     replies = [prompts[0].answer, broken, prompts[0].answer, prompts[1].answer]
     given, logged = called(image, [0, 0, 0, 1], replies, prompts)
@@ -91,8 +91,8 @@ def test_a_control_gets_the_same_rewards_in_another_order():
     prompts = toy_prompts(requests(1), FORM)
     good, bad = prompts[0].answer, "no plan"
     numbers, replies = [0] * 16, [good, bad] * 8
-    (plain,) = Earned(prompts, OPTIONS).functions
-    (mixed,) = Earned(prompts, StageOptions(model=OPTIONS.model, shuffled=True)).functions
+    (plain,) = StageRewards(prompts, OPTIONS).functions
+    (mixed,) = StageRewards(prompts, StageOptions(model=OPTIONS.model, shuffled=True)).functions
     right, shuffled = (called(function, numbers, replies, prompts)[0] for function in (plain, mixed))
     assert sorted(right) == sorted(shuffled) and right != shuffled
     assert called(mixed, numbers, replies, prompts)[0] == shuffled  # the same when a run goes on
@@ -101,14 +101,19 @@ def test_a_control_gets_the_same_rewards_in_another_order():
 
 def test_a_stage_whose_plans_are_rendered_wants_servers():
     with pytest.raises(StageError, match="--comfyui URL,.. says where"):
-        Earned(toy_prompts(requests(1), IMAGE), OPTIONS)
+        StageRewards(toy_prompts(requests(1), IMAGE), OPTIONS)
+
+
+def test_a_task_without_a_reward_is_refused_with_those_that_have_one():
+    with pytest.raises(StageError, match="--task edit has no reward; choose from text_refinement, "):
+        StageRewards(toy_prompts(requests(1), "edit"), OPTIONS)
 
 
 def test_held_out_prompts_have_numbers_of_their_own_and_true_replies_are_found():
     options = StageOptions(model=OPTIONS.model, limit=3, held_out=9)
     training, held_out = training_and_held_out(options, Path())
     assert [one.number for one in training + held_out] == list(range(12))
-    found = measured(Earned(held_out, options), held_out, [one.answer for one in held_out[:-1]] + ["nothing"])
+    found = measured(StageRewards(held_out, options), held_out, [one.answer for one in held_out[:-1]] + ["nothing"])
     assert found.figures["format"] == found.figures["found"] == pytest.approx(8 / 9, abs=1e-3)
     assert sheet(found).size == (4 * 256, 2 * 288)
 

@@ -34,10 +34,10 @@ from replan.tools.host_setup import ROOT, SetupError, present_host
 from replan.tools.toyworld import scoring
 from replan.tools.toyworld.requests import held_out_requests
 from replan.tools.toyworld.weights import WeightsError, ensure
-from replan.tools.training.grpo.earned import Earned
 from replan.tools.training.grpo.held_out import greedy_replies, is_valid
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import toy_prompts
+from replan.tools.training.grpo.stage_rewards import StageRewards
 from replan.tools.training.grpo.watching import FIGURES, HISTORY, draw_lines
 from replan.tools.training.grpo.worlds import pixels_of, world_of
 from replan.tools.training.planner_measure import score_reply
@@ -217,7 +217,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -
         return await asyncio.gather(*(world.image(one, text) for one, text in zip(prompts, replies, strict=True)))
 
     images = asyncio.run(edited())
-    earned = Earned(prompts, how)
+    rewards = StageRewards(prompts, how)
     rows = []
     for prompt, text, image in zip(prompts, replies, images, strict=True):
         task, plan = prompt.request.task, score_reply(prompt.request, text)
@@ -227,7 +227,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -
         rows.append(
             {
                 "asked": prompt.instruction, "reply": text,
-                "format": float(is_valid(earned.form(prompt.number, text).parts)), "found": float(plan.good),
+                "format": float(is_valid(rewards.form(prompt.number, text).parts)), "found": float(plan.good),
                 "iou": float(np.mean(plan.ious)), "target": score.target, "effect": score.effect,
                 "consistency": 3 * score.overall - score.target - score.effect, "weighted": score.weighted,
                 "kinds": {one.kind: bool(one.reached) for one in scoring.outcomes(task, pixels)},

@@ -13,7 +13,7 @@ from replan.tools.training.data import TrainingRecord
 from replan.tools.training.planner_measure import score_reply
 from replan.tools.training.rewards.editing import GATE
 
-from .earned import Earned, means
+from .stage_rewards import StageRewards, means
 
 GROUP = 16  # prompts answered at once
 
@@ -56,20 +56,14 @@ def greedy_replies(
     return written
 
 
-def measured(
-    earned: Earned, prompts: Sequence[TrainingRecord], replies: Sequence[str], rendered: bool = True
-) -> HeldOut:
-    """What greedy replies are worth. rendered: False counts the form alone, so nothing is rendered."""
+def measured(rewards: StageRewards, prompts: Sequence[TrainingRecord], replies: Sequence[str]) -> HeldOut:
+    """What greedy replies are worth; plans of stage 2 are rendered and judged."""
     numbers = [one.number for one in prompts]
-    if rendered:
-        rewards = asyncio.run(earned.rewards(numbers, replies))
-    else:
-        rewards = [earned.form(number, text) for number, text in zip(numbers, replies, strict=True)]
-    totals = [one.total for one in rewards if one.total is not None]
-    figures = {"reward": float(np.mean(totals)) if totals else 0.0, **means(rewards)}
-    figures["format"] = float(
-        np.mean([is_valid(earned.form(number, text).parts) for number, text in zip(numbers, replies, strict=True)])
-    )
+    given = asyncio.run(rewards.of(numbers, replies))
+    totals = [one.total for one in given if one.total is not None]
+    figures = {"reward": float(np.mean(totals)) if totals else 0.0, **means(given)}
+    forms = [rewards.form(number, text) for number, text in zip(numbers, replies, strict=True)]
+    figures["format"] = float(np.mean([is_valid(form.parts) for form in forms]))
     if all(one.request for one in prompts):
         plans = plan_figures([score_reply(one.request, text) for one, text in zip(prompts, replies, strict=True)])
         figures |= {"found": float(plans["scenes_found"]), "iou": float(plans["mean_iou"])}

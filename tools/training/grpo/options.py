@@ -57,7 +57,7 @@ class StageOptions:
             if getattr(self, name) < 0:
                 raise StageError(f"--{name} cannot be {getattr(self, name)}; 0 turns it off")
 
-    def told(self) -> dict:
-        """What makes one run another than the next; where it runs does not."""
+    def decisive(self) -> dict:
+        """The options that decide what is learnt; a run goes on only under the same. Where it runs is none of them."""
         where = ("comfyui", "render_timeout", "patience", "judge_timeout", "workers", "threads", "pictures_every")
         return {name: value for name, value in asdict(self).items() if name not in where}

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from .earned import Earned
 from .held_out import greedy_replies, measured
 from .options import StageError, StageOptions
 from .records import check_base, dataset_of, training_and_held_out
+from .stage_rewards import StageRewards
 from .watching import BEST, Progress, Watch
 from .worlds import world_of
 
-TOLD, DONE = "stage.json", "done.json"
+SETTINGS, DONE = "stage.json", "done.json"
 _FULL = ("no space left", "disk quota exceeded")
 _LITTLE = 32 * 2**20  # bytes free: less than the next part of a checkpoint
 
@@ -59,8 +59,8 @@ def train(options: StageOptions, config) -> Path:
     with config.main_process_first(local=False, desc="records"):
         prompts, held_out = training_and_held_out(options, out)
     world = world_of(options, out, config.seed, say) if options.comfyui else None
-    earned = Earned([*prompts, *held_out], options, world)
-    trainer = _trainer(options, config, earned, prompts)
+    rewards = StageRewards([*prompts, *held_out], options, world)
+    trainer = _trainer(options, config, rewards, prompts)
     groups = config.generation_batch_size // config.num_generations
 
     def answer():
@@ -68,7 +68,7 @@ def train(options: StageOptions, config) -> Path:
 
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
             replies = greedy_replies(model, trainer.processing_class, held_out, config.max_completion_length)
-        return measured(earned, held_out, replies)
+        return measured(rewards, held_out, replies)
 
     def save(folder: Path) -> None:
         trainer.save_model(str(folder))
@@ -97,7 +97,7 @@ def train(options: StageOptions, config) -> Path:
     return out
 
 
-def _trainer(options: StageOptions, config, earned: Earned, prompts):
+def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
     from transformers import AutoProcessor
     from trl import GRPOTrainer
 
@@ -129,7 +129,7 @@ def _trainer(options: StageOptions, config, earned: Earned, prompts):
             task_type="CAUSAL_LM",
         )  # fmt: skip
     trainer = Trainer(
-        model=options.model, reward_funcs=earned.functions, args=config, train_dataset=dataset_of(prompts),
+        model=options.model, reward_funcs=rewards.functions, args=config, train_dataset=dataset_of(prompts),
         processing_class=processor, peft_config=peft_config,
     )  # fmt: skip
     # ProgressCallback and PrinterCallback say the same as `Progress`, in more words.
@@ -160,12 +160,12 @@ def resumed_from(out: Path, world_size: int) -> Path | None:
 def _compare(out: Path, options: StageOptions, config, resumes: bool, first: bool) -> None:
     """Refuse to go on under other settings than the run began with."""
     names = ("learning_rate", "num_generations", "generation_batch_size", "beta", "temperature", "seed", "loss_type")
-    told = {**options.told(), **{name: getattr(config, name) for name in names}}
-    file = out / TOLD
+    settings = {**options.decisive(), **{name: getattr(config, name) for name in names}}
+    file = out / SETTINGS
     if resumes and file.is_file():
         began = json.loads(file.read_text(encoding="utf-8"))
         other = [
-            f"{name} {began.get(name)!r}, now {value!r}" for name, value in told.items() if began.get(name) != value
+            f"{name} {began.get(name)!r}, now {value!r}" for name, value in settings.items() if began.get(name) != value
         ]
         if other:
             raise StageError(
@@ -175,7 +175,7 @@ def _compare(out: Path, options: StageOptions, config, resumes: bool, first: boo
     if first:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            file.write_text(json.dumps(settings, indent=1), encoding="utf-8")
         except OSError as error:
             raise StageError(_full_text(out) if is_full(error) else f"{out} cannot be written: {error}") from None
 

@@ -18,7 +18,6 @@ from replan.tools.training.rewards import (
     TASKS,
     Judged,
     Reward,
-    UnknownTask,
     compute_score_unified,
     planning_reward,
     reply_text,
@@ -30,7 +29,7 @@ from .options import StageError, StageOptions
 FORM_OF = {
     "edit_region_planning": "text_refinement_edit", "edit_region_planning_nothink": "text_refinement_edit_nothink",
 }  # fmt: skip
-MOST = 4096  # judgements that are kept
+MOST = 4096  # replies whose form, and images whose scores, are kept
 
 
 class World(Protocol):
@@ -40,8 +39,13 @@ class World(Protocol):
         """The scores of each reply's edit, None where there is no image or no judge's word on it."""
 
 
-class Earned:
-    """What replies earn. `functions` are TRL's reward functions."""
+class StageRewards:
+    """What the replies of a stage earn.
+
+    functions: TRL's reward functions, `form` and `image` as far as the prompts' tasks need them. form(number, text):
+    the stage-1 `Reward` of a reply to the prompt of that number. Raises StageError for a task without a reward,
+    and for plans to render without a world.
+    """
 
     def __init__(self, prompts: Sequence[TrainingRecord], options: StageOptions, world: World | None = None) -> None:
         self.prompts = {one.number: one for one in prompts}
@@ -49,8 +53,8 @@ class Earned:
         self.form = lru_cache(MOST)(self._form)  # the functions of a step, and equal replies of a group, share it
         self._judged: dict[tuple[int, str], Judged] = {}
         names = {one.task_name for one in prompts}
-        for name in sorted(names - set(TASKS)):
-            raise UnknownTask(f"task_name {name!r} has no reward; known are {', '.join(TASKS)}")
+        if unknown := sorted(names - set(TASKS)):
+            raise StageError(f"--task {unknown[0]} has no reward; choose from {', '.join(TASKS)}")
         rendered = {name for name in names if TASKS[name][1]}
         if rendered and world is None:
             raise StageError(f"plans of the task {min(rendered)} are rendered: --comfyui URL,.. says where")
@@ -59,14 +63,14 @@ class Earned:
             self.functions.append(self._function(False))
         if rendered:
             self.functions.append(self._function(True))
-        logging.getLogger("trl.trainer.grpo_trainer").addFilter(_short_warning)
+        logging.getLogger("trl.trainer.grpo_trainer").addFilter(_without_record)
 
     def _form(self, number: int, text: str) -> Reward:
         prompt = self.prompts[number]
         one = prompt.reward_input(text, FORM_OF.get(prompt.task_name, ""))
         return compute_score_unified([one], published=self.options.published, think_length=self.options.think_length)[0]
 
-    async def rewards(self, numbers: Sequence[int], texts: Sequence[str]) -> list[Reward]:
+    async def of(self, numbers: Sequence[int], texts: Sequence[str]) -> list[Reward]:
         """The reward of each reply to the prompt of that number. What renders is rendered once, however often said."""
         forms = [self.form(number, text) for number, text in zip(numbers, texts, strict=True)]
         keys = list(zip(numbers, texts, strict=True))
@@ -91,7 +95,7 @@ class Earned:
         async def reward(completions, number, task_name, trainer_state=None, log_metric=None, **_) -> list:
             places = [place for place, name in enumerate(task_name) if TASKS[name][1] == rendered]
             texts = [reply_text(completions[place]) for place in places]
-            rewards = await self.rewards([number[place] for place in places], texts)
+            rewards = await self.of([number[place] for place in places], texts)
             for name, value in means(rewards).items():
                 log_metric(name, value)
             totals = [one.total for one in rewards]
@@ -119,6 +123,9 @@ def means(rewards: Sequence[Reward]) -> dict[str, float]:
     return found
 
 
-def _short_warning(record: logging.LogRecord) -> bool:
-    """TRL shows the whole record, its image among it, for each reply without a reward; `excluded` counts them."""
+def _without_record(record: logging.LogRecord) -> bool:
+    """Drops TRL's warning of a reply without a reward, which shows the whole record and its image.
+
+    `excluded` counts such replies.
+    """
     return not str(record.msg).startswith("All reward functions returned None")

@@ -83,4 +83,4 @@ def test_servers_that_all_die_end_the_stage_once_patience_is_over(server, prompt
 def test_an_image_that_takes_too_long_is_left_out(server, prompts, tmp_path):
     world = world_of(options(comfyui=server.url, render_timeout=0.01), tmp_path, 42, lambda _: None)
     assert asyncio.run(world.judged(prompts, [prompts[0].answer])) == [None]
-    assert world.render.excluded == 1 and world.render.again == 3
+    assert world.render.excluded == 1 and world.render.again == 2

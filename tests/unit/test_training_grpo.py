@@ -18,7 +18,7 @@ from replan.tools.training.grpo.environment import training_python
 from replan.tools.training.grpo.held_out import HeldOut, measured
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import check_base, toy_prompts, training_and_held_out
-from replan.tools.training.grpo.stage import is_full, resumed_from
+from replan.tools.training.grpo.stage import left_no_room, resumed_from
 from replan.tools.training.grpo.stage_rewards import StageRewards
 from replan.tools.training.grpo.watching import Watch, sheet
 from replan.tools.training.grpo.worlds import ExactJudge, plan_of
@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_world_size_or_half_written_is_refused(tmp_path)
 def test_a_full_disk_is_told_from_other_errors(error, free, full, monkeypatch, tmp_path):
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=free))
-    assert is_full(error, tmp_path) is full
+    assert left_no_room(error, tmp_path) is full
 
 
 # ---- TRL itself ------------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_two_processes_train_one_planner(python, tmp_path):
 
 
 JUDGE = """
-import sys, threading
+import http.server, io, json, sys, threading
 sys.path.insert(0, sys.argv[1])
 from bench import import_pack
 import_pack()
@@ -291,7 +291,6 @@ from replan.tools.toyworld.requests import training_requests
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import toy_prompts
 from replan.tools.training.grpo.worlds import ExactJudge, ModelJudge
-import io
 from PIL import Image
 requests = [one for scene in range(2) for one in training_requests(900, scene, 1)]
 server = judge_server.serve(requests)
@@ -312,11 +311,33 @@ server.shutdown()
 server.server_close()
 Image.new("RGB", (128, 128), (9, 9, 9)).save(file := io.BytesIO(), "PNG")
 print("down:", judge.judge(prompt, file.getvalue()))
+
+class Prose(http.server.BaseHTTPRequestHandler):
+    # Answers without JSON, as models do now and then.
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "Of 2 squares 1 is blue now."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        told = {"id": "x", "object": "chat.completion", "created": 0, "model": "x", "choices": [choice]}
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(told).encode())
+    def log_message(self, *_):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Prose)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+for published in (False, True):
+    options = StageOptions(
+        model="-", judge=f"http://127.0.0.1:{server.server_port}/v1", judge_model="x", published=published)
+    print(*ModelJudge(options, Path(sys.argv[2])).judge(prompt, file.getvalue()))
 """
 
 
-def test_a_judge_over_http_says_what_the_scorer_measures_and_one_that_is_down_gives_no_score(python, tmp_path):
+def test_a_judge_over_http_says_what_the_scorer_measures_and_without_a_reply_there_is_no_score(python, tmp_path):
+    """The published reading takes the first digit of a reply in prose for its score."""
     command = [python, "-c", JUDGE, str(TRAINING.parent), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "down: None"
+    assert done.stdout.splitlines()[-3:] == ["down: None", "None None None", "2.0 2.0 2.0"]

@@ -22,6 +22,8 @@ from .items import BatchError, Item, ItemError
 
 IMAGE, RECORD = "final_result.png", "result.json"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+# Libraries in Rust (safetensors) tell no number; Linux, its quota, Windows.
+_FULL_IN_WORDS = ("no space left", "quota exceeded", "not enough space")
 
 
 class DiskFull(ItemError):
@@ -119,8 +121,15 @@ def write_whole(file: Path, contents: bytes) -> None:
         raise
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return any(words in str(error).lower() for words in _FULL_IN_WORDS)
+
+
 def _fault(folder: Path, error: OSError) -> ItemError:
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskFull(f"the disk is full at {folder}: free some room and start the same command again")
     if error.errno == errno.EFBIG:
         return ItemError(f"the result is larger than a file may be at {folder} ({error.strerror})")

@@ -211,14 +211,15 @@ def _joined(name: str, placement: object, parts: list[torch.Tensor]) -> torch.Te
 
 def _equal(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     for rank, part in enumerate(parts):
-        if not _same(part, parts[0]):
+        if not same_bits(part, parts[0]):
             raise CheckpointError(
                 f"{name} is kept whole and differs between copy 0 and copy {rank}; the shards are of two runs or steps"
             )
     return parts[0]
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are of one shape and type and equal to the bit, so that NaN equals itself."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(*(each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
@@ -279,10 +280,9 @@ def _of_distributed(folder: Path) -> tuple[Weights, str]:
     paths = {key: (index.planner_data or {}).get(key, (key,)) for key in state}
     # accelerate puts the model's weights under "model", and an optimizer's, where there is one, elsewhere.
     inside = {key for key, path in paths.items() if len(path) > 1 and path[0] == "model"}
-    chosen = inside or set(state)
-    return {
-        ".".join(map(str, paths[key][1:] if inside else paths[key])): state[key] for key in state if key in chosen
-    }, ("a distributed checkpoint (FSDP)")
+    chosen = {key: path[1:] if inside else path for key, path in paths.items() if key in (inside or state)}
+    weights = {".".join(map(str, path)): state[key] for key, path in chosen.items()}
+    return weights, "a distributed checkpoint (FSDP)"
 
 
 # ---- files of transformers -------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ Examples:  python tools/training/convert.py ckpt/easy_r1/stage2/global_step_40/a
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import shutil
@@ -28,7 +27,8 @@ if not __package__:
     import_pack()
 
 import torch  # noqa: E402
-from replan.tools.training.checkpoints import CheckpointError, Weights, _same, read_weights  # noqa: E402
+from replan.tools.batches.results import is_full  # noqa: E402
+from replan.tools.training.checkpoints import CheckpointError, Weights, read_weights, same_bits  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 
 EMBEDDING, OUTPUT = "embed_tokens.weight", "lm_head.weight"
@@ -80,9 +80,7 @@ def convert(
         _check(part)
         os.replace(part, out)
     except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None)
-        full = number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) or "os error 28" in str(error)
-        why = "the disk is full; make room and run it again" if full else str(error)
+        why = "the disk is full; make room and run it again" if is_full(error) else str(error)
         raise CheckpointError(f"{out} cannot be written: {why}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -126,7 +124,7 @@ def _untied(weights: Weights, config: Mapping) -> Weights:
     if OUTPUT not in weights or not config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)):
         return weights
     embedding = next((name for name in weights if name.endswith(EMBEDDING)), None)
-    if embedding is not None and not _same(weights[embedding], weights[OUTPUT]):
+    if embedding is not None and not same_bits(weights[embedding], weights[OUTPUT]):
         raise CheckpointError(
             f"the configuration ties {OUTPUT} to {embedding}, but they differ; it is of another model than the weights"
         )

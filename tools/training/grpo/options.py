@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+TOY, EXACT = "toy", "exact"
+
 
 class StageError(RuntimeError):
     """A stage that cannot begin or go on; the message says what was found and what to do."""
@@ -18,7 +20,7 @@ class StageOptions:
     """Options of one stage."""
 
     model: str = _option("", "the planner to begin with: a folder as transformers keeps a model")
-    records: str = _option("toy", "'toy', or what tools/training/data.py reads; several with commas between them")
+    records: str = _option(TOY, "'toy', or what tools/training/data.py reads; several with commas between them")
     task: str = _option("text_refinement_edit_nothink", "the task_name of the records, or one for each source")
     split: str = _option("train", "of IV-Edit's parquet files")
     limit: int = _option(0, "no more records than that (0: all; of the toy world 2000)")
@@ -29,11 +31,11 @@ class StageOptions:
     shuffled: bool = _option(False, "a control: the rewards of a batch are shuffled, so nothing can be learnt")
 
     comfyui: str = _option("", "stage 2: addresses of ComfyUI servers that render, separated by commas")
-    workflow: str = _option("toy", "stage 2: the workflow that edits by a plan, in API format; 'toy': the toy editor's")
+    workflow: str = _option(TOY, "stage 2: the workflow that edits by a plan, in API format; 'toy': the toy editor's")
     render_steps: int = _option(8, "sampling steps of the toy editor's workflow")
     render_timeout: float = _option(300.0, "seconds for one image")
     patience: float = _option(600.0, "seconds without any ComfyUI before the stage ends")
-    judge: str = _option("exact", "stage 2: 'exact' (toy world), or the address of an OpenAI-compatible server")
+    judge: str = _option(EXACT, "stage 2: 'exact' (toy world), or the address of an OpenAI-compatible server")
     judge_model: str = _option("", "the judge's name there")
     judge_timeout: float = _option(180.0, "seconds for one reply of the judge")
     sharp: float = _option(4.0, "a judge's score counts 1 from here on; 0: the plain branch")
@@ -52,10 +54,10 @@ class StageOptions:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise StageError("--model FOLDER says which planner to begin with")
+            raise StageError("no --model: give the folder of the planner to begin with")
         for name in ("limit", "held_out", "measure_every", "stop_after", "pictures_every", "lora", "threads"):
             if getattr(self, name) < 0:
-                raise StageError(f"--{name} cannot be {getattr(self, name)}; 0 turns it off")
+                raise StageError(f"--{name} is {getattr(self, name)}; give 0 to turn it off, or a number above")
 
     def decisive(self) -> dict:
         """The options that decide what is learnt; a run goes on only under the same. Where it runs is none of them."""

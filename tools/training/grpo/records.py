@@ -16,9 +16,9 @@ from replan.tools.toyworld.weights import PLANNER, WEIGHTS
 from replan.tools.training.data import Asking, TrainingRecord, load_training, token_counter
 from replan.tools.training.rewards import UnknownTask
 
-from .options import StageError, StageOptions
+from .options import TOY, StageError, StageOptions
 
-TOY, TOY_LIMIT = "toy", 2000
+TOY_LIMIT = 2000
 
 
 def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[TrainingRecord], list[TrainingRecord]]:
@@ -44,6 +44,7 @@ def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[Traini
 
 
 def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> list[TrainingRecord]:
+    """Requests of the toy world as records with numbers from `first` on: the image, and nothing but the instruction."""
     return [
         TrainingRecord(
             first + place, str(first + place), task_name,
@@ -110,7 +111,7 @@ def check_base(options: StageOptions) -> None:
         json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         for folder in (WEIGHTS / PLANNER, options.model)
     )
-    told = [(one["model_type"], _words(one)) for one in (own, found)]
+    told = [(one["model_type"], _vocabulary(one)) for one in (own, found)]
     if told[0] != told[1]:
         raise StageError(
             f"--model {options.model} is a {told[1][0]} of {told[1][1]} words, the toy world's records need the toy "
@@ -118,5 +119,6 @@ def check_base(options: StageOptions) -> None:
         )
 
 
-def _words(config: dict) -> int | None:
+def _vocabulary(config: dict) -> int | None:
+    """How many tokens a model of that config.json knows."""
     return config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")

@@ -23,7 +23,7 @@ ASK_AGAIN, ASK_AT_MOST = 2.0, 60.0  # seconds until a server that did not answer
 
 
 class Render:
-    """A pool of places to edit. `excluded` counts the images that nobody could make, `again` those tried once more.
+    """A pool of places to edit. Counts images: `made`, `again` (further tries) and `excluded` (nobody could make it).
 
     workflow: edits by the plan that is put into it. timeout: seconds for one image. patience: seconds without any place
     before `StageError`.
@@ -40,7 +40,6 @@ class Render:
         self._down: dict[str, tuple[float, float]] = {}  # until when, and how long
         self._said: set[str] = set()
         self.made = self.excluded = self.again = 0
-        self.seconds = 0.0  # that servers worked
         try:
             self.filling = Filling(Workflow(workflow), self._columns)
         except BatchError as error:
@@ -51,7 +50,7 @@ class Render:
         """A pool of the servers at addresses with commas between them."""
         urls = [one.strip() for one in addresses.split(",") if one.strip()]
         if not urls:
-            raise StageError("--comfyui URL,.. names no server")
+            raise StageError(f"--comfyui {addresses!r} names no server; give addresses such as http://127.0.0.1:8188")
         return cls([ServerPlace(Client(url)) for url in urls], *arguments, **options)
 
     def check(self) -> None:
@@ -86,11 +85,11 @@ class Render:
         why = ""
         while len(tried) < TRIES:
             place = await self._free(tried)
+            self.again += bool(tried)
             tried.append(place.name)
             try:
                 edited: Edited = await asyncio.to_thread(place.run, job, self.timeout)
                 self.made += 1
-                self.seconds += edited.seconds
                 return edited.images[0]
             except PromptError as error:
                 why = str(error)
@@ -103,7 +102,6 @@ class Render:
                 self._lost(place, error)
             finally:
                 self._ours[place.name] -= 1
-            self.again += 1
         self._exclude(number, why)
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from replan.tools.batches.results import is_full
 
 from .held_out import greedy_replies, measured
 from .options import StageError, StageOptions
@@ -20,7 +20,6 @@ from .watching import BEST, Progress, Watch
 from .worlds import world_of
 
 SETTINGS, DONE = "stage.json", "done.json"
-_FULL = ("no space left", "disk quota exceeded")
 _LITTLE = 32 * 2**20  # bytes free: less than the next part of a checkpoint
 
 
@@ -98,7 +97,8 @@ def train(options: StageOptions, config) -> Path:
 
 
 def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
-    from transformers import AutoProcessor
+    """TRL's trainer of a stage, imported here: only its own environment has TRL."""
+    from transformers import AutoProcessor, PrinterCallback, ProgressCallback
     from trl import GRPOTrainer
 
     class Trainer(GRPOTrainer):
@@ -109,7 +109,7 @@ def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
                 super()._save_checkpoint(model, trial)
             except Exception as error:
                 out = Path(self.args.output_dir)
-                full = is_full(error, out)  # before there is room again
+                full = left_no_room(error, out)  # before there is room again
                 if self.is_world_process_zero():
                     shutil.rmtree(out / f"checkpoint-{self.state.global_step}", True)
                 if full:
@@ -132,10 +132,8 @@ def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
         model=options.model, reward_funcs=rewards.functions, args=config, train_dataset=dataset_of(prompts),
         processing_class=processor, peft_config=peft_config,
     )  # fmt: skip
-    # ProgressCallback and PrinterCallback say the same as `Progress`, in more words.
-    for name in ("ProgressCallback", "PrinterCallback"):
-        for callback in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == name]:
-            trainer.remove_callback(callback)
+    for says_the_same in (ProgressCallback, PrinterCallback):  # as `Progress`, in more words
+        trainer.remove_callback(says_the_same)
     return trainer
 
 
@@ -180,17 +178,12 @@ def _compare(out: Path, options: StageOptions, config, resumes: bool, first: boo
             raise StageError(_full_text(out) if is_full(error) else f"{out} cannot be written: {error}") from None
 
 
-def is_full(error: BaseException, out: Path | None = None) -> bool:
-    """Whether a disk without room is why.
+def left_no_room(error: BaseException, out: Path) -> bool:
+    """Whether a checkpoint could not be written to a folder because its disk is full.
 
-    Python and safetensors say it. torch speaks of positions in the file: out, where a checkpoint could not be written,
-    tells by the room that is left.
+    torch does not say so, it speaks of positions in the file: the room that is left tells.
     """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(words in str(error).lower() for words in _FULL) or (
-        out is not None and shutil.disk_usage(out).free < _LITTLE
-    )
+    return is_full(error) or shutil.disk_usage(out).free < _LITTLE
 
 
 def _full_text(out: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,21 +14,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
-from replan.evaluation.judge import read_answer
 from replan.evaluation.judge_questions import build_questions
 from replan.planner.plan import PlanError
 from replan.planner.plans.plan_json import plan_to_json
 from replan.planner.replies import read_plan
 from replan.tools.iv_edit import asking, providers
 from replan.tools.toyworld.iv_records import workflow
-from replan.tools.toyworld.judge_server import exact_answers
+from replan.tools.toyworld.scoring import exact_answers
 from replan.tools.training.data import TrainingRecord
-from replan.tools.training.rewards import Judged
+from replan.tools.training.rewards import Judged, judge_score
 
-from .options import StageError, StageOptions
+from .options import EXACT, TOY, StageError, StageOptions
 from .render import Render
-
-RELATIVE = (1000, 1000)
 
 
 class Judge(Protocol):
@@ -47,11 +45,9 @@ class ModelJudge:
     """A model behind OpenAI's interface, asked the published questions."""
 
     def __init__(self, options: StageOptions, folder: Path) -> None:
-        import os
-
         key = os.environ.get("OPENAI_API_KEY", "")
         provider = providers.OpenAIJudge(options.judge_model, options.judge, key, options.judge_timeout)
-        self.asked = asking.Judge(provider, asking.Replies(folder))
+        self.asked, self.published = asking.Judge(provider, asking.Replies(folder)), options.published
 
     def judge(self, prompt: TrainingRecord, after: bytes) -> Judged | None:
         before = np.asarray(prompt.opened(), np.float32) / 255
@@ -65,11 +61,12 @@ class ModelJudge:
             if question.name not in Judged._fields:
                 continue
             try:
-                found[question.name] = read_answer(question, self.asked.answer(question).text).value
-            except providers.Refused:
-                found[question.name] = None
-            except providers.Busy:
+                reply = self.asked.answer(question).text
+            except providers.Refused:  # this question; the others may do
+                continue
+            except providers.Busy:  # the judge, which would keep the others waiting as long
                 return None
+            found[question.name] = judge_score(reply, question.name, published=self.published)
         return Judged(*(found.get(name) for name in Judged._fields))
 
 
@@ -114,13 +111,16 @@ class RenderedWorld:
 
 def world_of(options: StageOptions, out: Path, seed: int, say=print) -> RenderedWorld:
     """What the options say. Raises StageError for servers, a workflow or a judge that cannot be used."""
-    if options.judge == "exact":
-        if options.records != "toy":
-            raise StageError("--judge exact knows the toy world alone; give the address of an OpenAI-compatible server")
+    if options.judge == EXACT:
+        if options.records != TOY:
+            raise StageError(
+                f"--judge exact measures the toy world's images alone, and --records is {options.records}; give the "
+                "address of an OpenAI-compatible server"
+            )
         judge: Judge = ExactJudge()
     else:
         if not options.judge_model:
-            raise StageError(f"--judge-model says which model {options.judge} is to be asked for")
+            raise StageError(f"no --judge_model: give the name that the server at {options.judge} has for the judge")
         judge = ModelJudge(options, out / "judge")
     render = Render.of(
         options.comfyui, workflow_file(options, out), options.render_timeout, options.patience, seed, say
@@ -130,7 +130,8 @@ def world_of(options: StageOptions, out: Path, seed: int, say=print) -> Rendered
 
 
 def workflow_file(options: StageOptions, out: Path) -> Path:
-    if options.workflow != "toy":
+    """What edits: the file of --workflow, or the toy editor's, written to `out`."""
+    if options.workflow != TOY:
         return Path(options.workflow)
     file = out / "toy_edit_api.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -140,10 +141,8 @@ def workflow_file(options: StageOptions, out: Path) -> Path:
 
 def plan_of(prompt: TrainingRecord, text: str, size: tuple[int, int]):
     """The plan of a reply in pixels of the image, as RePlan Planner reads it; None for a reply without one."""
-    seen = tuple(prompt.counts_in)
-    how = ("relative_1000", (0, 0)) if seen == RELATIVE and size != RELATIVE else ("seen_pixels", seen)
     try:
-        return read_plan(text, size, *how, by_model=True)[0]
+        return read_plan(text, size, "seen_pixels", tuple(prompt.counts_in), by_model=True)[0]
     except PlanError:
         return None
 

@@ -129,7 +129,7 @@ def _score(args: argparse.Namespace, count: int) -> list[dict]:
             edits[name] = {
                 "target": exact.target,
                 "effect": exact.effect,
-                "consistency": 3 * exact.overall - exact.target - exact.effect,
+                "consistency": exact.consistency,
                 "weighted": exact.weighted,
                 "done": [bool(one.reached) for one in scoring.outcomes(task, pixels)],
                 "closer": [closer[region.id]["closer"] for region in plan.regions],

@@ -56,6 +56,11 @@ class Scores:
     weighted: float
 
     @property
+    def consistency(self) -> float:
+        """0..1, of one edit or the mean of many: what Overall has besides Target and Effect."""
+        return 3 * self.overall - self.target - self.effect
+
+    @property
     def spilled(self) -> str:
         """What became of the look-alikes of one edit, in words."""
         if math.isnan(self.lookalikes_changed):

@@ -29,6 +29,7 @@ if not __package__:
     import_pack()
 
 import numpy as np
+import torch
 from replan.tools.host_server import HostServer, ServerError
 from replan.tools.host_setup import ROOT, SetupError, present_host
 from replan.tools.toyworld import scoring
@@ -41,6 +42,8 @@ from replan.tools.training.grpo.stage_rewards import StageRewards
 from replan.tools.training.grpo.watching import FIGURES, HISTORY, draw_lines
 from replan.tools.training.grpo.worlds import pixels_of, world_of
 from replan.tools.training.planner_measure import score_reply
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
 
 HERE = Path(__file__).resolve().parent
 SCENE_SEED = 2  # of the scenes that everything is measured on; held-out figures while it trains have 1
@@ -199,10 +202,6 @@ def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -
     file = folder / name / MEASURED
     if file.is_file() and read(file)["scenes"] == args.scenes:
         return
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     place = str(folder / name)
@@ -217,27 +216,29 @@ def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -
         return await asyncio.gather(*(world.image(one, text) for one, text in zip(prompts, replies, strict=True)))
 
     images = asyncio.run(edited())
+    if world.render.excluded:
+        raise ProofError(
+            f"{name}: {world.render.excluded} of {len(prompts)} edits could not be rendered, for the reasons above; "
+            "the same command measures it again"
+        )
     rewards = StageRewards(prompts, how)
-    rows = []
+    rows, outcomes = [], []
     for prompt, text, image in zip(prompts, replies, images, strict=True):
         task, plan = prompt.request.task, score_reply(prompt.request, text)
         # A request without a plan leaves its scene as it is.
         pixels = task.scene.pixels if image is None else pixels_of(image)
         score = scoring.score(task, pixels)
+        outcomes += scoring.outcomes(task, pixels)
         rows.append(
             {
                 "asked": prompt.instruction, "reply": text,
                 "format": float(is_valid(rewards.form(prompt.number, text).parts)), "found": float(plan.good),
                 "iou": float(np.mean(plan.ious)), "target": score.target, "effect": score.effect,
-                "consistency": 3 * score.overall - score.target - score.effect, "weighted": score.weighted,
-                "kinds": {one.kind: bool(one.reached) for one in scoring.outcomes(task, pixels)},
+                "consistency": score.consistency, "weighted": score.weighted,
             }
         )  # fmt: skip
     figures = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in NAMES}
-    kinds = sorted({kind for row in rows for kind in row["kinds"]})
-    by_kind = {
-        kind: round(float(np.mean([row["kinds"][kind] for row in rows if kind in row["kinds"]])), 4) for kind in kinds
-    }
+    by_kind = {kind: round(share, 4) for kind, share in scoring.effect_by_kind(outcomes).items()}
     told = {"scenes": args.scenes, "figures": figures, "effect_by_kind": by_kind, "rows": rows}
     file.write_text(json.dumps(told, indent=1), encoding="utf-8")
 

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import math
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -472,6 +474,49 @@ def test_an_unknown_task_and_a_missing_judge_are_errors():
 def test_the_size_of_the_image_comes_with_the_record():
     one = {"task_name": "text_refinement_edit", "response": reply(), "extra_info": {"image_size": [9, 9]}}
     assert compute_score_unified([one])[0].parts["region"] < 0
+
+
+@pytest.mark.parametrize(
+    "kind", [json.dumps, lambda extra: {"image_size": np.array(extra["image_size"])}], ids=["json", "arrays"]
+)
+def test_what_a_record_brings_counts_the_same_as_json_and_as_arrays_of_parquet(kind):
+    wanted = json.loads(TRUTH)
+    arrays = np.array([{name: np.array(value) for name, value in item.items()} for item in wanted], dtype=object)
+    one = {"task_name": "text_refinement_edit", "response": reply(), "extra_info": kind({"image_size": [9.0, 9.0]})}
+    two = {"task_name": "detection", "response": found([thing(10)]), "ground_truth": arrays}
+    small, matched = compute_score_unified([one, two])
+    assert small.parts["region"] < 0
+    assert matched == detection_reward(found([thing(10)]), TRUTH)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({"task_name": ["edit"]}, {}, "has no reward"),
+        ({"extra_info": "train"}, {}, "extra_info is a mapping"),
+        ({"extra_info": 5}, {}, "extra_info is a mapping"),
+        *(({"extra_info": {"image_size": size}}, {}, "image_size is .width, height") for size in (
+            5, math.nan, "x", [True, 5], [1, 2, 3], [math.nan, 5], [0.5, 5], [0, 5],
+        )),
+        ({}, {"sharp": "4"}, "sharp is a number from 0"),
+        ({}, {"sharp": math.nan}, "sharp is a number from 0"),
+        ({}, {"think_length": 0}, "think_length is a number from 1"),
+        ({}, {"published": "no"}, "published is true or false"),
+        ({}, {"judge": lambda these: [5]}, "the judge gives Judged"),
+        ({}, {"judge": lambda these: [Judged(math.nan, 5, 5)]}, "the judge gives Judged"),
+        ({}, {"judge": lambda these: [Judged("5", 5, 5)]}, "the judge gives Judged"),
+    ],
+)  # fmt: skip
+def test_records_options_and_scores_of_another_kind_are_errors_that_say_so(changes, options, said):
+    one = {"task_name": "edit_region_planning", "response": reply(), **changes}
+    with pytest.raises(ValueError, match=said):
+        compute_score_unified([one], **options)
+
+
+def test_an_input_that_is_no_mapping_is_an_error(verl_module):
+    for call in (compute_score_unified, verl_module.compute_score_batch):
+        with pytest.raises(ValueError, match="an input is a mapping with task_name and response, found 'None'"):
+            call([None])
 
 
 # ---- verl ------------------------------------------------------------------------------------------------------------

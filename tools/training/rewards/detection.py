@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .editing import LEAST
 from .tags import between, blocks, copies, follow, plain, tidy, without_space_at_signs
-from .value import Reward, reply_text
+from .value import Reward, plain_values, reply_text
 
 MOST_OBJECTS = 120
 _IOU, _EDGES, _POINT = 0.5, 10.0, 30.0
@@ -84,6 +84,7 @@ def _non_repeat(sentences: list[str]) -> float:
 
 def _accuracy(found: Any, ground_truth: Any) -> float:
     """Mended: an item that is no object counts as a wrong one and not against the others; nothing where nothing is."""
+    ground_truth = plain_values(ground_truth)
     wanted = _objects(ground_truth if isinstance(ground_truth, list) else _json(str(ground_truth)))
     if wanted is None or wanted.wrong:
         raise ValueError(
@@ -129,7 +130,8 @@ def _published_accuracy(found: Any, ground_truth: Any) -> float:
                 return 0.0
             sides.append(Objects(boxes, points))
         given, wanted = sides
-        return _matched(given, wanted, 1.0, True) / max(len(given.boxes), len(wanted.boxes))
+        with np.errstate(all="ignore"):  # a box of 1e308 pixels
+            return _matched(given, wanted, 1.0, True) / max(len(given.boxes), len(wanted.boxes))
     except Exception:  # the published code catches everything here
         return 0.0
 

@@ -13,7 +13,7 @@ from replan.planner.plans.lint import MOST_REGIONS, lint
 from replan.planner.replies import read_plan
 
 from .tags import between, blocks, copies, follow, plain, tidy, without_space_at_signs
-from .value import Reward, reply_text
+from .value import Reward, plain_values, reply_text
 
 FORMAT, CONTENT, REGION = 0.5, 0.3, 0.2
 GENERATION_FORMAT, GENERATION_CONTENT = 0.6, 0.4
@@ -67,8 +67,7 @@ def edit_reward(
     outside the image (the size the model sees; (1000, 1000) for relative ones); the published code looks at none.
     think_length: characters of reasoning that earn all there is for it; 50 is the published number.
     """
-    if image_size is not None and (len(image_size) != 2 or not all(isinstance(s, int) and s > 0 for s in image_size)):
-        raise ValueError(f"image_size is (width, height) in whole pixels, found {image_size!r}")
+    size = _ANYWHERE if image_size is None else _whole_size(image_size)
     text = reply_text(reply)
     names = ("think", "gen_image", "region") if think else ("gen_image", "region")
     text = without_space_at_signs(text).strip() if published else tidy(text)
@@ -77,7 +76,7 @@ def edit_reward(
         regions = _published_regions(between(text, "region") or "")
         is_formed = follow(text, names if between(text, "region") is not None else names[:-1])
     else:
-        regions = _regions(text, tuple(image_size or _ANYWHERE))
+        regions = _regions(text, size)
         is_formed = blocks(text) in ([*names], [*names[:-1]]) and (not think or bool(plain(between(text, "think"))))
     share = 0.25 if think else 0.5
     content = _prompt_content(prompt, share, 20 if think else 5, _GLOBAL, published)
@@ -92,6 +91,21 @@ def edit_reward(
     renders = is_formed and is_worth_it and (published or content > 0)  # nobody wants to see a copied prompt
     total = FORMAT * is_formed + CONTENT * content + REGION * region
     return Reward(total, {"format": float(is_formed), "content": content, "region": region}, renders)
+
+
+def _whole_size(given: Any) -> tuple[int, int]:
+    size = plain_values(given)
+    fine = (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(
+            isinstance(side, (int, float)) and not isinstance(side, bool) and side >= 1 and side % 1 == 0
+            for side in size
+        )
+    )
+    if not fine:
+        raise ValueError(f"image_size is (width, height) in whole pixels, found {str(given)[:80]!r}")
+    return int(size[0]), int(size[1])
 
 
 def generation_reward(reply: Any, *, published: bool = False) -> Reward:

@@ -23,6 +23,7 @@ if not __package__:
 
 from replan.tools.training.rewards import Reward, compute_score_unified
 from replan.tools.training.rewards.planning import STAGE1
+from replan.tools.training.rewards.value import extra_of
 
 # verl collects one list a key over the whole batch, so every reply has every key, whatever its task.
 PARTS = (
@@ -38,7 +39,7 @@ def compute_score(
 
     A reply whose image could not be judged earns its stage-1 share, and `excluded` is 1: verl knows no missing reward.
     """
-    extra = extra_info or {}
+    extra = extra_of(extra_info)
     one = {"task_name": extra.get("task_name", data_source), "response": solution_str, "extra_info": extra}
     (reward,) = compute_score_unified([{**one, "ground_truth": ground_truth}], **options)
     parts = {name: float(reward.parts.get(name, 0.0)) for name in PARTS}
@@ -52,7 +53,7 @@ def compute_score_batch(
 
     task_name: of inputs that name none; EasyR1's own do not, those of RePlan's fork do.
     """
-    reward_inputs = [{"task_name": task_name, **one} for one in reward_inputs]
+    reward_inputs = [{"task_name": task_name, **one} if isinstance(one, Mapping) else one for one in reward_inputs]
     rewards = compute_score_unified(reward_inputs, **options)
     return [
         {**reward.named(one["task_name"]), "overall": _total(reward)}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from .detection import detection_reward
 from .editing import edit_reward, generation_reward
 from .planning import SHARP, Judged, planning_reward
-from .value import Reward
+from .value import Reward, extra_of
 
 # Each task: how its form is scored, and whether its plans are rendered and judged.
 TASKS: dict[str, tuple[str, bool]] = {
@@ -42,8 +44,10 @@ def compute_score_unified(
     judge: is called once with the inputs whose plans are to be rendered, and gives what was judged of each, None where
         rendering failed.
 
-    Raises UnknownTask, and ValueError for a plan to render without a judge.
+    Raises UnknownTask, and ValueError for a plan to render without a judge, for inputs or options of another kind, and
+    for a judge that gives no scores.
     """
+    _check_options(published, sharp, think_length)
     rewards = [_form(one, published, think_length) for one in reward_inputs]
     staged = [TASKS[one["task_name"]][1] for one in reward_inputs]
     places = [
@@ -57,16 +61,46 @@ def compute_score_unified(
     judged = list(judge([reward_inputs[place] for place in places])) if judge and places else []
     if len(judged) != len(places):
         raise ValueError(f"the judge gave {len(judged)} answers for {len(places)} plans; None stands for none")
-    by_place = dict(zip(places, judged, strict=True))
+    by_place = dict(zip(places, map(_scores, judged), strict=True))
     return [
         planning_reward(reward, by_place.get(place), sharp=sharp, published=published) if stage2 else reward
         for place, (reward, stage2) in enumerate(zip(rewards, staged, strict=True))
     ]
 
 
+def _check_options(published: Any, sharp: Any, think_length: Any) -> None:
+    """Options come from configurations too, where a number is soon a text."""
+    if not isinstance(published, bool):
+        raise ValueError(f"published is true or false, found {published!r}")
+    for name, value, low in (("sharp", sharp, 0), ("think_length", think_length, 1)):
+        if not _is_number(value) or value < low:
+            raise ValueError(f"{name} is a number from {low}, found {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _scores(judged: Any) -> Judged | None:
+    if judged is None:
+        return None
+    try:
+        scores = Judged(*judged)
+    except TypeError:
+        scores = None
+    if scores is None or not all(score is None or _is_number(score) for score in scores):
+        raise ValueError(
+            "the judge gives Judged(target, effect, consistency) for each plan, numbers or None, or None for no image; "
+            f"found {str(judged)[:80]!r}"
+        )
+    return scores
+
+
 def _form(one: Mapping[str, Any], published: bool, think_length: int) -> Reward:
+    if not isinstance(one, Mapping):
+        raise ValueError(f"an input is a mapping with task_name and response, found {str(one)[:80]!r}")
     name = one.get("task_name")
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise UnknownTask(f"task_name {name!r} has no reward; known are {', '.join(TASKS)}")
     kind, reply = TASKS[name][0], one.get("response")
     if kind == "generation":
@@ -77,6 +111,6 @@ def _form(one: Mapping[str, Any], published: bool, think_length: int) -> Reward:
         reply,
         published=published,
         think=kind == "edit",
-        image_size=(one.get("extra_info") or {}).get("image_size"),
+        image_size=extra_of(one.get("extra_info")).get("image_size"),
         think_length=think_length,
     )

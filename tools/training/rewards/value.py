@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,3 +39,30 @@ def reply_text(completion: Any) -> str:
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in completion]
         completion = "".join(text for text in texts if isinstance(text, str))
     return completion if isinstance(completion, str) else ""
+
+
+def plain_values(value: Any) -> Any:
+    """A value in lists and numbers of Python's own: columns of parquet come as arrays of numpy, others as tuples."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, (list, tuple)):
+        return [plain_values(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: plain_values(one) for key, one in value.items()}
+    return value
+
+
+def extra_of(given: Any) -> Mapping[str, Any]:
+    """The `extra_info` of a record, also where it is kept as JSON. Raises ValueError for what is no mapping."""
+    found = given
+    if isinstance(given, str):
+        try:
+            found = json.loads(given or "{}")
+        except (ValueError, RecursionError):
+            found = given
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"extra_info is a mapping such as {{'image_size': [width, height]}}, found {str(given)[:80]!r}"
+        )
+    return found

@@ -44,6 +44,8 @@ from replan.tools.iv_edit.parquet import ParquetError, unpack  # noqa: E402
 if TYPE_CHECKING:
     from replan.tools.iv_edit.forms import Form
 
+# The fault of a record that its own set leaves out.
+MARKED_FILTERED = "its status is 'filtered': upstream leaves it out too"
 FOLDER, FILE, REFUSED = "records", "records.jsonl", "refused.jsonl"
 _IMAGE_SIGNS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
@@ -179,7 +181,7 @@ class Source:
         if FAULT in row:
             return replace(record, fault=str(row[FAULT]))
         if status == "filtered":
-            return replace(record, fault="its status is 'filtered': upstream leaves it out too")
+            return replace(record, fault=MARKED_FILTERED)
         if not record.instruction:
             return replace(record, fault="it has no instruction")
         if "\ufffd" in record.instruction + record.name:

@@ -31,9 +31,9 @@ from replan.tools.toyworld.requests import Request, held_out_requests, training_
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.tasks import Task
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
-from replan.tools.training.planner_batches import IGNORED, Batch, Turn, batch_of, turn_of
+from replan.tools.training.planner_batches import Turn, batch_of, turn_of
 from replan.tools.training.planner_measure import measure
-from replan.tools.training.planner_model import IMAGE, load_planner, load_processor, save
+from replan.tools.training.planner_model import load_planner, load_processor, save
 from replan.tools.training.run import TrainingError
 
 RUN = 777  # of the training requests: no other training uses it
@@ -42,13 +42,13 @@ OTHER_OBJECT, WRONG_HINT = 0.25, 0.15  # shares of regions
 # Shares of replies that break the form: without the end of the list, with another key, without their first half.
 UNENDED, OTHER_KEY, HEADLESS = 0.7, 0.7, 0.1
 KEYLESS_KINDS = ("repattern", "reshape")
-LOOSE = 0.15  # of a box's side: how far its edges stray
+LOOSE = 0.15  # of a box's side: the standard deviation of its edges
 SMALLEST = 8  # pixels that a box keeps
 HINT = "make every object red"
 
 
 class Demonstration(NamedTuple):
-    """A request with a careless reply, in the place of a `Request`."""
+    """A request, and a careless reply to it."""
 
     text: str
     task: Task
@@ -60,7 +60,7 @@ class Demonstration(NamedTuple):
 
 
 def careless(request: Request, random: np.random.RandomState) -> Demonstration:
-    """What somebody who hardly looks answers."""
+    """A demonstration for a request, with the faults that the shares above say."""
     scene, plan = request.task.scene, request.task.plan
     items = []
     for region in plan.regions:
@@ -87,7 +87,7 @@ def careless(request: Request, random: np.random.RandomState) -> Demonstration:
 
 
 def teach(out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLANNER, say=print) -> Path:
-    """Teach the planner of `start` and write the weak one to `out`."""
+    """Teach the planner in the folder `start`, and write the weak one to `out`. Raises TrainingError for no planner."""
     model, processor = load_planner(start).train(), load_processor(start)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
     begun = time.monotonic()
@@ -97,7 +97,12 @@ def teach(out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLA
             [careless(one, random).turn for one in training_requests(RUN + seed, step * SCENES + place, REQUESTS)]
             for place in range(SCENES)
         ]
-        loss = _loss(model, batch_of(scenes, processor))
+        batch = batch_of(scenes, processor)
+        # Of the replies alone: no heads, no blurred edges.
+        loss = model(
+            input_ids=batch.tokens, attention_mask=batch.visible, position_ids=batch.positions,
+            pixel_values=batch.pixels, image_grid_thw=batch.grid, labels=batch.labels, use_cache=False,
+        ).loss  # fmt: skip
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -106,20 +111,6 @@ def teach(out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLA
             seconds = time.monotonic() - begun
             say(f"careless: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}, {seconds:.0f} s")
     return save(model.eval(), processor, out, torch.float32)
-
-
-def _loss(model, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of the replies alone: no heads, no blurred edges."""
-    image = torch.cat(model.model.get_image_features(batch.pixels, batch.grid, return_dict=True).pooler_output)
-    words = model.get_input_embeddings()(batch.tokens)
-    mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, torch.finfo(words.dtype).min)
-    embedded = words.masked_scatter((batch.tokens == IMAGE)[..., None], image.to(words.dtype))
-    states = model.model.language_model(
-        inputs_embeds=embedded, attention_mask=mask, position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
-    labels = batch.labels[:, 1:]
-    learnt = labels != IGNORED
-    return torch.nn.functional.cross_entropy(model.lm_head(states[:, :-1][learnt]).float(), labels[learnt])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,9 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         teach(args.out, args.seed, args.steps, args.start, lambda text: print(text, flush=True))
         if args.scenes:
-            print(
-                json.dumps(measure(load_planner(args.out), load_processor(args.out), held_out_requests(1, args.scenes)))
-            )
+            model, processor = load_planner(args.out), load_processor(args.out)
+            print(json.dumps(measure(model, processor, held_out_requests(1, args.scenes))))
     except TrainingError as error:
         print(f"careless.py: {error}", file=sys.stderr)
         return 1

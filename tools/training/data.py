@@ -38,7 +38,7 @@ from replan.planner.geometry import Size  # noqa: E402
 from replan.planner.models.interface import QWEN25_VL, Part, VlmSpec, spec_of  # noqa: E402
 from replan.planner.plan import PlanError  # noqa: E402
 from replan.tools.batches.items import BatchError, short  # noqa: E402
-from replan.tools.iv_edit.records import Record, Source, add_source_options, source_of  # noqa: E402
+from replan.tools.iv_edit.records import MARKED_FILTERED, Record, Source, add_source_options, source_of  # noqa: E402
 from replan.tools.toyworld.requests import Request  # noqa: E402
 from replan.tools.training.rewards import TASKS, UnknownTask  # noqa: E402
 
@@ -174,8 +174,7 @@ def token_counter(processor: Any) -> Callable[[TrainingRecord], int]:
 
     def count(record: TrainingRecord) -> int:
         text = processor.apply_chat_template(record.messages, add_generation_prompt=True, tokenize=False)
-        images = [record.opened()] if "image" in str(record.messages) else None
-        return len(processor(text=[text], images=images)["input_ids"][0])
+        return len(processor(text=[text], images=[record.opened()])["input_ids"][0])
 
     return count
 
@@ -196,7 +195,7 @@ class _Unusable(ValueError):
 
 def _training_record(one: Record, number: int, task_name: str, template: Template, asking: Asking) -> TrainingRecord:
     if one.fault:
-        raise _Unusable(one.fault, FILTERED if "is 'filtered'" in one.fault else UNUSABLE)
+        raise _Unusable(one.fault, FILTERED if one.fault == MARKED_FILTERED else UNUSABLE)
     try:
         size = _opened(Path(one.image)).size  # all of it: a file that breaks off would end a training
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from replan.planner.asking.templates import LAYOUTS, load_template
@@ -146,7 +147,22 @@ def test_detection_records_count_as_the_model_sees_the_image(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "solution", ["", "the left one", "{}", "[7]", '[{"label": "cup"}]', '[{"bbox_2d": [1, 2]}]', "7"]
+    "solution",
+    [
+        "",
+        "the left one",
+        "{}",
+        "[7]",
+        '[{"label": "cup"}]',
+        '[{"bbox_2d": [1, 2]}]',
+        "7",
+        # The reward would end a training by these.
+        '[{"bbox_2d": [30, 30, 10, 10]}]',
+        '[{"bbox_2d": [5, 5, 5.2, 9]}]',
+        '[{"bbox_2d": [true, "2", 30, 40]}]',
+        '[{"bbox_2d": [1, 2, 30, NaN]}]',
+        '[{"bbox_2d": [1, 2, 3e300, 40]}]',
+    ],
 )
 def test_a_detection_record_without_objects_is_left_out(solution, tmp_path):
     with pytest.raises(BatchError, match="is no list of objects with bbox_2d"):
@@ -167,6 +183,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path):
         iv_edit(1), iv_edit(1), iv_edit(2, status="filtered"), iv_edit(3, status="filtered"), iv_edit(4, ""),
         iv_edit(5, "gone.png"), iv_edit(6, "cut.png"), iv_edit(7, "text.png"), iv_edit(8, "../outside.png"),
         iv_edit(9, str(outside)), iv_edit(10, "long.png"), {**iv_edit(11), "prompt": "x" * 20_000},
+        {**iv_edit(12), "prompt": {"text": "red"}}, {**iv_edit(13), "prompt": True},
     ]  # fmt: skip
     loaded = load_training(table(tmp_path, *rows), "text_refinement_edit")
     assert [record.id for record in loaded.records] == ["1"]
@@ -175,14 +192,15 @@ def test_what_is_left_out_is_counted_and_said(tmp_path):
     assert [one.row for one in loaded.refused if one.kind == FILTERED] == [3, 4]
     assert why[5] == "it has no image"
     assert "is not there" in why[6]
-    assert why[7].startswith("its image 'cut.png' cannot be read")
+    assert "cut.png cannot be read as an image" in why[7]
     assert "is no image" in why[8]
     assert "lies outside of" in why[9] and "lies outside of" in why[10]
     assert "200" in why[11]
     assert "20000 characters" in why[12]
+    assert "its instruction is no text but" in why[13] and "'true'" in why[14]
     said = str(loaded)
-    assert "1 records of" in said and "2 marked as filtered" in said and "9 that cannot be used" in said
-    assert "row 7, '6': its image 'cut.png' cannot be read" in said
+    assert "1 records of" in said and "2 marked as filtered" in said and "11 that cannot be used" in said
+    assert "cut.png cannot be read as an image (image file is truncated" in said
     assert "row 3" not in said  # upstream leaves them out too; their number is enough
 
 
@@ -201,6 +219,12 @@ def test_an_image_lies_upright(tmp_path):
     Image.new("RGB", (112, 56)).save(tmp_path / "a.jpg", exif=exif)
     (record,) = load_training(table(tmp_path, iv_edit(7, "a.jpg")), "text_refinement_edit").records
     assert record.counts_in == (56, 112)
+
+
+def test_16_bits_a_colour_are_8_as_comfyui_loads_them(tmp_path):
+    Image.fromarray(np.full((56, 112), 25_700, np.uint16)).save(tmp_path / "a.png")
+    (record,) = load_training(table(tmp_path, iv_edit(7)), "text_refinement_edit").records
+    assert record.opened().getpixel((0, 0)) == (100, 100, 100)
 
 
 def test_prompts_that_are_too_long_are_left_out_by_the_models_own_count(tmp_path):
@@ -232,3 +256,32 @@ def test_the_command_writes_what_would_be_taken(tmp_path, capsys):
     assert json.loads(line)["id"] == "7"
     assert main([str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
     assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--limit", "0"), "a whole number from 1"),
+        (("--limit", "-1"), "a whole number from"),
+        (("--longest", "0"), "a whole number from 1"),
+        (("--most-pixels", "0"), "a whole number from 1"),
+        (("--model-type", "llama"), "invalid choice"),
+        (("--template", "binary.txt"), "--template binary.txt cannot be read: it is no UTF-8 text"),
+        (("--template", "none.txt"), "--template none.txt cannot be read: No such file"),
+        (("--processor", "none"), "none has no processor that can be loaded (there is no such folder)"),
+        (("--processor", "."), ". has no processor that can be loaded"),
+        (("--out", "binary.txt"), "binary.txt"),
+    ],
+)
+def test_arguments_that_cannot_be_used_end_with_one_sentence(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path, "a.png")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\0")
+    source = table(tmp_path, iv_edit(7))
+    try:
+        status = main([str(source.path), "--out", "out", *arguments])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "binary.txt").stat().st_size == 3

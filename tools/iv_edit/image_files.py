@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from replan.planner.plan import PlanError
 
 # What Pillow raises for files that are broken, and for headers that claim more pixels than any image has.
@@ -37,5 +37,6 @@ def size_of(file: Path | str) -> tuple[int, int]:
 
 
 def _unreadable(file: Path | str, error: Exception) -> PlanError:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    why = getattr(error, "strerror", None) or ("" if isinstance(error, UnidentifiedImageError) else str(error))
+    why = why or type(error).__name__
     return PlanError(f"{file} cannot be read as an image ({why}); make it again")

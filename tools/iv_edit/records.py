@@ -174,6 +174,8 @@ class Source:
         record = Record(safe_id(name), name, number, **texts, boxes=boxes or (), notes=tuple(notes))
         if record.id != name:
             record = replace(record, notes=(*record.notes, f"the id is no folder's name; it is written as {record.id}"))
+        if not isinstance(found.get("instruction"), (str, type(None))):
+            return replace(record, fault=f"its instruction is no text but {short(record.instruction)}")
         return self._checked(record, row, _text(found.get("status")))
 
     def _checked(self, record: Record, row: Mapping[str, Any], status: str) -> Record:

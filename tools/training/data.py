@@ -26,7 +26,7 @@ if not __package__:
 
     import_pack()
 
-from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: E402
+from PIL import Image  # noqa: E402
 from replan.planner.asking.templates import (  # noqa: E402
     LAYOUTS,
     Template,
@@ -35,12 +35,15 @@ from replan.planner.asking.templates import (  # noqa: E402
     planner_messages,
 )
 from replan.planner.geometry import Size  # noqa: E402
-from replan.planner.models.interface import QWEN25_VL, Part, VlmSpec, spec_of  # noqa: E402
+from replan.planner.models.interface import QWEN25_VL, SPECS, Part, VlmSpec, spec_of  # noqa: E402
 from replan.planner.plan import PlanError  # noqa: E402
+from replan.tools.batches.config import at_least_one, print_anything  # noqa: E402
 from replan.tools.batches.items import BatchError, short  # noqa: E402
+from replan.tools.batches.results import write_whole  # noqa: E402
+from replan.tools.iv_edit.image_files import read_rgb  # noqa: E402
 from replan.tools.iv_edit.records import MARKED_FILTERED, Record, Source, add_source_options, source_of  # noqa: E402
 from replan.tools.toyworld.requests import Request  # noqa: E402
-from replan.tools.training.rewards import TASKS, UnknownTask  # noqa: E402
+from replan.tools.training.rewards import TASKS, UnknownTask, detection_reward  # noqa: E402
 
 # The pack's template for each task.
 TEMPLATE_OF = {
@@ -74,7 +77,7 @@ class TrainingRecord(NamedTuple):
 
     def opened(self) -> Image.Image:
         """The image upright and in colours."""
-        return self.image if isinstance(self.image, Image.Image) else _opened(self.image)
+        return self.image if isinstance(self.image, Image.Image) else read_rgb(self.image)
 
     def row(self) -> dict[str, Any]:
         """Columns of a dataset for TRL's trainer; cast `image` to datasets.Image, which opens it upright."""
@@ -169,6 +172,25 @@ def load_training(
     return loaded
 
 
+def processor_of(folder: Path | str, **options) -> Any:
+    """The processor of a model's folder. Raises BatchError for a folder that has none."""
+    from transformers import AutoProcessor
+
+    try:
+        if not Path(folder).is_dir():  # transformers would take it for a name on the hub
+            raise FileNotFoundError("there is no such folder")
+        processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True, **options)
+        if not hasattr(processor, "image_processor"):
+            raise ValueError("it has a tokenizer and no image processor")
+    except Exception as error:  # transformers and tokenizers raise whatever the broken file leads to
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BatchError(
+            f"{folder} has no processor that can be loaded ({why}); name the folder of a planner, as transformers "
+            "keeps it: tokenizer, preprocessor_config.json and chat template in it"
+        ) from None
+    return processor
+
+
 def token_counter(processor: Any) -> Callable[[TrainingRecord], int]:
     """Counts the tokens of prompts, those of the image among them, as a model's processor (transformers) does."""
 
@@ -177,11 +199,6 @@ def token_counter(processor: Any) -> Callable[[TrainingRecord], int]:
         return len(processor(text=[text], images=[record.opened()])["input_ids"][0])
 
     return count
-
-
-def _opened(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 # ---- one record ------------------------------------------------------------------------------------------------------
@@ -197,10 +214,7 @@ def _training_record(one: Record, number: int, task_name: str, template: Templat
     if one.fault:
         raise _Unusable(one.fault, FILTERED if one.fault == MARKED_FILTERED else UNUSABLE)
     try:
-        size = _opened(Path(one.image)).size  # all of it: a file that breaks off would end a training
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise _Unusable(f"its image {short(Path(one.image).name)} cannot be read: {error}") from None
-    try:
+        size = read_rgb(one.image).size  # all of it: a file that breaks off would end a training
         seen = asking.spec.seen_size(size, asking.most_pixels)
         asked = coordinates_in_words(asking.spec.coordinates, seen)
         messages = planner_messages(template, one.instruction, asked, asking.layout)
@@ -237,7 +251,8 @@ def _objects(answer: str, size: Size, counts_in: Size) -> str:
             }
             for item in listed
         ]
-        fine = all(len(item["bbox_2d"]) == 4 for item in objects) and isinstance(listed, list)
+        detection_reward("", objects)  # a ValueError for boxes that are none, which would end a training
+        fine = isinstance(listed, list)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         fine = False
     if not fine:
@@ -248,6 +263,14 @@ def _objects(answer: str, size: Size, counts_in: Size) -> str:
 # ---- command ---------------------------------------------------------------------------------------------------------
 
 
+def _template(file: Path) -> Template:
+    try:
+        return load_template(file.stem, file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise BatchError(f"--template {file} cannot be read: {why}") from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="parquet, a table, or a folder")
@@ -255,32 +278,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--task", default="text_refinement_edit", choices=list(TASKS), help="what is rewarded")
     parser.add_argument("--layout", default="inference", choices=LAYOUTS, help="where the image goes in the prompt")
     parser.add_argument("--template", type=Path, metavar="FILE", help="a template of your own")
-    parser.add_argument("--model-type", default="qwen2_5_vl", help="of config.json: how the model sees images")
-    parser.add_argument("--most-pixels", type=int, default=MOST_PIXELS, help="of an image that the model sees")
+    parser.add_argument(
+        "--model-type", default="qwen2_5_vl", choices=list(SPECS), help="of config.json: how the model sees images"
+    )
+    parser.add_argument("--most-pixels", type=at_least_one, default=MOST_PIXELS, help="of an image that the model sees")
     parser.add_argument("--processor", type=Path, metavar="FOLDER", help="the model: leave out what is too long for it")
-    parser.add_argument("--longest", type=int, default=LONGEST_PROMPT, help="tokens of a prompt, default %(default)s")
-    parser.add_argument("--limit", type=int, metavar="N", help="no more than so many records")
+    parser.add_argument(
+        "--longest",
+        type=at_least_one,
+        default=LONGEST_PROMPT,
+        help="tokens of a prompt, with --processor (%(default)s)",
+    )
+    parser.add_argument("--limit", type=at_least_one, metavar="N", help="no more than so many records")
     add_source_options(parser)
     args = parser.parse_args(arguments)
+    print_anything()
     try:
-        template = load_template(args.template.stem, args.template.read_text("utf-8")) if args.template else None
+        args.out.mkdir(parents=True, exist_ok=True)
+        template = _template(args.template) if args.template else None
         asking = Asking(template, args.layout, spec_of(args.model_type), args.most_pixels)
-        count = None
-        if args.processor:
-            from transformers import AutoProcessor
-
-            count = token_counter(AutoProcessor.from_pretrained(args.processor, local_files_only=True))
+        count = token_counter(processor_of(args.processor)) if args.processor else None
         source: Source = source_of(args, args.out)
         loaded = load_training(
             source, args.task, asking, count_tokens=count, longest=args.longest, limit=args.limit
         )  # fmt: skip
+        text = "".join(json.dumps(record.row(), ensure_ascii=False) + "\n" for record in loaded.records)
+        write_whole(args.out / "records.jsonl", text.encode("utf-8", "backslashreplace"))
     except (BatchError, PlanError, OSError) as error:
         print(f"data.py: {error}", file=sys.stderr)
         return 2
     print(loaded)
-    args.out.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(record.row(), ensure_ascii=False) + "\n" for record in loaded.records)
-    (args.out / "records.jsonl").write_text(text, encoding="utf-8")
     return 0
 
 

@@ -104,6 +104,12 @@ def test_a_stage_whose_plans_are_rendered_wants_servers():
         StageRewards(toy_prompts(requests(1), IMAGE), OPTIONS)
 
 
+@pytest.mark.parametrize("more", [{"think_length": 0}, {"sharp": float("nan")}, {"workers": 0}, {"limit": -1}], ids=str)
+def test_a_number_that_no_stage_can_have_is_refused(more):
+    with pytest.raises(StageError, match=f"--{next(iter(more))} is .*; give "):
+        StageOptions(model="-", **more)
+
+
 def test_a_task_without_a_reward_is_refused_with_those_that_have_one():
     with pytest.raises(StageError, match="--task edit has no reward; choose from text_refinement, "):
         StageRewards(toy_prompts(requests(1), "edit"), OPTIONS)

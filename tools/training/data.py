@@ -86,14 +86,13 @@ class TrainingRecord(NamedTuple):
         image = self.image if isinstance(self.image, Image.Image) else str(self.image)
         return {"prompt": row.pop("messages"), **row, "image": image}
 
-    def reward_input(self, reply: str, task_name: str = "") -> dict[str, Any]:
-        """What `compute_score_unified` takes. task_name: of another reward than the record's own."""
+    def reward_input(self, reply: str) -> dict[str, Any]:
+        """What `compute_score_unified` takes."""
         extra = {
             "image_size": tuple(self.counts_in),
             "instruction_details": {"editing_instruction": self.instruction, "referring_expression": self.referring},
         }
-        task_name = task_name or self.task_name
-        return {"task_name": task_name, "response": reply, "ground_truth": self.answer, "extra_info": extra}
+        return {"task_name": self.task_name, "response": reply, "ground_truth": self.answer, "extra_info": extra}
 
 
 class Refused(NamedTuple):
@@ -221,7 +220,7 @@ def _training_record(one: Record, number: int, task_name: str, template: Templat
     except PlanError as error:
         raise _Unusable(str(error)) from None
     counts_in = (1000, 1000) if asking.spec.coordinates.startswith("relative_1000") else seen
-    answer = _objects(one.answer, size, counts_in) if TASKS[task_name][0] == "detection" else one.answer
+    answer = _objects(one.answer, size, counts_in) if TASKS[task_name].form == "detection" else one.answer
     parts = [{"role": message.role, "content": [_part(part) for part in message.parts]} for message in messages]
     return TrainingRecord(
         number, one.id, task_name, parts, Path(one.image), counts_in, answer, one.instruction, one.referring

@@ -58,6 +58,10 @@ class StageOptions:
         for name in ("limit", "held_out", "measure_every", "stop_after", "pictures_every", "lora", "threads"):
             if getattr(self, name) < 0:
                 raise StageError(f"--{name} is {getattr(self, name)}; give 0 to turn it off, or a number above")
+        least = {"most_pixels": 1, "think_length": 1, "render_steps": 1, "workers": 1, "sharp": 0, "patience": 0}
+        for name, low in least.items():
+            if not getattr(self, name) >= low:  # nor NaN
+                raise StageError(f"--{name} is {getattr(self, name)}; give a number from {low}")
 
     def decisive(self) -> dict:
         """The options that decide what is learnt; a run goes on only under the same. Where it runs is none of them."""

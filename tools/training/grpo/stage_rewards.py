@@ -18,17 +18,13 @@ from replan.tools.training.rewards import (
     TASKS,
     Judged,
     Reward,
-    compute_score_unified,
     planning_reward,
     reply_text,
+    stage1_reward,
 )
 
 from .options import StageError, StageOptions
 
-# The stage-1 task whose form a stage-2 task's replies have.
-FORM_OF = {
-    "edit_region_planning": "text_refinement_edit", "edit_region_planning_nothink": "text_refinement_edit_nothink",
-}  # fmt: skip
 MOST = 4096  # replies whose form, and images whose scores, are kept
 
 
@@ -55,7 +51,7 @@ class StageRewards:
         names = {one.task_name for one in prompts}
         if unknown := sorted(names - set(TASKS)):
             raise StageError(f"--task {unknown[0]} has no reward; choose from {', '.join(TASKS)}")
-        rendered = {name for name in names if TASKS[name][1]}
+        rendered = {name for name in names if TASKS[name].is_rendered}
         if rendered and world is None:
             raise StageError(f"plans of the task {min(rendered)} are rendered: --comfyui URL,.. says where")
         self.functions: list[Callable] = []
@@ -66,15 +62,14 @@ class StageRewards:
         logging.getLogger("trl.trainer.grpo_trainer").addFilter(_without_record)
 
     def _form(self, number: int, text: str) -> Reward:
-        prompt = self.prompts[number]
-        one = prompt.reward_input(text, FORM_OF.get(prompt.task_name, ""))
-        return compute_score_unified([one], published=self.options.published, think_length=self.options.think_length)[0]
+        one = self.prompts[number].reward_input(text)
+        return stage1_reward(one, published=self.options.published, think_length=self.options.think_length)
 
     async def of(self, numbers: Sequence[int], texts: Sequence[str]) -> list[Reward]:
         """The reward of each reply to the prompt of that number. What renders is rendered once, however often said."""
         forms = [self.form(number, text) for number, text in zip(numbers, texts, strict=True)]
         keys = list(zip(numbers, texts, strict=True))
-        staged = [TASKS[self.prompts[number].task_name][1] for number in numbers]
+        staged = [TASKS[self.prompts[number].task_name].is_rendered for number in numbers]
         wanted = [key for key, form, stage2 in zip(keys, forms, staged, strict=True) if stage2 and form.renders]
         fresh = [key for key in dict.fromkeys(wanted) if key not in self._judged]
         if fresh:
@@ -93,7 +88,7 @@ class StageRewards:
         """A reward function of TRL's for the tasks whose plans are rendered, or for the others."""
 
         async def reward(completions, number, task_name, trainer_state=None, log_metric=None, **_) -> list:
-            places = [place for place, name in enumerate(task_name) if TASKS[name][1] == rendered]
+            places = [place for place, name in enumerate(task_name) if TASKS[name].is_rendered == rendered]
             texts = [reply_text(completions[place]) for place in places]
             rewards = await self.of([number[place] for place in places], texts)
             for name, value in means(rewards).items():

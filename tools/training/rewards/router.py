@@ -5,21 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from .detection import detection_reward
 from .editing import edit_reward, generation_reward
 from .planning import SHARP, Judged, planning_reward
 from .value import Reward, extra_of
 
-# Each task: how its form is scored, and whether its plans are rendered and judged.
-TASKS: dict[str, tuple[str, bool]] = {
-    "text_refinement": ("generation", False),
-    "text_refinement_edit": ("edit", False),
-    "text_refinement_edit_nothink": ("edit_nothink", False),
-    "detection": ("detection", False),
-    "edit_region_planning": ("edit", True),
-    "edit_region_planning_nothink": ("edit_nothink", True),
+
+class Task(NamedTuple):
+    """form: what stage 1 scores a reply as. is_rendered: whether its plans are then rendered and judged (stage 2)."""
+
+    form: str
+    is_rendered: bool = False
+
+
+TASKS: dict[str, Task] = {
+    "text_refinement": Task("generation"),
+    "text_refinement_edit": Task("edit"),
+    "text_refinement_edit_nothink": Task("edit_nothink"),
+    "detection": Task("detection"),
+    "edit_region_planning": Task("edit", True),
+    "edit_region_planning_nothink": Task("edit_nothink", True),
 }
 
 Judge = Callable[[Sequence[Mapping[str, Any]]], Sequence[Judged | None]]
@@ -48,8 +55,8 @@ def compute_score_unified(
     for a judge that gives no scores.
     """
     _check_options(published, sharp, think_length)
-    rewards = [_form(one, published, think_length) for one in reward_inputs]
-    staged = [TASKS[one["task_name"]][1] for one in reward_inputs]
+    rewards = [stage1_reward(one, published=published, think_length=think_length) for one in reward_inputs]
+    staged = [TASKS[one["task_name"]].is_rendered for one in reward_inputs]
     places = [
         place for place, (reward, stage2) in enumerate(zip(rewards, staged, strict=True)) if stage2 and reward.renders
     ]
@@ -96,21 +103,20 @@ def _scores(judged: Any) -> Judged | None:
     return scores
 
 
-def _form(one: Mapping[str, Any], published: bool, think_length: int) -> Reward:
-    if not isinstance(one, Mapping):
-        raise ValueError(f"an input is a mapping with task_name and response, found {str(one)[:80]!r}")
-    name = one.get("task_name")
+def stage1_reward(reward_input: Mapping[str, Any], *, published: bool = False, think_length: int = 50) -> Reward:
+    """What the form of one reply earns, or a detection reply as a whole; `renders` says whether stage 2 goes on.
+
+    reward_input: as `compute_score_unified` takes it. Raises UnknownTask, and ValueError for what is no input.
+    """
+    if not isinstance(reward_input, Mapping):
+        raise ValueError(f"an input is a mapping with task_name and response, found {str(reward_input)[:80]!r}")
+    name = reward_input.get("task_name")
     if not isinstance(name, str) or name not in TASKS:
         raise UnknownTask(f"task_name {name!r} has no reward; known are {', '.join(TASKS)}")
-    kind, reply = TASKS[name][0], one.get("response")
-    if kind == "generation":
+    form, reply = TASKS[name].form, reward_input.get("response")
+    if form == "generation":
         return generation_reward(reply, published=published)
-    if kind == "detection":
-        return detection_reward(reply, one.get("ground_truth", "[]"), published=published)
-    return edit_reward(
-        reply,
-        published=published,
-        think=kind == "edit",
-        image_size=extra_of(one.get("extra_info")).get("image_size"),
-        think_length=think_length,
-    )
+    if form == "detection":
+        return detection_reward(reply, reward_input.get("ground_truth", "[]"), published=published)
+    size = extra_of(reward_input.get("extra_info")).get("image_size")
+    return edit_reward(reply, published=published, think=form == "edit", image_size=size, think_length=think_length)

@@ -14,8 +14,8 @@ class Reward:
 
     total: None where it cannot be known, because the judge or the renderer failed; TRL leaves such a reply out of its
         group's mean and spread.
-    parts: what it is made of, by name, before weighting: format, content, region; accuracy, non_repeat; image, target,
-        effect, consistency.
+    parts: what it is made of, by name, before weighting: format, content, region; accuracy, non_repeat; stage1, image,
+        target, effect, consistency.
     renders: whether stage 2 carries the plan out to have its image judged (the gate).
     """
 

@@ -52,11 +52,11 @@ _FORMS = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedEdit:
     """An edit and what it is worth.
 
     text: the instruction. made: the scene that the edited image was drawn from. after: (size, size, 3) uint8. scores:
-    by question. reasons: likewise, in pieces; image 0 is the original, 1 the edited one.
+    1 to 5 by question.
     """
 
     task: Task
@@ -66,7 +66,7 @@ class Judged:
     scores: dict[str, int]
 
     def reply(self, question: str) -> Pieces:
-        """The answer to one of the published questions, as the question asks for it."""
+        """The answer to one of the published questions, in its JSON. Image 0 is the original, 1 the edited one."""
         scene, meant = self.task.scene, self.task.meant
         if question == "quality":
             reason = plain(_REASONS[self.scores[question]])
@@ -111,25 +111,25 @@ def _differs(before: Scene, after: Scene, identity: int) -> bool:
     return identity not in after.ids or before.object(identity) != after.object(identity)
 
 
-def training_judged(run: int, number: int, size: int = SIZE) -> Judged:
+def training_judged(run: int, number: int, size: int = SIZE) -> JudgedEdit:
     """Edit `number` of a training run: always the same one."""
     random = random_state(run, f"run {run}, judged {number}")
     return _judged(lambda: training_scene(int(random.randint(len(TRAINING_SEEDS))), size), random)
 
 
-def held_out_judged(seed: int, size: int = SIZE) -> Judged:
+def held_out_judged(seed: int, size: int = SIZE) -> JudgedEdit:
     """The edit of a held-out seed."""
     if seed not in HELD_OUT_SEEDS:
         raise SceneError(f"the seed {seed} is not a held-out one (held_out_seed gives one)")
     return _judged(lambda: held_out_scene(seed, size, twins=1), random_state(seed, "judged"))
 
 
-def held_out_judgements(seed: int, count: int, size: int = SIZE) -> list[Judged]:
+def held_out_judgements(seed: int, count: int, size: int = SIZE) -> list[JudgedEdit]:
     """Edits that no training saw."""
     return [held_out_judged(held_out_seed(seed, index), size) for index in range(count)]
 
 
-def _judged(scene_of: Callable[[], Scene], random: np.random.RandomState) -> Judged:
+def _judged(scene_of: Callable[[], Scene], random: np.random.RandomState) -> JudgedEdit:
     asked = None
     while asked is None or asked.task is None:
         template = (PLAIN, "edit", "edit", "hypothetical")[random.randint(4)]
@@ -139,7 +139,7 @@ def _judged(scene_of: Callable[[], Scene], random: np.random.RandomState) -> Jud
     after = made.pixels
     if random.random_sample() < _FLAWED:
         after = _flawed(task.scene, made, random)
-    return Judged(task, asked.text, made, after, exact_answers(task, after))
+    return JudgedEdit(task, asked.text, made, after, exact_answers(task, after))
 
 
 def _made(task: Task, fate: str, random: np.random.RandomState) -> Scene:

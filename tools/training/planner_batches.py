@@ -17,7 +17,7 @@ from replan.evaluation.judge_questions import SCALES, build_questions
 from replan.planner.asking.templates import Template, coordinates_in_words, load_template, planner_messages
 from replan.planner.models.interface import Message, Part
 
-from ..toyworld.judged import Judged, training_judged
+from ..toyworld.judged import JudgedEdit, training_judged
 from ..toyworld.lessons import PLAIN, Example, training_examples
 from ..toyworld.naming import Pieces, joined
 from ..toyworld.scenes import Scene, random_state
@@ -83,7 +83,7 @@ def turn_of(example: Example) -> Turn:
     return Turn(messages, (example.scene.pixels,), (example.scene,), example.reply)
 
 
-def judge_turn(judged: Judged, name: str) -> Turn:
+def judge_turn(judged: JudgedEdit, name: str) -> Turn:
     """A published question about an edit, as RePlan Judge asks it."""
     before, after = (torch.from_numpy(one.copy())[None] / 255 for one in (judged.task.scene.pixels, judged.after))
     question = next(one for one in build_questions(before, after, judged.text) if one.name == name)

@@ -33,7 +33,7 @@ from replan.evaluation.judge import read_answer
 from replan.evaluation.judge_questions import SCALES, build_questions
 from replan.planner.plan import PlanError
 from replan.planner.replies import read_plan
-from replan.tools.toyworld.judged import Judged, held_out_judgements
+from replan.tools.toyworld.judged import JudgedEdit, held_out_judgements
 from replan.tools.toyworld.lessons import PLAIN, SHARES, Example, from_request, held_out_examples
 from replan.tools.toyworld.requests import Request, held_out_requests
 from replan.tools.toyworld.scenes import SIZE, SceneError, checked_size
@@ -125,7 +125,7 @@ def by_planner(planner, examples: Sequence[Example]) -> list[Answered]:
     return scored
 
 
-def judge_figures(model, processor, edits: Sequence[Judged]) -> dict[str, float | int]:
+def judge_figures(model, processor, edits: Sequence[JudgedEdit]) -> dict[str, float | int]:
     """How often the model gives the exact score, for each published question; and what one answer for all would get."""
     figures: dict[str, float | int] = {"edits": len(edits)}
     for name in SCALES:

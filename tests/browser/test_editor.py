@@ -95,14 +95,14 @@ def test_the_keyboard_alone_does_everything(comfy):
     assert comfy.box() == [386, 374, 652, 631]
     comfy.key("Enter")
     comfy.tab.keyboard.type("gold spoon")
-    comfy.key("Escape", "Control+d")
+    comfy.key("Enter", "Control+d")
     comfy.wait_regions(2)
     assert [region["hint"] for region in comfy.regions()] == ["gold spoon", "gold spoon"]
     comfy.key("Escape", "Tab")
     comfy.chosen("r1")
-    comfy.key("]", "l", "Delete", "ArrowLeft")
+    comfy.key("]", "Alt+l", "Delete", "ArrowLeft")
     assert ids(comfy) == ["r2", "r1"] and comfy.box(1) == [386, 374, 652, 631], "a locked region stays"
-    comfy.key("l", "Escape")
+    comfy.key("Alt+l", "Escape")
     comfy.editor('[role="listbox"]').focus()
     comfy.key("ArrowDown", "Shift+ArrowDown")
     comfy.chosen("r1", "r2")
@@ -145,12 +145,77 @@ def test_the_hosts_keys_to_run_and_save_go_through_and_no_others(comfy):
     comfy.js("() => { app.queuePrompt = window.queue; }")
 
 
+def test_a_drawn_box_takes_its_hint_where_it_is_and_no_letter_is_a_command(comfy):
+    """"make the face smile" left the hint empty, the region off and locked, and Snap on; Backspace deleted the box."""
+    comfy.build(picture=None)
+    comfy.draw([200, 200, 500, 600])
+    field = comfy.editor(".replan-hint-field")
+    assert field.is_visible()
+    comfy.key("Backspace")
+    comfy.tab.keyboard.type("make the face smile, h l s")
+    assert comfy.regions()[0]["hint"] == "make the face smile, h l s"
+    comfy.key("Enter")
+    assert not field.is_visible()
+    comfy.tab.keyboard.type("h, left")  # the canvas has the focus: the letters go on where they were meant
+    comfy.key("Enter", "Backspace")
+    assert field.is_visible(), "to correct the hint, not to delete the box"
+    comfy.key("Backspace", "Enter")
+    region = comfy.regions()[0]
+    assert region["hint"] == "make the face smile, h l sh, lef" and region.get("enabled", True)
+    assert not region.get("locked") and not comfy.stored()["editor"].get("view", {}).get("snap")
+    # Escape takes back what was typed since the field opened, not the box; undo knows nothing of it.
+    comfy.click(350, 400, click_count=2)
+    assert field.is_visible() and field.input_value() == region["hint"]
+    comfy.tab.keyboard.type(" and more")
+    comfy.key("Escape")
+    assert comfy.regions()[0]["hint"] == region["hint"] and not field.is_visible()
+    comfy.draw([600, 200, 900, 400])
+    comfy.key("Escape")
+    assert len(comfy.regions()) == 2 and not field.is_visible(), "a new box stays, without a hint"
+    comfy.tab.keyboard.type("new")
+    comfy.draw([600, 600, 900, 800])  # to draw on keeps what is written
+    assert [one["hint"] for one in comfy.regions()] == [region["hint"], "new", ""]
+    comfy.key("Escape", "Control+z", "Control+z")
+    assert [one["hint"] for one in comfy.regions()] == [region["hint"], ""], "the box is one step, its hint another"
+
+
+def test_a_double_click_writes_in_the_box_on_top_and_the_field_stays_in_the_picture(comfy):
+    with_plan(comfy)
+    field = comfy.editor(".replan-hint-field")
+    for _ in range(2):  # also when it is selected: one press more would go on to the box below
+        comfy.click(250, 200, click_count=2)
+        assert field.is_visible() and field.input_value() == "the foam"
+        comfy.key("Enter")
+    comfy.click(575, 299, click_count=2)
+    comfy.chosen("right")
+    assert field.input_value() == "the table", "a second press on its corner, which would resize it"
+    assert comfy.box(2) == PLAN["regions"][2]["bbox_2d"]
+    inside = """() => { const [a, b] = ['.replan-hint-field', '.replan-stage'].map((one) =>
+      document.querySelector(one).getBoundingClientRect());
+      return a.left >= b.left && a.top >= b.top && a.right <= b.right && a.bottom <= b.bottom; }"""
+    assert comfy.js(inside)
+    comfy.key("Shift+Enter")
+    comfy.tab.keyboard.type("of oak")
+    # Enter that chooses a word in an input method is none that closes.
+    comfy.js(
+        "() => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, "
+        "bubbles: true }))"
+    )
+    assert field.is_visible() and comfy.regions()[2]["hint"] == "the table\nof oak"
+    comfy.key("Enter")
+    comfy.focus()
+    comfy.key("Control+z")
+    assert comfy.regions()[2]["hint"] == "the table", "what was typed is one step"
+
+
 def test_a_second_press_goes_to_the_box_below_and_control_draws_over(comfy):
     with_plan(comfy)
     comfy.click(250, 200)
     comfy.chosen("small")
+    comfy.tab.wait_for_timeout(500)  # sooner it would be a double click
     comfy.click(250, 200)
     comfy.chosen("big")
+    comfy.tab.wait_for_timeout(500)
     comfy.click(250, 200)
     comfy.chosen("small")
     comfy.tab.keyboard.down("Control")
@@ -190,11 +255,11 @@ def test_lock_and_switch_off_from_the_list(comfy):
     comfy.key("Enter")
     assert not comfy.regions()[1]["locked"], "a button in the list is pressed by Enter"
     comfy.editor('[data-region="right"] .replan-name').click()
-    comfy.key("l", "Backspace")
+    comfy.key("l", "Delete")
     assert comfy.regions()[2]["locked"] and len(comfy.regions()) == 3, "the list has the canvas's keys"
     comfy.key("Tab")
     assert comfy.js("() => document.activeElement.ariaLabel") == "Hint", "two buttons a row are not on the way"
-    comfy.key("Shift+Tab", "l", "Backspace")
+    comfy.key("Shift+Tab", "l", "Control+Backspace")
     assert ids(comfy) == ["big", "small"]
     comfy.editor().get_by_label("Dim the image").focus()
     comfy.key("Control+z")
@@ -265,7 +330,7 @@ def test_clear_the_mode_line_and_how_things_are_shown(comfy):
     mode = comfy.editor(".replan-mode")
     assert mode.get_attribute("data-mode") == "baseline"
     comfy.draw([200, 200, 500, 600])
-    comfy.key("l")
+    comfy.key("Escape", "Alt+l")
     comfy.draw([600, 200, 900, 600])
     comfy.drawn()
     assert mode.get_attribute("data-mode") == "manual"
@@ -273,7 +338,7 @@ def test_clear_the_mode_line_and_how_things_are_shown(comfy):
     comfy.wait_regions(1)
     assert comfy.regions()[0]["locked"], "a locked region stays"
     comfy.focus()
-    comfy.key("Tab", "l", "Delete")
+    comfy.key("Tab", "Alt+l", "Delete")
     comfy.wait_regions(0)
     comfy.drawn()
     assert mode.get_attribute("data-mode") == "baseline"

@@ -23,9 +23,10 @@ export function makeButtons(commands) {
 	return { buttons: made.map(({ one }) => one), update };
 }
 
-/** Run what a key is for, named as commands do: "N", "Ctrl+Shift+Z". */
+/** Run what a key is for, named as commands do: "N", "Ctrl+Shift+Z". Alt leaves a letter what it is, also where it would type a sign. */
 export function runKey(commands, event) {
-	const { key, ctrlKey, metaKey, shiftKey } = event;
+	const { ctrlKey, metaKey, shiftKey, altKey, code } = event;
+	const key = altKey && /^Key.$/.test(code) ? code[3] : event.key;
 	const ctrl = ctrlKey || metaKey;
 	const shift = shiftKey && (ctrl || key.length > 1); // "?" is the key, whatever it takes to type it
 	const name = `${ctrl ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key.length > 1 ? key : key.toUpperCase()}`;

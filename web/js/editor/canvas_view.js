@@ -21,6 +21,8 @@ export class CanvasView {
 	width = 0;
 	height = 0;
 	frame = 0;
+	/** What else follows the view. */
+	onDraw = () => {};
 	shownSize = "";
 
 	/** @param {EditorState} state */
@@ -93,5 +95,6 @@ export class CanvasView {
 		if (canvas.height !== down) canvas.height = down;
 		this.context.setTransform(across / width, 0, 0, down / height, 0, 0);
 		draw(this.context, { regions, size, selection, view, port: this.port, image, band, cells, width, height });
+		this.onDraw();
 	}
 }

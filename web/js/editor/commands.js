@@ -47,14 +47,21 @@ export function commandsOf(editor) {
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Handle a key on the canvas. @param {KeyboardEvent} event @param {Editor} editor */
-export function onKey(event, { commands, state, view, gestures }) {
+export function onKey(event, { commands, state, view, gestures, hintField }) {
 	const [x, y] = ARROWS[event.key] ?? [0, 0];
+	// Of a region letters are its hint, never a command: the field has the focus before the letter arrives.
+	if (isTyped(event) && hintField.open()) return event.key === "Backspace" && event.preventDefault();
 	if (x || y) {
 		if (event.ctrlKey || event.metaKey) view.pan(-40 * x, -40 * y);
 		else nudge(x, y, event, state);
 	} else if (event.key === " ") gestures.spaceHeld = true;
 	else return runKey(commands, event);
 	event.preventDefault();
+}
+
+/** Whether a key types something, in an input method too. @param {KeyboardEvent} event */
+function isTyped({ key, ctrlKey, metaKey, altKey }) {
+	return !(ctrlKey || metaKey || altKey) && /^(\p{L}|[1-9]|Process|Dead|Backspace)$/u.test(key);
 }
 
 /** Move the selected regions together, or stretch each. @param {EditorState} state */

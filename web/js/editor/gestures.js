@@ -2,12 +2,16 @@
  * Mouse, pen and touch on the canvas. One pointer draws, selects, moves and resizes; two pan and zoom.
  *
  * - press on a box: select it, drag to move; press again without moving: the next box below
+ * - press twice: write the hint, as after drawing
  * - press on an edge or a corner of the selected box: resize; on nothing: draw a box; Ctrl or Cmd: draw over boxes
  * - Shift: add to the selection; middle button, or Space held: pan; wheel while the canvas has the focus: zoom
  */
 import { boxBetween, boxesAt, handleAt, resized, SMALLEST_DRAG, snapped, toScreen } from "./geometry.js";
 import { isOn } from "./plan.js";
 
+/** Milliseconds, and screen pixels, between the two presses of a double one. */
+const TWICE = 450;
+const NEAR = 8;
 /** Reach of an edge in screen pixels: a finger is wider than a mouse pointer. @type {Record<string, number>} */
 const REACH = { mouse: 6, pen: 9, touch: 16 };
 
@@ -18,12 +22,18 @@ export class Gestures {
 	pointers = new Map();
 	spaceHeld = false;
 	count = 0;
+	/** The last press on a box, the region it was meant for, and whether it is the second of a double one. */
+	pressed = { time: -TWICE, point: /** @type {Point} */ ([0, 0]), id: "", twice: false };
 
-	/** onEnd: a drag is stored when it ends, not at every move. @param {CanvasView} view @param {EditorState} state @param {() => void} onEnd */
-	constructor(view, state, onEnd) {
+	/**
+	 * onEnd: a drag is stored when it ends, not at every move; onWrite: the hint of the current region is to be written.
+	 * @param {CanvasView} view @param {EditorState} state @param {() => void} onEnd @param {() => void} onWrite
+	 */
+	constructor(view, state, onEnd, onWrite) {
 		this.view = view;
 		this.state = state;
 		this.onEnd = onEnd;
+		this.onWrite = onWrite;
 		const { canvas } = view;
 		canvas.addEventListener("pointerdown", (event) => this.down(event));
 		canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -63,6 +73,7 @@ export class Gestures {
 		const key = `drag ${(this.count += 1)}`;
 		const { current } = state;
 		const handle = !over && !event.shiftKey && !state.readOnly && this.handleAt(point, event);
+		if (handle && current) this.press(event, point, [current.id]);
 		if (handle && current) return { kind: "resize", from, id: current.id, box: current.bbox_2d, handle, key };
 		if (over || !under.length) return { kind: "band", from, start: point };
 		if (event.shiftKey) {
@@ -71,7 +82,15 @@ export class Gestures {
 		}
 		const again = under.some((id) => state.selection.includes(id));
 		if (!again) state.select([under[0]]);
+		this.press(event, point, under);
 		return { kind: "move", from, boxes: state.movable, key, moved: false, under, again };
+	}
+
+	/** On a box: `under` are those of the point. @param {PointerEvent} event @param {Point} point @param {string[]} under */
+	press({ timeStamp: time }, point, under) {
+		const { pressed, state: { current } } = this;
+		const twice = !pressed.twice && time - pressed.time < TWICE && Math.hypot(point[0] - pressed.point[0], point[1] - pressed.point[1]) < NEAR;
+		this.pressed = { time, point, twice, id: twice ? pressed.id : under.find((id) => id === current?.id) ?? under[0] };
 	}
 
 	handleAt(point, { pointerType }) {
@@ -105,6 +124,8 @@ export class Gestures {
 		const { state, view } = this;
 		const size = state.plan.image_size;
 		const { snap, patch } = state.view;
+		const { pressed } = this;
+		if (Math.hypot(point[0] - pressed.point[0], point[1] - pressed.point[1]) >= NEAR / 2) pressed.twice = false;
 		const [dx, dy] = [at[0] - gesture.from[0], at[1] - gesture.from[1]];
 		if (gesture.kind === "band") {
 			const far = Math.hypot(point[0] - gesture.start[0], point[1] - gesture.start[1]) >= SMALLEST_DRAG;
@@ -139,8 +160,14 @@ export class Gestures {
 		if (gesture.kind === "band") {
 			const { band } = view;
 			view.show({ band: null });
-			if (band && band[2] - band[0] >= 1 && band[3] - band[1] >= 1) state.add(band);
-			else state.select([]);
+			if (band && band[2] - band[0] >= 1 && band[3] - band[1] >= 1) {
+				state.add(band);
+				this.onWrite();
+			} else state.select([]);
+		} else if (this.pressed.twice && (gesture.kind === "move" || gesture.kind === "resize")) {
+			state.cancel(gesture.key);
+			state.select([this.pressed.id]); // the first press may have gone on to the box below
+			this.onWrite();
 		} else if (gesture.kind === "move" && !gesture.moved) {
 			// A second press in one place goes on to the next box below; of several selected ones it leaves one.
 			const at = gesture.under.indexOf(state.selection.at(-1) ?? "");

@@ -9,6 +9,7 @@ import { CanvasView } from "./canvas_view.js";
 import { commandsOf, onKey } from "./commands.js";
 import { changesList, pasteForm } from "./dialogs.js";
 import { Gestures } from "./gestures.js";
+import { HintField } from "./hint_field.js";
 import { notesOf } from "./notes.js";
 import { Panel } from "./panel.js";
 import { Patches } from "./patches.js";
@@ -52,7 +53,8 @@ export class Editor {
 		this.written = this.value;
 		this.view = new CanvasView(this.state);
 		this.patches = new Patches(options.ask, () => this.changed("view"));
-		this.gestures = new Gestures(this.view, this.state, () => this.store());
+		this.gestures = new Gestures(this.view, this.state, () => this.store(), () => this.writeHint());
+		this.hintField = new HintField(this.view, this.state, () => this.focus());
 		this.panel = new Panel(this.state, () => this.focus());
 		this.commands = commandsOf(this);
 		this.toolbar = makeToolbar(this.state, this.commands);
@@ -220,9 +222,7 @@ export class Editor {
 	}
 
 	writeHint() {
-		if (!this.state.current) return;
-		this.panel.update(); // without it the fields show a frame later
-		this.panel.hint.focus();
+		this.hintField.open();
 	}
 
 	// ---- keys, clipboard, dialogs

@@ -146,7 +146,7 @@ def test_the_hosts_keys_to_run_and_save_go_through_and_no_others(comfy):
 
 
 def test_a_drawn_box_takes_its_hint_where_it_is_and_no_letter_is_a_command(comfy):
-    """"make the face smile" left the hint empty, the region off and locked, and Snap on; Backspace deleted the box."""
+    """The words "make the face smile" left no hint, and a region that was off and locked; Backspace deleted the box."""
     comfy.build(picture=None)
     comfy.draw([200, 200, 500, 600])
     field = comfy.editor(".replan-hint-field")

@@ -27,7 +27,8 @@ _SENTENCE = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 
 
 class Objects(NamedTuple):
-    """boxes: (N, 4) as [x1, y1, x2, y2]; points: (N, 2), NaN where there is none. wrong: items that are none."""
+    """boxes: (N, 4) as [x1, y1, x2, y2]; points: (N, 2), NaN where there is none. wrong: how many items have
+    no box with an area."""
 
     boxes: np.ndarray
     points: np.ndarray
@@ -35,7 +36,7 @@ class Objects(NamedTuple):
 
 
 def detection_reward(reply: Any, ground_truth: Any, *, published: bool = False) -> Reward:
-    """Parts format, accuracy and non_repeat. Numbers of the ground truth and the reply count the same.
+    """Parts format, accuracy and non_repeat. Boxes of the ground truth and of the reply count in the same pixels.
 
     ground_truth: the list of {"bbox_2d", "point_2d"} that should be found, or its JSON. Mended, a ground truth that is
     none raises ValueError; the published code scores each reply to it 0.
@@ -88,7 +89,8 @@ def _accuracy(found: Any, ground_truth: Any) -> float:
     wanted = _objects(ground_truth if isinstance(ground_truth, list) else _json(str(ground_truth)))
     if wanted is None or wanted.wrong:
         raise ValueError(
-            f"the ground truth {str(ground_truth)[:80]!r} is no list of objects with a bbox_2d [x1, y1, x2, y2]"
+            f"the ground truth {str(ground_truth)[:80]!r} is no list of objects with a bbox_2d [x1, y1, x2, y2]; "
+            "give such a list or its JSON, [] where nothing is to be found"
         )
     given = _objects(found)
     if given is None:

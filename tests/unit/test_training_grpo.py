@@ -4,6 +4,7 @@ import asyncio
 import errno
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -18,9 +19,9 @@ from replan.tools.training.grpo.environment import training_python
 from replan.tools.training.grpo.held_out import HeldOut, measured
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import check_base, toy_prompts, training_and_held_out
-from replan.tools.training.grpo.stage import left_no_room, resumed_from
+from replan.tools.training.grpo.stage import check_folder, left_no_room, resumed_from
 from replan.tools.training.grpo.stage_rewards import StageRewards
-from replan.tools.training.grpo.watching import Watch, sheet
+from replan.tools.training.grpo.watching import Watch, rows_of, sheet
 from replan.tools.training.grpo.worlds import ExactJudge, plan_of
 from safetensors.torch import load_file
 
@@ -176,10 +177,43 @@ def test_a_base_of_another_family_is_refused(tmp_path):
         ('{"model_type": "qwen3_vl", "text_config": {"vocab_size": 151936}}', "needs? the toy planner"),
         ('{"model_type": "llama"}', "no family that plans"),
         ("{}", "no folder with a planner"),
+        ('{"model_type": ["qwen3_vl"]}', "no folder with a planner"),
+        ("[" * 100_000, "no folder with a planner"),
+        ('{"model_type": "qwen3_vl", "text_config": 5}', "needs? the toy planner"),
     ):
         (tmp_path / "config.json").write_text(text, encoding="utf-8")
         with pytest.raises(StageError, match=why):
             check_base(StageOptions(model=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lora", 1.5), ("lora", True), ("lora", -1), ("lora", 10**6), ("lora_alpha", -1), ("think_length", [1, 2]),
+        ("think_length", 0), ("task", None), ("records", 5), ("shuffled", 1), ("sharp", math.nan), ("sharp", -1.0),
+        ("most_pixels", 0), ("workers", 0), ("render_steps", 0), ("render_timeout", -1.0), ("patience", math.inf),
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_type_or_range_is_refused_by_its_name(name, value):
+    """A YAML file's values come as they are."""
+    with pytest.raises(StageError, match=f"{name} is "):
+        StageOptions(model=OPTIONS.model, **{name: value})
+
+
+def test_a_stage_does_not_write_over_a_planner(tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    for folder in (tmp_path, Path(OPTIONS.model)):
+        with pytest.raises(StageError, match="holds a planner already, which would be overwritten"):
+            check_folder(folder, OPTIONS.model)
+    (tmp_path / "stage.json").write_text("{}", encoding="utf-8")
+    check_folder(tmp_path, OPTIONS.model)
+    check_folder(tmp_path / "new", OPTIONS.model)
+
+
+def test_a_line_that_broke_off_is_forgotten_when_a_run_goes_on(tmp_path):
+    file = tmp_path / "history.jsonl"
+    file.write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew', encoding="utf-8")
+    assert rows_of(file) == [{"step": 1, "reward": 0.5}]
 
 
 def test_a_checkpoint_of_another_world_size_or_half_written_is_refused(tmp_path):
@@ -187,8 +221,11 @@ def test_a_checkpoint_of_another_world_size_or_half_written_is_refused(tmp_path)
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         for name in (*files, "trainer_state.json"):
-            (folder / name).touch()
+            (folder / name).write_text("{}", encoding="utf-8")
     (tmp_path / "checkpoint-15").mkdir()  # no state: it was never finished
+    for name in ("checkpoint-20", "checkpoint-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text('{"epoch": 1' if "20" in name else "{}", encoding="utf-8")
     assert resumed_from(tmp_path, 2) == tmp_path / "checkpoint-10"
     with pytest.raises(StageError, match="checkpoint-10 was written by 2 processes, this run has 1"):
         resumed_from(tmp_path, 1)
@@ -233,6 +270,34 @@ def grpo(python: str, out: Path, *arguments: object, processes: int = 1) -> subp
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=900)
+
+
+def test_settings_that_cannot_be_used_end_with_one_sentence(python, tmp_path):
+    """One process for all: TRL takes seconds to import."""
+    good = STAGE1.read_text(encoding="utf-8")
+    cases = {
+        "": "mapping", "- a": "mapping", "a: [1": "flow sequence", f"{good}\nnonsense: 5": "--nonsense",
+        f"{good}\nmax_steps: [1]": "max_steps is a", f"{good}\nmax_steps: 1.5": "max_steps is a whole",
+        f"{good}\nnum_generations: 7": "divisible", f"{good}\nnum_generations: 0": "cannot be used",
+        f"{good}\nlearning_rate: .nan": "learning_rate is nan",
+        good: "fine", (STAGE1.parent / "toy_stage2.yaml").read_text(encoding="utf-8"): "fine",
+    }  # fmt: skip
+    files = [tmp_path / f"{number}.yaml" for number in range(len(cases))]
+    for file, text in zip(files, cases, strict=True):
+        file.write_text(text, encoding="utf-8")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from bench import import_pack; import_pack()\n"
+        "from replan.tools.training.grpo.stage import StageError, parsed\n"
+        "for file in sys.argv[2:]:\n"
+        "    try: parsed(['--config', file, '--model', '.', '--output_dir', 'out']); print('fine')\n"
+        "    except StageError as error: print(error)\n"
+    )
+    command = [python, "-c", code, str(TRAINING.parent), *map(str, files), str(tmp_path / "none.yaml"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+    lines = done.stdout.splitlines()
+    assert not done.returncode and len(lines) == len(cases) + 2, done.stderr[-2000:]
+    for line, said in zip(lines, (*cases.values(), "none.yaml cannot be read", "cannot be read"), strict=True):
+        assert said in line
 
 
 def history(out: Path) -> list[dict]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, get_args, get_type_hints
+
+NoneType = type(None)
 
 TOY, EXACT = "toy", "exact"
 
@@ -13,6 +18,46 @@ class StageError(RuntimeError):
 
 def _option(default, text: str):
     return field(default=default, metadata={"help": text})
+
+
+MOST_RANK = 1024  # of a LoRA: as wide as a small model's layers
+_LOWEST = {
+    ("limit", "held_out", "measure_every", "stop_after", "pictures_every", "lora", "lora_alpha", "threads"): 0,
+    ("held_out_seed", "toy_run", "sharp"): 0,
+    ("most_pixels", "think_length", "render_steps", "workers"): 1,
+    ("render_timeout", "patience", "judge_timeout"): 0.001,
+}
+LOWEST_OF_TRL = {
+    ("learning_rate", "beta", "weight_decay", "max_grad_norm", "seed", "epsilon", "epsilon_high", "delta"): 0,
+    ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "num_iterations"): 1,
+    ("temperature",): 1e-4,
+    ("max_steps",): -1,
+    ("save_steps", "logging_steps"): 1e-4,
+}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def check_types(settings: Any) -> None:
+    """Raises StageError for a value that is not of its field's type: a YAML file's are taken as they are."""
+    hints = get_type_hints(type(settings))
+    for one in fields(settings):
+        kinds = set(get_args(hints[one.name]) or (hints[one.name],))
+        value = getattr(settings, one.name)
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if not kinds <= {*_KINDS, NoneType} or value == default:
+            continue  # a field of another kind is TRL's to look at
+        fine = (*kinds, int) if float in kinds else tuple(kinds)
+        if not isinstance(value, fine) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join(words for kind, words in _KINDS.items() if kind in kinds)
+            raise StageError(f"{one.name} is {wanted}, found {str(value)[:60]!r}; mend it in the YAML file of --config")
+
+
+def check_numbers(settings: Any, lowest: Mapping[tuple[str, ...], float]) -> None:
+    """Raises StageError for numbers below the lowest that their fields may have, and for NaN and infinity."""
+    for name, low in ((name, low) for names, low in lowest.items() for name in names):
+        value = getattr(settings, name)
+        if value is not None and not low <= value < math.inf:
+            raise StageError(f"--{name} is {value}; give a number from {low:g}")
 
 
 @dataclass
@@ -53,15 +98,12 @@ class StageOptions:
     threads: int = _option(0, "CPU threads (0: torch's own choice)")
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.model:
             raise StageError("no --model: give the folder of the planner to begin with")
-        for name in ("limit", "held_out", "measure_every", "stop_after", "pictures_every", "lora", "threads"):
-            if getattr(self, name) < 0:
-                raise StageError(f"--{name} is {getattr(self, name)}; give 0 to turn it off, or a number above")
-        least = {"most_pixels": 1, "think_length": 1, "render_steps": 1, "workers": 1, "sharp": 0, "patience": 0}
-        for name, low in least.items():
-            if not getattr(self, name) >= low:  # nor NaN
-                raise StageError(f"--{name} is {getattr(self, name)}; give a number from {low}")
+        check_numbers(self, _LOWEST)
+        if self.lora > MOST_RANK:
+            raise StageError(f"--lora is {self.lora}; give a rank up to {MOST_RANK}, or 0 to train all weights")
 
     def decisive(self) -> dict:
         """The options that decide what is learnt; a run goes on only under the same. Where it runs is none of them."""

@@ -13,7 +13,7 @@ from replan.tools.batches.items import BatchError
 from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
-from replan.tools.training.data import Asking, TrainingRecord, load_training, token_counter
+from replan.tools.training.data import Asking, TrainingRecord, load_training, processor_of, token_counter
 from replan.tools.training.rewards import UnknownTask
 
 from .options import TOY, StageError, StageOptions
@@ -57,11 +57,10 @@ def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> 
 
 def _from_data(options: StageOptions, out: Path) -> list[TrainingRecord]:
     from replan.tools.iv_edit.records import Source
-    from transformers import AutoProcessor
 
     asking = Asking(spec=spec_of(model_type(options.model)), most_pixels=options.most_pixels)
     try:
-        count = token_counter(AutoProcessor.from_pretrained(options.model, local_files_only=True))
+        count = token_counter(processor_of(options.model))
         records = []
         for place, (source, task) in enumerate(_sources(options)):
             read = Source(Path(source), split=options.split, unpacked=out / "data" / str(place))
@@ -95,7 +94,9 @@ def model_type(folder: str) -> str:
     """The family of a planner's folder by its config.json. Raises StageError for what is no planner's folder."""
     try:
         found = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not isinstance(found, str):
+            raise TypeError(f"its model_type is {str(found)[:40]}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StageError(f"--model {folder} is no folder with a planner ({type(error).__name__}: {error})") from None
     if not spec_of(found).known:
         raise StageError(f"--model {folder} is a {found}, no family that plans; known are {', '.join(SPECS)}")
@@ -121,4 +122,5 @@ def check_base(options: StageOptions) -> None:
 
 def _vocabulary(config: dict) -> int | None:
     """How many tokens a model of that config.json knows."""
-    return config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
+    text = config.get("text_config")
+    return config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, dict) else None)

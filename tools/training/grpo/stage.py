@@ -10,33 +10,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from replan.tools.batches.items import BatchError
 from replan.tools.batches.results import is_full
+from replan.tools.training.data import processor_of
+from safetensors import SafetensorError
 
 from .held_out import greedy_replies, measured
-from .options import StageError, StageOptions
+from .options import LOWEST_OF_TRL, StageError, StageOptions, check_numbers, check_types
 from .records import check_base, dataset_of, training_and_held_out
 from .stage_rewards import StageRewards
 from .watching import BEST, Progress, Watch
 from .worlds import world_of
 
 SETTINGS, DONE = "stage.json", "done.json"
+STATE = "trainer_state.json"
 _LITTLE = 32 * 2**20  # bytes free: less than the next part of a checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a stage as the arguments and the YAML say; the exit status."""
     from transformers.utils import logging
-    from trl import GRPOConfig, TrlParser
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # TRL's, not the user's
     try:
-        options, config = TrlParser((StageOptions, GRPOConfig)).parse_args_and_config(arguments)
-        train(options, config)
+        train(*parsed(arguments))
     except StageError as error:
         print(f"grpo.py: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def parsed(arguments: Sequence[str] | None) -> tuple:
+    """The options and TRL's configuration. Raises StageError for a YAML file or values that cannot be used."""
+    from trl import GRPOConfig, TrlParser
+    from yaml import YAMLError
+
+    try:
+        options, config = TrlParser((StageOptions, GRPOConfig)).parse_args_and_config(arguments)
+    except OSError as error:
+        raise StageError(f"--config {error.filename} cannot be read: {error.strerror}") from None
+    except IndexError:
+        raise StageError("--config is followed by the YAML file of a stage") from None
+    except (ValueError, TypeError, ArithmeticError, YAMLError) as error:  # also text that is no UTF-8
+        why = " ".join(str(error).split())
+        raise StageError(
+            f"the settings cannot be used: {why}; mend them in the YAML file or on the command line"
+        ) from None
+    check_types(config)
+    check_numbers(config, LOWEST_OF_TRL)
+    return options, config
 
 
 def train(options: StageOptions, config) -> Path:
@@ -46,6 +69,7 @@ def train(options: StageOptions, config) -> Path:
     """
     check_base(options)
     out = Path(config.output_dir)
+    check_folder(out, options.model)
     first = config.process_index == 0
     say = (lambda text: print(text, flush=True)) if first else (lambda _: None)
     if (out / DONE).is_file():
@@ -98,7 +122,7 @@ def train(options: StageOptions, config) -> Path:
 
 def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
     """TRL's trainer of a stage, imported here: only its own environment has TRL."""
-    from transformers import AutoProcessor, PrinterCallback, ProgressCallback
+    from transformers import PrinterCallback, ProgressCallback
     from trl import GRPOTrainer
 
     class Trainer(GRPOTrainer):
@@ -116,7 +140,10 @@ def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
                     raise StageError(_full_text(out)) from None
                 raise
 
-    processor = AutoProcessor.from_pretrained(options.model, local_files_only=True, padding_side="left")
+    try:
+        processor = processor_of(options.model, padding_side="left")
+    except BatchError as error:
+        raise StageError(f"--model {error}") from None
     sizes = processor.image_processor.size
     if "longest_edge" in sizes:
         sizes["longest_edge"] = min(sizes["longest_edge"], options.most_pixels)
@@ -128,13 +155,23 @@ def _trainer(options: StageOptions, config, rewards: StageRewards, prompts):
             r=options.lora, lora_alpha=options.lora_alpha or 2 * options.lora, target_modules="all-linear",
             task_type="CAUSAL_LM",
         )  # fmt: skip
-    trainer = Trainer(
-        model=options.model, reward_funcs=rewards.functions, args=config, train_dataset=dataset_of(prompts),
-        processing_class=processor, peft_config=peft_config,
-    )  # fmt: skip
+    try:
+        trainer = Trainer(
+            model=options.model, reward_funcs=rewards.functions, args=config, train_dataset=dataset_of(prompts),
+            processing_class=processor, peft_config=peft_config,
+        )  # fmt: skip
+    except (OSError, SafetensorError, ValueError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise StageError(f"--model {options.model} cannot be trained with these settings: {why}") from None
     for says_the_same in (ProgressCallback, PrinterCallback):  # as `Progress`, in more words
         trainer.remove_callback(says_the_same)
     return trainer
+
+
+def check_folder(out: Path, model: str) -> None:
+    """Refuse to write over a planner that no stage of this folder has trained."""
+    if out.resolve() == Path(model).resolve() or ((out / "config.json").exists() and not (out / SETTINGS).is_file()):
+        raise StageError(f"--output_dir {out} holds a planner already, which would be overwritten; give another folder")
 
 
 def resumed_from(out: Path, world_size: int) -> Path | None:
@@ -142,10 +179,10 @@ def resumed_from(out: Path, world_size: int) -> Path | None:
 
     Raises StageError for one that another number of processes wrote: chance and optimizer would not be the same.
     """
-    whole = [one for one in out.glob("checkpoint-*") if (one / "trainer_state.json").is_file()]
+    whole = {int(one.name.rpartition("-")[2]): one for one in out.glob("checkpoint-*") if _is_whole(one)}
     if not whole:
         return None
-    last = max(whole, key=lambda one: int(one.name.rpartition("-")[2]))
+    last = whole[max(whole)]
     wrote = len(list(last.glob("rng_state_*.pth"))) or 1
     if wrote != world_size:
         raise StageError(
@@ -155,13 +192,28 @@ def resumed_from(out: Path, world_size: int) -> Path | None:
     return last
 
 
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: its state comes last."""
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and checkpoint.name.rpartition("-")[2].isdecimal()
+
+
 def _compare(out: Path, options: StageOptions, config, resumes: bool, first: bool) -> None:
     """Refuse to go on under other settings than the run began with."""
     names = ("learning_rate", "num_generations", "generation_batch_size", "beta", "temperature", "seed", "loss_type")
     settings = {**options.decisive(), **{name: getattr(config, name) for name in names}}
     file = out / SETTINGS
     if resumes and file.is_file():
-        began = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            began = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise StageError(
+                f"{file}, the settings of the run, cannot be read ({error}); give another --output_dir, and a "
+                "checkpoint of this one as --model"
+            ) from None
         other = [
             f"{name} {began.get(name)!r}, now {value!r}" for name, value in settings.items() if began.get(name) != value
         ]
@@ -187,8 +239,8 @@ def left_no_room(error: BaseException, out: Path) -> bool:
 
 
 def _full_text(out: Path) -> str:
-    whole = sorted(out.glob("checkpoint-*/trainer_state.json"))
-    left = f"the last whole checkpoint is {whole[-1].parent}" if whole else "no checkpoint was written yet"
+    whole = sorted(filter(_is_whole, out.glob("checkpoint-*")), key=lambda one: int(one.name.rpartition("-")[2]))
+    left = f"the last whole checkpoint is {whole[-1]}" if whole else "no checkpoint was written yet"
     return f"the disk of {out} is full, {left}; make room, and the same command goes on from there"
 
 

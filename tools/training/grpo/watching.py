@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ class Watch(TrainerCallback):
             sheet(found).save(folder / f"step_{step:04d}.png")
         if not self.measure_every or step % self.measure_every:
             return
-        rows = _rows(self.out / FIGURES) if first else []
+        rows = rows_of(self.out / FIGURES) if first else []
         best = max((row["reward"] for row in rows), default=float("-inf"))
         if first:
             rows.append({"step": step, **found.figures})
@@ -116,15 +117,20 @@ def _of_first(value):
     return told[0]
 
 
-def _rows(file: Path) -> list[dict]:
+def rows_of(file: Path) -> list[dict]:
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # a run that was ended in the midst of a line
+            row = json.loads(line)
+            found += [row] if isinstance(row, dict) and "step" in row else []
+    return found
 
 
 def _cut(file: Path, step: int) -> None:
     """Forget rows behind the step that a run goes on from."""
-    kept = [row for row in _rows(file) if row["step"] <= step] if step else []
+    kept = [row for row in rows_of(file) if row["step"] <= step] if step else []
     file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
@@ -155,7 +161,7 @@ def _lines(text: str, width: int = 40, most: int = 2) -> str:
 
 def draw_curve(file: Path, target: Path, names: Sequence[str] = ("reward",)) -> None:
     """A history's columns over its steps."""
-    lines = {name: [(row["step"], row[name]) for row in _rows(file) if name in row] for name in names}
+    lines = {name: [(row["step"], row[name]) for row in rows_of(file) if name in row] for name in names}
     draw_lines(lines, target, file.parent.name)
 
 

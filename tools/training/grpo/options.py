@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
@@ -37,14 +37,17 @@ LOWEST_OF_TRL = {
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
-def check_types(settings: Any) -> None:
-    """Raises StageError for a value that is not of its field's type: a YAML file's are taken as they are."""
+def check_types(settings: Any, checked: Collection[type] = (bool, int, float, str)) -> None:
+    """Raises StageError for a value that is not of its field's type: a YAML file's are taken as they are.
+
+    checked: the types to look at. TRL and transformers put other things into some of their fields for text.
+    """
     hints = get_type_hints(type(settings))
     for one in fields(settings):
         kinds = set(get_args(hints[one.name]) or (hints[one.name],))
         value = getattr(settings, one.name)
         default = one.default if one.default_factory is MISSING else one.default_factory()
-        if not kinds <= {*_KINDS, NoneType} or value == default:
+        if not kinds <= {*checked, NoneType} or value == default:
             continue  # a field of another kind is TRL's to look at
         fine = (*kinds, int) if float in kinds else tuple(kinds)
         if not isinstance(value, fine) or (isinstance(value, bool) and bool not in kinds):

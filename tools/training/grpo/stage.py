@@ -57,7 +57,7 @@ def parsed(arguments: Sequence[str] | None) -> tuple:
         raise StageError(
             f"the settings cannot be used: {why}; mend them in the YAML file or on the command line"
         ) from None
-    check_types(config)
+    check_types(config, (bool, int, float))
     check_numbers(config, LOWEST_OF_TRL)
     return options, config
 

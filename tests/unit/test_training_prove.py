@@ -18,7 +18,8 @@ def test_each_training_comes_after_the_one_that_it_begins_from():
     names = [one.name for one in TRAININGS]
     assert [[one.name for one in wave] for wave in waves(QUICK)] == [["base"], ["stage1", "control"], ["stage2"]]
     assert [[one.name for one in wave] for wave in waves(names)] == [
-        ["base"], ["stage1", "control", "single"], ["stage2", "control2"]
+        ["base", "base_reasoning"], ["stage1", "control", "single", "stage1_reasoning"],
+        ["stage2", "control2", "stage2_reasoning"],
     ]  # fmt: skip
     assert [[one.name for one in wave] for wave in waves(["stage2"])] == [["stage2"]]  # what it begins from is there
 
@@ -51,6 +52,18 @@ def test_a_gain_over_several_seeds_counts_each_scene_once_and_pairs_a_seed_with_
     assert gains(three) == gains(one) == {"stage1 - base": {"weighted": 0.5, "standard_error": 0.5}}
     uneven = {"base": {0: measured(9.0, 9.0), 1: measured(0.0, 0.0)}, "stage1": {1: measured(0.0, 1.0)}}
     assert gains(uneven) == gains(one)
+
+
+def test_rows_that_reason_are_compared_with_those_that_do_and_with_themselves_without():
+    found = {one.name: {0: {"rows": [{"weighted": 0.5}]}} for one in TRAININGS}
+    names = set(gains(found))
+    assert {"stage2 - base", "stage2 - stage1", "control - stage1", "single - base"} <= names
+    assert {one for one in names if "reasoning" in one} == {
+        "base_reasoning - base", "stage1_reasoning - base_reasoning", "stage1_reasoning - stage1",
+        "stage2_reasoning - base_reasoning", "stage2_reasoning - stage1_reasoning", "stage2_reasoning - stage2",
+    }  # fmt: skip
+    tasks = {one.name: one.task for one in TRAININGS}
+    assert tasks["stage2"] == "edit_region_planning_nothink" and tasks["stage2_reasoning"] == "edit_region_planning"
 
 
 def test_a_row_that_there_is_none_is_refused(capsys):

@@ -53,14 +53,15 @@ class Demonstration(NamedTuple):
     text: str
     task: Task
     reply: str
+    template: str = PLAIN
 
     @property
     def turn(self) -> Turn:
-        return turn_of(from_request(Request(self.text, self.task), PLAIN))._replace(reply=plain(self.reply))
+        return turn_of(from_request(Request(self.text, self.task), self.template))._replace(reply=plain(self.reply))
 
 
-def careless(request: Request, random: np.random.RandomState) -> Demonstration:
-    """A demonstration for a request, with the faults that the shares above say."""
+def careless(request: Request, random: np.random.RandomState, template: str = PLAIN) -> Demonstration:
+    """A demonstration for a request, with the faults that the shares above say. Its reasoning, if any, is sound."""
     scene, plan = request.task.scene, request.task.plan
     items = []
     for region in plan.regions:
@@ -75,7 +76,8 @@ def careless(request: Request, random: np.random.RandomState) -> Demonstration:
                 edges[low] = edges[high] - SMALLEST
         hint = HINT if random.rand() < WRONG_HINT else region.hint
         items.append({"bbox_2d": [int(edge) for edge in edges], "hint": hint})
-    reply = f"<gen_image>{plan.global_prompt}</gen_image><region>{json.dumps(items)}</region>"
+    reasoning = from_request(request, template).wanted.partition("<gen_image>")[0]
+    reply = f"{reasoning}<gen_image>{plan.global_prompt}</gen_image><region>{json.dumps(items)}</region>"
     kinds = [instruction.kind for _, instruction in request.task.instructions]
     if len(kinds) > 1 and random.rand() < UNENDED:
         reply = reply.removesuffix("</region>")
@@ -83,10 +85,12 @@ def careless(request: Request, random: np.random.RandomState) -> Demonstration:
         reply = reply.replace('"hint": ', '"text": ')
     elif random.rand() < HEADLESS:
         reply = reply.split("<region>")[1]
-    return Demonstration(request.text, request.task, reply)
+    return Demonstration(request.text, request.task, reply, template)
 
 
-def teach(out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLANNER, say=print) -> Path:
+def teach(
+    out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLANNER, template: str = PLAIN, say=print
+) -> Path:
     """Teach the planner in the folder `start`, and write the weak one to `out`. Raises TrainingError for no planner."""
     model, processor = load_planner(start).train(), load_processor(start)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
@@ -94,8 +98,8 @@ def teach(out: Path, seed: int = 0, steps: int = 60, start: Path = WEIGHTS / PLA
     for step in range(steps):
         random = random_state(seed, f"careless {step}")
         scenes = [
-            [careless(one, random).turn for one in training_requests(RUN + seed, step * SCENES + place, REQUESTS)]
-            for place in range(SCENES)
+            [careless(one, random, template).turn for one in training_requests(RUN + seed, number, REQUESTS)]
+            for number in range(step * SCENES, (step + 1) * SCENES)
         ]
         batch = batch_of(scenes, processor)
         # Of the replies alone: no heads, no blurred edges.
@@ -119,10 +123,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="other demonstrations (default: 0)")
     parser.add_argument("--steps", type=int, default=60, help="(default: 60)")
     parser.add_argument("--start", type=Path, default=WEIGHTS / PLANNER, help="the planner to spoil")
+    parser.add_argument("--reasoning", action="store_true", help="asked with the template `edit`, whose replies reason")
     parser.add_argument("--scenes", type=int, default=0, help="measure it on so many held-out scenes")
     args = parser.parse_args(arguments)
     try:
-        teach(args.out, args.seed, args.steps, args.start, lambda text: print(text, flush=True))
+        template = "edit" if args.reasoning else PLAIN
+        teach(args.out, args.seed, args.steps, args.start, template, lambda text: print(text, flush=True))
         if args.scenes:
             model, processor = load_planner(args.out), load_processor(args.out)
             print(json.dumps(measure(model, processor, held_out_requests(1, args.scenes))))

@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from replan.planner.asking.templates import (  # noqa: E402
     planner_messages,
 )
 from replan.planner.geometry import Size  # noqa: E402
-from replan.planner.models.interface import QWEN25_VL, SPECS, Part, VlmSpec, spec_of  # noqa: E402
+from replan.planner.models.interface import QWEN25_VL, SPECS, Message, Part, VlmSpec, spec_of  # noqa: E402
 from replan.planner.plan import PlanError  # noqa: E402
 from replan.tools.batches.config import at_least_one, print_anything  # noqa: E402
 from replan.tools.batches.items import BatchError, short  # noqa: E402
@@ -221,14 +221,18 @@ def _training_record(one: Record, number: int, task_name: str, template: Templat
         raise _Unusable(str(error)) from None
     counts_in = (1000, 1000) if asking.spec.coordinates.startswith("relative_1000") else seen
     answer = _objects(one.answer, size, counts_in) if TASKS[task_name].form == "detection" else one.answer
-    parts = [{"role": message.role, "content": [_part(part) for part in message.parts]} for message in messages]
     return TrainingRecord(
-        number, one.id, task_name, parts, Path(one.image), counts_in, answer, one.instruction, one.referring
+        number, one.id, task_name, as_chat(messages), Path(one.image), counts_in, answer, one.instruction, one.referring
     )
 
 
-def _part(part: str | Part) -> dict[str, str]:
-    return {"type": "image"} if part is Part.IMAGE else {"type": "text", "text": part}
+def as_chat(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """What RePlan Planner sends, as TRL and chat templates take it."""
+
+    def content(part: str | Part) -> dict[str, str]:
+        return {"type": "image"} if part is Part.IMAGE else {"type": "text", "text": part}
+
+    return [{"role": one.role, "content": [content(part) for part in one.parts]} for one in messages]
 
 
 def _objects(answer: str, size: Size, counts_in: Size) -> str:

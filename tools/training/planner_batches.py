@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from replan.evaluation.judge_questions import SCALES, build_questions
 from replan.planner.asking.templates import Template, coordinates_in_words, load_template, planner_messages
-from replan.planner.models.interface import Message, Part
+from replan.planner.models.interface import Message
 
 from ..toyworld.judged import JudgedEdit, training_judged
 from ..toyworld.lessons import PLAIN, Example, training_examples
 from ..toyworld.naming import Pieces, joined
 from ..toyworld.scenes import Scene, random_state
+from .data import as_chat
 from .planner_model import END, IMAGE, MERGE, PATCH, TURN_END, VISION_END
 from .token_contents import contents, covered_samples
 
@@ -94,16 +95,7 @@ def judge_turn(judged: JudgedEdit, name: str) -> Turn:
 
 def conversation(messages: Sequence[Message], processor) -> str:
     """The text up to the reply, with the images' marks in it: as planner/models/folder_model.py has it."""
-    turns = [
-        {
-            "role": message.role,
-            "content": [
-                {"type": "image"} if part is Part.IMAGE else {"type": "text", "text": part} for part in message.parts
-            ],
-        }
-        for message in messages
-    ]
-    return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    return processor.apply_chat_template(as_chat(messages), add_generation_prompt=True, tokenize=False)
 
 
 def training_batch(run: int, step: int, count: int, size: int, processor) -> Batch:

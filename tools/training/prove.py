@@ -1,7 +1,8 @@
 """Prove two-stage GRPO in the toy world: `python tools/training/prove.py --out out/proof`, or `--quick`.
 
 A weak planner (careless.py) goes through stage 1 and stage 2. Beside them: both stages with shuffled rewards (control,
-control2), and stage 2 from the base at once (single). Each is measured on held-out scenes that no training or early
+control2), stage 2 from the base at once (single), and both stages with replies that reason first, from a weak planner
+that does so too (base_reasoning to stage2_reasoning). Each is measured on held-out scenes that no training or early
 stop saw: its plans, and their edits in ComfyUI. The same command goes on where it was stopped.
 
 --quick: one seed, stage 1, its control and stage 2, at a greater learning rate.
@@ -49,17 +50,31 @@ HERE = Path(__file__).resolve().parent
 SCENE_SEED = 2  # of the scenes that everything is measured on; held-out figures while it trains have 1
 NAMES = ("format", "found", "iou", "target", "effect", "consistency", "weighted")
 MEASURED = "measured.json"
-MOST_TOKENS = 64
 STAGE1, STAGE2 = "toy_stage1.yaml", "toy_stage2.yaml"
+REASONING = "_reasoning"  # how the names of rows end whose replies reason first
 
 
 class Training(NamedTuple):
-    """One row of the proof. start: the row that it begins from, "" for the base itself."""
+    """One row of the proof. start: the row that it begins from, "" for a base."""
 
     name: str
     start: str = ""
     config: str = ""
     shuffled: bool = False
+
+    @property
+    def reasons(self) -> bool:
+        """Whether its replies reason first."""
+        return self.name.endswith(REASONING)
+
+    @property
+    def task(self) -> str:
+        name = "edit_region_planning" if self.config == STAGE2 else "text_refinement_edit"
+        return name if self.reasons else f"{name}_nothink"
+
+    @property
+    def most_tokens(self) -> int:
+        return 192 if self.reasons else 64
 
 
 TRAININGS = (
@@ -69,6 +84,9 @@ TRAININGS = (
     Training("stage2", "stage1", STAGE2),
     Training("control2", "stage1", STAGE2, True),
     Training("single", "base", STAGE2),
+    Training(f"base{REASONING}"),
+    Training(f"stage1{REASONING}", f"base{REASONING}", STAGE1),
+    Training(f"stage2{REASONING}", f"stage1{REASONING}", STAGE2),
 )
 QUICK = ("base", "stage1", "control", "stage2")
 
@@ -123,7 +141,7 @@ def prove(args: argparse.Namespace) -> None:
                 with ThreadPoolExecutor(args.jobs) as pool:
                     list(pool.map(lambda one, at=folder, n=seed: train(one, at, n, args, addresses), wave))
                 for one in wave:
-                    measure(one.name, folder, args, addresses)
+                    measure(one, folder, args, addresses)
                     say(folder, f"{one.name}: {in_words(read(folder / one.name / MEASURED)['figures'])}")
                     report(args)
             curves(folder)
@@ -165,6 +183,7 @@ def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addr
     out = folder / one.name
     if not one.start:
         command = [str(HERE / "careless.py"), "--out", str(out), "--seed", str(seed)]
+        command += ["--reasoning"] if one.reasons else []
         if (out / "model.safetensors").is_file():
             return
     else:
@@ -172,6 +191,7 @@ def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addr
         command = [
             str(HERE / "grpo.py"), "--config", str(HERE / "grpo" / one.config), "--model", str(folder / one.start),
             "--output_dir", str(out), "--seed", str(42 + seed), "--toy_run", str(900 + seed), "--max_steps", str(steps),
+            "--task", one.task, "--max_completion_length", str(one.most_tokens),
         ]  # fmt: skip
         if one.config in args.rates:
             command += ["--learning_rate", str(args.rates[one.config])]
@@ -197,29 +217,30 @@ def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addr
 # ---- figures
 
 
-def measure(name: str, folder: Path, args: argparse.Namespace, addresses: str) -> None:
+def measure(one: Training, folder: Path, args: argparse.Namespace, addresses: str) -> None:
     """Plans and edits of held-out scenes by one planner, written beside it."""
-    file = folder / name / MEASURED
+    file = folder / one.name / MEASURED
     if file.is_file() and read(file)["scenes"] == args.scenes:
         return
     logging.disable_progress_bar()
     torch.set_num_threads(1)
-    place = str(folder / name)
+    place = str(folder / one.name)
     model = AutoModelForImageTextToText.from_pretrained(place, dtype=torch.float32, local_files_only=True)
     processor = AutoProcessor.from_pretrained(place, local_files_only=True)
-    prompts = toy_prompts(held_out_requests(SCENE_SEED, args.scenes), "text_refinement_edit_nothink")
-    replies = greedy_replies(model.eval(), processor, prompts, MOST_TOKENS)
+    # The form is measured as in stage 1, whatever the row was trained on.
+    prompts = toy_prompts(held_out_requests(SCENE_SEED, args.scenes), one._replace(config=STAGE1).task)
+    replies = greedy_replies(model.eval(), processor, prompts, one.most_tokens)
     how = StageOptions(model=place, comfyui=addresses, render_steps=args.render_steps)
     world = world_of(how, args.out, 0)
 
     async def edited():
-        return await asyncio.gather(*(world.image(one, text) for one, text in zip(prompts, replies, strict=True)))
+        return await asyncio.gather(*(world.image(*asked) for asked in zip(prompts, replies, strict=True)))
 
     images = asyncio.run(edited())
     if world.render.excluded:
         raise ProofError(
-            f"{name}: {world.render.excluded} of {len(prompts)} edits could not be rendered, for the reasons above; "
-            "the same command measures it again"
+            f"{one.name}: {world.render.excluded} of {len(prompts)} edits could not be rendered, for the reasons "
+            "above; the same command measures it again"
         )
     rewards = StageRewards(prompts, how)
     rows, outcomes = [], []
@@ -276,13 +297,15 @@ def report(args: argparse.Namespace) -> None:
 def gains(found: dict[str, dict[int, dict]]) -> dict[str, dict[str, float]]:
     """Each row's gain in Weighted over base and stage 1, with its standard error over scenes.
 
+    Rows that reason are compared with the base and the stage 1 that reason, and with the same row without reasoning.
+
     Of a scene the mean over the seeds that both rows have counts: all seeds are measured on the same scenes, so a
     scene is no new one for each of them.
     """
     told = {}
-    for name, other in ((name, other) for name in found for other in ("base", "stage1") if other in found):
+    for name, other in [(one, other) for one in found for other in _compared_with(one) if other in found]:
         seeds = sorted(found[name].keys() & found[other].keys())
-        if name in (other, "base") or not seeds:
+        if not seeds:
             continue
         mine, its = (
             np.mean([[row["weighted"] for row in found[one][seed]["rows"]] for seed in seeds], axis=0)
@@ -294,6 +317,13 @@ def gains(found: dict[str, dict[int, dict]]) -> dict[str, dict[str, float]]:
             "weighted": round(float(np.mean(differences)), 4), "standard_error": round(error, 4)
         }  # fmt: skip
     return told
+
+
+def _compared_with(name: str) -> list[str]:
+    plain = name.removesuffix(REASONING)
+    others = [other + name[len(plain) :] for other in ("base", "stage1")]
+    others = others[: others.index(name)] if name in others else others
+    return others if plain == name else [*others, plain]
 
 
 def in_words(figures: dict[str, float]) -> str:

@@ -10,11 +10,13 @@ from PIL import Image
 from replan.planner.models.interface import SPECS, spec_of
 from replan.planner.plan import PlanError
 from replan.tools.batches.items import BatchError
+from replan.tools.toyworld.lessons import PLAIN, from_request
 from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.toyworld.weights import PLANNER, WEIGHTS
-from replan.tools.training.data import Asking, TrainingRecord, load_training, processor_of, token_counter
-from replan.tools.training.rewards import UnknownTask
+from replan.tools.training.data import Asking, TrainingRecord, as_chat, load_training, processor_of, token_counter
+from replan.tools.training.planner_batches import turn_of
+from replan.tools.training.rewards import TASKS, UnknownTask
 
 from .options import TOY, StageError, StageOptions
 
@@ -44,11 +46,14 @@ def training_and_held_out(options: StageOptions, out: Path) -> tuple[list[Traini
 
 
 def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> list[TrainingRecord]:
-    """Requests of the toy world as records with numbers from `first` on: the image, and nothing but the instruction."""
+    """Requests of the toy world as records with numbers from `first` on.
+
+    Asked with the template `edit` for tasks whose replies reason, else with the image and nothing but the instruction.
+    """
+    template = "edit" if TASKS[task_name].form == "edit" else PLAIN
     return [
         TrainingRecord(
-            first + place, str(first + place), task_name,
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": one.text}]}],
+            first + place, str(first + place), task_name, as_chat(turn_of(from_request(one, template)).messages),
             Image.fromarray(one.task.scene.pixels), (one.task.scene.size,) * 2, one.reply, one.text, request=one,
         )
         for place, one in enumerate(requests)

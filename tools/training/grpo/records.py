@@ -50,7 +50,8 @@ def toy_prompts(requests: Sequence[Request], task_name: str, first: int = 0) -> 
 
     Asked with the template `edit` for tasks whose replies reason, else with the image and nothing but the instruction.
     """
-    template = "edit" if TASKS[task_name].form == "edit" else PLAIN
+    reasons = task_name in TASKS and TASKS[task_name].form == "edit"  # an unknown task is refused by StageRewards
+    template = "edit" if reasons else PLAIN
     return [
         TrainingRecord(
             first + place, str(first + place), task_name, as_chat(turn_of(from_request(one, template)).messages),

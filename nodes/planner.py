@@ -167,12 +167,12 @@ class RePlanPlanner(io.ComfyNode):
                     "template",
                     options=[AUTO, *template_names()],
                     default=AUTO,
-                    tooltip="auto: edit, or for the published planner its own replan.txt, if you have put it in "
-                    "models/replan_templates. edit: a plan with reasoning; edit_no_reasoning: without. hypothetical: "
-                    "what-if instructions. context: describes the scene first. result: also how scene and regions look "
-                    "afterwards, for a judge. unified: generate, edit or answer. detection: find things. "
-                    "rephrase: short commands as global prompt. scene: a description as one. Your own files lie in "
-                    "models/replan_templates.",
+                    tooltip="What the model is asked for; your own files lie in models/replan_templates. auto: edit, "
+                    "or for the published planner its own replan.txt, if that is there. edit: a plan with reasoning. "
+                    "edit_no_reasoning: without, faster and weaker. hypothetical: for what-if instructions. context: "
+                    "describes the scene first. result: also how scene and regions look afterwards, for a judge. "
+                    "unified: generates, edits or answers. detection: finds things. rephrase: short commands as "
+                    "global prompt. scene: a description as global prompt.",
                 ),
                 io.Int.Input(
                     "seed",

@@ -46,10 +46,12 @@ class RePlanPlannerPrompt(io.ComfyNode):
                     "template",
                     options=template_names(),
                     default="edit",
-                    tooltip="edit: a plan with reasoning; edit_no_reasoning: without. hypothetical: what-if "
-                    "instructions. context: describes the scene first. result: also how scene and regions look "
-                    "afterwards. unified: generate, edit or answer. detection: find things. rephrase: short commands, "
-                    "no image. scene: describe the image. Your own files lie in models/replan_templates.",
+                    tooltip="What the model is asked for; your own files lie in models/replan_templates. edit: "
+                    "reasoning, global prompt and regions. edit_no_reasoning: the same at once, faster and weaker. "
+                    "hypothetical: for what-if instructions. context: describes the scene first. result: also how "
+                    "scene and regions look afterwards. unified: generates, edits or answers. detection: boxes with "
+                    "labels, and an answer. rephrase: short commands without a plan or the image. scene: a description "
+                    "of the image.",
                 ),
                 io.Image.Input(
                     "image",
@@ -62,9 +64,9 @@ class RePlanPlannerPrompt(io.ComfyNode):
                     options=list(COORDINATES),
                     default="relative_1000",
                     optional=True,
-                    tooltip="What the model is to count its boxes in. relative_1000 fits whatever size the model sees "
-                    "the image at. seen_pixels: what Qwen2.5-VL was trained on. Connect the output of this name to "
-                    "RePlan Plan from Text, so that it reads them the same way.",
+                    tooltip="What the model is to count its boxes in; connect the output of this name to RePlan Plan "
+                    "from Text. relative_1000: fits every model, whatever size it sees the image at. seen_pixels: what "
+                    "Qwen2.5-VL was trained on. relative_1000_y_first: Gemini and Gemma.",
                 ),
                 io.Combo.Input(
                     "layout",

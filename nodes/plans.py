@@ -49,8 +49,8 @@ class RePlanPlanFromText(io.ComfyNode):
                     "text",
                     multiline=True,
                     default="",
-                    tooltip="The plan as JSON, the answer of a planner with its tags, or a list of regions "
-                    '[{"bbox_2d": [x1, y1, x2, y2], "hint": "..."}]. One text is one plan for all images of a batch.',
+                    tooltip="The plan as JSON, the answer of a planner with its tags, or a list of regions, "
+                    "each with bbox_2d [x1, y1, x2, y2] and hint. One text is one plan for all images of a batch.",
                 ),
                 io.Image.Input(
                     "image",
@@ -63,10 +63,10 @@ class RePlanPlanFromText(io.ComfyNode):
                     options=list(COORDINATES),
                     default="auto",
                     optional=True,
-                    tooltip="What the numbers of the boxes count. auto: 0..1, percent or 0..1000 where most boxes "
-                    "show it, else pixels of the image as Qwen2.5-VL sees it. pixels: of the connected image (what "
-                    "the published code does). relative_1000: Qwen3-VL, GLM-4V; with y_first Gemini, Gemma. "
-                    "relative_100: percent. A text that names its image size is in its pixels.",
+                    tooltip="What the numbers of the boxes count; a text that names its image size is in its pixels. "
+                    "auto: 0..1, percent or 0..1000 where most boxes show it, else pixels of the image as Qwen2.5-VL "
+                    "sees it. pixels: of the connected image (what the published code does). relative_1000: Qwen3-VL, "
+                    "Qwen2-VL, GLM-4V. relative_1000_y_first: Gemini, Gemma (top edge first). relative_100: percent.",
                 ),
                 io.Int.Input(
                     "seen_width",

@@ -92,10 +92,8 @@ class RePlanRules(io.ComfyNode):
                     socketless=True,
                     extra_dict={"replan_rules": rules_for_page()},
                     tooltip=(
-                        'Cells that differ from the preset, as JSON: {"before": {"noise_background|noise:*": false}, '
-                        '"after": {"image_prompt|hint:r1": false}}. A cell is query|key: the query looks, the key is '
-                        "seen. In place of a region's id * means every region, other any but the one on the other "
-                        "side."
+                        "Cells that differ from the preset, as JSON. The rule matrix writes it; to write it by hand, "
+                        "see this node's help page."
                     ),
                 ),
             ],

@@ -1,31 +1,56 @@
-"""Write what users read of the nodes' schemas: locales/en/nodeDefs.json and the lists in web/docs/<NodeId>.md.
+"""Write what users read of the nodes, in every language: locales/<language>/nodeDefs.json and the lists in web/docs.
 
     python tools/node_texts.py
 
 It runs in the ComfyUI that tools/host_setup.py set up, or with REPLAN_COMFYUI in that folder's, by this Python.
-A text lives once, as `description` or `tooltip` in nodes/; run this after you changed one. The locale file is where
-translators start. On a help page only what lies between the markers is written. A test says when something is stale.
+
+English lives once, as `description` or `tooltip` in nodes/. Another language is a table from the English text to its
+own, tools/translations/<language>.json. So a text that changes has no translation any more, and its old one serves
+nothing: this tool names both, and tests/unit/test_translations.py fails. Run this after you changed a text of nodes/ or
+of a table. On a help page only what lies between the markers is written; the rest is written by hand, in English in
+web/docs/<NodeId>.md, else in web/docs/<NodeId>/<language>.md, whose last line holds a mark of the English it follows.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCALE = ROOT / "locales" / "en" / "nodeDefs.json"
-PAGES = ROOT / "web" / "docs"
+LOCALES, TABLES, PAGES = ROOT / "locales", ROOT / "tools" / "translations", ROOT / "web" / "docs"
 BEGIN, END = "<!-- from the schema: tools/node_texts.py -->", "<!-- end -->"
 
-# The page reads a translation as a message with placeholders ({name}) and plural forms (a | b) in one renderer and
-# as plain text in the other. A text with such a character is left out: the page then shows the schema's own.
-_MESSAGE_SYNTAX = re.compile(r"[{}@|$]")
+
+class Words(NamedTuple):
+    """What the lists of a help page say besides the nodes' own texts."""
+
+    inputs: str
+    outputs: str
+    choice: str
+    optional: str
+    several: str
+    many: str
+    alternative: str
+    item: str
+    """How the kind and the text follow a name."""
+
+
+ENGLISH = Words("Inputs", "Outputs", "choice", ", optional", ", several", ", a list", " or ", " ({}): ")
+# Languages whose every text and help page is translated. Those in NAMES have the nodes' and sockets' names.
+WHOLE: dict[str, Words] = {}
+NAMES: tuple[str, ...] = ()
+
+# The page reads a text as a message with placeholders ({name}), links (@:name) and plural forms (a | b) in one
+# renderer, and as plain text in the other. So no text may hold these characters.
+MESSAGE_SYNTAX = re.compile(r"[{}@|$]")
 
 
 def load_schemas() -> dict[str, dict]:
@@ -36,11 +61,52 @@ def load_schemas() -> dict[str, dict]:
     return {info["name"]: info for info in sorted(nodes, key=lambda info: info["name"])}
 
 
+def load_table(language: str) -> dict[str, str]:
+    """The English texts and names that a language translates, and how."""
+    return json.loads((TABLES / f"{language}.json").read_text(encoding="utf-8"))
+
+
 def write_texts(nodes: dict[str, dict]) -> dict[Path, str]:
-    """Each file that holds texts of these nodes, and what it should say. ValueError for a page without markers."""
-    locale = json.dumps({name: _locale(info) for name, info in nodes.items()}, indent=2) + "\n"
-    pages = {PAGES / f"{name}.md": info for name, info in nodes.items()}
-    return {LOCALE: locale, **{file: _page(file, info) for file, info in pages.items()}}
+    """Each file that holds texts of these nodes, and what it should say.
+
+    ValueError for a page without markers, and for a text that the page would read as a message with placeholders.
+    """
+    english = {name: _locale(info) for name, info in nodes.items()}
+    for text in texts_of(english):
+        if MESSAGE_SYNTAX.search(text):
+            raise ValueError(f"ComfyUI's page would not show {{}}@|$ of this text as they are: {text}")
+    pages = {PAGES / f"{name}.md": _page(PAGES / f"{name}.md", info, ENGLISH, {}) for name, info in nodes.items()}
+    files = {locale_file("en"): english}
+    for language in (*WHOLE, *NAMES):
+        table = load_table(language)
+        files[locale_file(language)] = translate(english, table)
+        for name, info in nodes.items() if language in WHOLE else ():
+            file = PAGES / name / f"{language}.md"
+            pages[file] = _page(file, info, WHOLE[language], table)
+    return {file: json.dumps(texts, indent=2, ensure_ascii=False) + "\n" for file, texts in files.items()} | pages
+
+
+def locale_file(language: str) -> Path:
+    return LOCALES / language / "nodeDefs.json"
+
+
+def texts_of(locale: dict | str) -> set[str]:
+    """Every text of a locale file's nodes."""
+    return {locale} if isinstance(locale, str) else set().union(*map(texts_of, locale.values()))
+
+
+def translate(locale: dict, table: dict[str, str]) -> dict:
+    """The same nodes in another language; what its table lacks is left out, so the page shows the English."""
+    nested = {key: translate(part, table) for key, part in locale.items() if isinstance(part, dict)}
+    texts = {key: table[text] for key, text in locale.items() if isinstance(text, str) and text in table}
+    return {key: part for key in locale if (part := (texts | nested).get(key))}
+
+
+def english_mark(node: str) -> str:
+    """The last line of a translation of the node's help page as it is now in English, its lists apart."""
+    parts = (PAGES / f"{node}.md").read_text(encoding="utf-8").split(BEGIN)
+    digest = hashlib.sha256("".join(part.split(END)[-1] for part in parts).encode()).hexdigest()
+    return f"<!-- follows the English page {digest[:10]} -->"
 
 
 def _inputs(info: dict) -> list[tuple[str, str, dict, bool]]:
@@ -57,54 +123,64 @@ def _outputs(info: dict) -> list[tuple[str, str, str | None, bool]]:
 
 
 def _locale(info: dict) -> dict:
-    inputs = {key: _plain({"name": key, "tooltip": options.get("tooltip")}) for key, _, options, _ in _inputs(info)}
-    outputs = {str(i): _plain({"name": name, "tooltip": tip}) for i, (name, _, tip, _) in enumerate(_outputs(info))}
-    texts = _plain({"display_name": info["display_name"], "description": info["description"]})
+    inputs = {key: _filled({"name": key, "tooltip": options.get("tooltip")}) for key, _, options, _ in _inputs(info)}
+    outputs = {str(i): _filled({"name": name, "tooltip": tip}) for i, (name, _, tip, _) in enumerate(_outputs(info))}
+    texts = _filled({"display_name": info["display_name"], "description": info["description"]})
     return {**texts, "inputs": inputs, "outputs": outputs}
 
 
-def _plain(texts: dict) -> dict:
-    return {key: text for key, text in texts.items() if text and not _MESSAGE_SYNTAX.search(text)}
+def _filled(texts: dict) -> dict:
+    return {key: text for key, text in texts.items() if text}
 
 
-def _page(file: Path, info: dict) -> str:
+def _page(file: Path, info: dict, words: Words, table: dict[str, str]) -> str:
     text = file.read_text(encoding="utf-8")
     inputs = [
-        _line(key, _kind(kind, options, optional), options["tooltip"], options.get("options", ()))
+        _item(key, _kind(kind, options, optional, words), options["tooltip"], words, table, options.get("options", ()))
         for key, kind, options, optional in _inputs(info)
     ]
-    outputs = [_line(name, f"{kind}, a list" if many else kind, tip or "") for name, kind, tip, many in _outputs(info)]
-    for heading, lines in (("Inputs", inputs), ("Outputs", outputs)):
+    outputs = [
+        _item(name, f"{kind}{words.many}" if many else kind, tip or "", words, table)
+        for name, kind, tip, many in _outputs(info)
+    ]
+    for heading, items in ((words.inputs, inputs), (words.outputs, outputs)):
         section = re.compile(rf"(^## {heading}\n\n){re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
-        body = "".join((BEGIN, "\n\n", *lines, "\n", END, "\n"))
+        body = "".join((BEGIN, "\n\n", *items, "\n", END, "\n"))
         text, count = section.subn(lambda found, body=body: found[1] + body, text)
         if count != 1:
             raise ValueError(f"{file}: below '## {heading}' and an empty line, expected '{BEGIN}' and later '{END}'")
     return text
 
 
-def _line(name: str, kind: str, text: str, choices: Iterable[str] = ()) -> str:
-    """One item.
+def _item(name: str, kind: str, text: str, words: Words, table: dict[str, str], choices: Iterable[str] = ()) -> str:
+    """One item of a list; two or more choices that its text explains are items below it.
 
     A tooltip is plain text, so what Markdown would take for a sign is escaped; a choice it explains is code.
     """
-    choices = "|".join(map(re.escape, choices)) or "$^"
-    parts = re.split(rf"(?<![\w'])({choices})(?=:)", text.replace("\n", " "))
-    parts[1::2] = [f"`{choice}`" for choice in parts[1::2]]
+    text = table.get(text, text).replace("\n", " ")
+    label = f"**{table[name]}** `{name}`" if table.get(name, name) != name else f"**`{name}`**"
+    pattern = "|".join(map(re.escape, sorted(choices, key=len, reverse=True))) or "$^"
+    parts = re.split(rf"(?<![\w'])({pattern})(?=[:：])", text)
     parts[::2] = [re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
-    return f"- **`{name}`** ({kind}): {''.join(parts)}\n"
+    parts[1::2] = [f"`{choice}`" for choice in parts[1::2]]
+    head = label + words.item.format(kind)
+    if len(parts) < 5:
+        return f"- {head}{''.join(parts)}\n"
+    explained = zip(parts[1::2], parts[2::2], strict=True)
+    lines = [f"- {head}{parts[0]}".rstrip(" :："), *(f"  - {choice}{why.strip()}" for choice, why in explained)]
+    return "\n".join(lines) + "\n"
 
 
-def _kind(kind: str, options: dict, optional: bool) -> str:
+def _kind(kind: str, options: dict, optional: bool, words: Words) -> str:
     """A type in words: a widget of choices is a choice, of several types each will do, only a socket can stay free."""
     if kind == "COMFY_AUTOGROW_V3":
         ((inner, *_),) = options["template"]["input"]["required"].values()
-        return f"{inner}, several"
+        return inner + words.several
     if kind == "COMBO":
-        return "choice"
+        return words.choice
     *others, last = kind.split(",")
-    words = f"{', '.join(others)} or {last}" if others else last
-    return f"{words}, optional" if optional and "default" not in options else words
+    kinds = f"{', '.join(others)}{words.alternative}{last}" if others else last
+    return kinds + words.optional if optional and "default" not in options else kinds
 
 
 def main() -> int:
@@ -124,11 +200,25 @@ def main() -> int:
     comfy.cli_args.args.cpu = True
     stale = {file: text for file, text in write_texts(load_schemas()).items() if _read(file) != text}
     for file, text in stale.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8", newline="\n")
         print(f"wrote {file.relative_to(ROOT)}")
     if not stale:
         print("nothing to write: every text is as the schemas say")
+    _print_untranslated()
     return 0
+
+
+def _print_untranslated() -> None:
+    english = texts_of(json.loads(_read(locale_file("en"))))
+    for language in WHOLE:
+        table = load_table(language)
+        for what, texts in (("not translated", english - set(table)), ("no text any more", set(table) - english)):
+            print("".join(f"{TABLES.name}/{language}.json: {what}: {text}\n" for text in sorted(texts)), end="")
+        for page in sorted(PAGES.glob(f"*/{language}.md")):
+            mark = english_mark(page.parent.name)
+            if not _read(page).endswith(mark + "\n"):
+                print(f"{page.relative_to(ROOT)}: its English changed; when it follows, end it with {mark}")
 
 
 def _read(file: Path) -> str:

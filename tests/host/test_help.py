@@ -1,7 +1,7 @@
 """Help pages and translations: what the nodes' schemas say of them, and how ComfyUI serves them."""
 
 import pytest
-from replan.tools.node_texts import BEGIN, END, LOCALE, PAGES, load_schemas, write_texts
+from replan.tools.node_texts import BEGIN, END, PAGES, load_schemas, locale_file, write_texts
 
 
 @pytest.fixture(scope="module")
@@ -15,16 +15,20 @@ def test_the_locale_file_and_the_pages_say_what_the_schemas_say(schemas):
 
 
 def test_a_changed_tooltip_changes_the_locale_file_and_the_page_and_nothing_hand_written(schemas):
-    tooltip = "Ratio or pixels.\nratio: `of` <the> box *itself*; not_this but _this."
+    tooltip = "Ratio or pixels.\nratio: `of` <the> box *itself*; not_this but _this. pixels: of the image."
     node = schemas["RePlanExpandRegions"]
     inputs = node["input"]["optional"]
     changed = {**inputs, "mode": (inputs["mode"][0], {**inputs["mode"][1], "tooltip": tooltip})}
     other = {"RePlanExpandRegions": {**node, "input": {**node["input"], "optional": changed}}}
     page = PAGES / "RePlanExpandRegions.md"
     before, after = page.read_text(encoding="utf-8"), write_texts(other)[page]
-    line = r"Ratio or pixels. `ratio`: \`of\` \<the> box \*itself\*; not_this but \_this."
-    assert f"- **`mode`** (choice): {line}\n" in after
-    assert r"\nratio: `of` <the>" in write_texts(other)[LOCALE]
+    lines = (
+        "- **`mode`** (choice): Ratio or pixels.",
+        r"  - `ratio`: \`of\` \<the> box \*itself\*; not_this but \_this.",
+        "  - `pixels`: of the image.",
+    )
+    assert "\n".join(lines) + "\n" in after
+    assert r"\nratio: `of` <the>" in write_texts(other)[locale_file("en")]
     assert hand_written(before) == hand_written(after)
 
 
@@ -38,3 +42,9 @@ def test_the_host_serves_translations_and_pages(server, schemas):
         assert texts[name]["display_name"] == node["display_name"]
         page = server._open(f"/extensions/replan/docs/{name}.md").decode()
         assert page.startswith(f"# {node['display_name']}\n")
+
+
+def test_a_text_that_the_page_would_read_as_a_message_is_refused(schemas):
+    node = schemas["RePlanExpandRegions"]
+    with pytest.raises(ValueError, match=r"would not show.*is \{x\}"):
+        write_texts({"RePlanExpandRegions": {**node, "description": "is {x}"}})

@@ -60,8 +60,9 @@ def test_a_help_page_has_its_parts(page):
     text = page.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     assert headings[0].startswith("RePlan ")
-    for part in ("Inputs", "Outputs", "Recipe", "Errors"):
+    for part in ("What to do", "Inputs", "Outputs", "Messages"):
         assert part in headings
+    assert headings[1] == "What to do", "the steps stand first"
     opening = text.split("\n\n")[1]
     assert len(opening.splitlines()) == 2, "what it does, in two lines"
 

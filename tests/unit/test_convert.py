@@ -197,3 +197,57 @@ def test_the_command_says_what_is_missing_in_one_line(two, tmp_path, capsys):
     assert said.strip().endswith("--config-from FOLDER") and said.count("\n") == 1
     with pytest.raises(CheckpointError, match="exists already; choose a new folder"):
         convert(two, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "is no index of weights"),
+        ('{"weight_map": {"a": 5, "b": "x"}}', "is no index of weights"),
+        ('{"weight_map": {"a": 5}}', "is no index of weights"),
+        ("[" * 100_000, "is no index of weights"),
+        ('{"weight_map": {"a": "../x"}}', "names files that are not there"),
+    ],
+)
+def test_an_index_of_another_form_is_an_error(text, said, tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=said):
+        read_weights(tmp_path)
+
+
+def test_a_weight_in_two_files_is_an_error(tmp_path):
+    for number in (1, 2):
+        save_file({"y": torch.full((1,), float(number))}, tmp_path / f"{number}.safetensors")
+    index = '{"weight_map": {"x": "1.safetensors", "y": "2.safetensors"}}'
+    (tmp_path / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="both hold y"):
+        read_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({}, "holds no weights"),
+        ({"a.weight": torch.ones(2, dtype=torch.int8)}, "a.weight is of int8; quantized"),
+        ({"a.weight": torch.ones(2).to(torch.float8_e4m3fn)}, "is of float8_e4m3fn; quantized"),
+        ({"a.weight": torch.tensor([1.0, float("nan")])}, "1 weights hold NaN or infinity, such as a.weight"),
+        ({"a.bias": torch.tensor([float("inf")])}, "1 weights hold NaN or infinity"),
+    ],
+)
+def test_weights_that_no_planner_can_have_are_refused(weights, said, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    for name in ("config.json", "tokenizer.json", "preprocessor_config.json"):
+        (checkpoint / name).write_text("{}", encoding="utf-8")
+    save_file(weights, checkpoint / "model.safetensors")
+    with pytest.raises(CheckpointError, match=said):
+        convert(checkpoint, tmp_path / "out", say=lambda _: None)
+    assert [one.name for one in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_sparse_shard_and_a_folder_that_is_none_are_errors(tmp_path):
+    torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "model_world_size_1_rank_0.pt")
+    with pytest.raises(CheckpointError, match="holds no weights by name"):
+        read_weights(tmp_path)
+    with pytest.raises(CheckpointError, match="none: there is no such folder"):
+        convert(tmp_path / "none", tmp_path / "out")

@@ -143,7 +143,12 @@ def _load(file: Path) -> Weights:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read: {_unknown_classes(file) or error}") from None
     if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+        isinstance(name, str)
+        and isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and not value.is_quantized
+        and not value.is_meta
+        for name, value in state.items()
     ):
         raise CheckpointError(f"{file} holds no weights by name; is it another part of the checkpoint?")
     return state
@@ -293,8 +298,9 @@ def _whole_files(folder: Path) -> list[Path]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError) as error:
+                names = sorted(set(map(Path, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+                names = [str(one) for one in names]
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise CheckpointError(f"{index} is no index of weights: {error}") from None
             outside = [one for one in names if Path(one).name != one]
             missing = [one for one in names if not (folder / one).is_file()]
@@ -310,7 +316,12 @@ def _of_files(files: Sequence[Path]) -> tuple[Weights, str]:
     weights: Weights = {}
     for file in files:
         try:
-            weights |= load_file(file) if file.suffix == ".safetensors" else _load(file)
+            more = load_file(file) if file.suffix == ".safetensors" else _load(file)
+            if twice := weights.keys() & more.keys():
+                raise CheckpointError(
+                    f"{file} and a file before it both hold {_some(sorted(twice))}; keep the right one"
+                )
+            weights |= more
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file} cannot be read: {error}") from None
     return weights, f"{len(files)} file{'s' * (len(files) > 1)} of transformers"

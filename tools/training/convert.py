@@ -27,6 +27,7 @@ if not __package__:
     import_pack()
 
 import torch  # noqa: E402
+from replan.tools.batches.config import at_least_one  # noqa: E402
 from replan.tools.batches.results import is_full  # noqa: E402
 from replan.tools.training.checkpoints import CheckpointError, Weights, read_weights, same_bits  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
@@ -43,6 +44,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "processor": ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
     "chat template": ("chat_template.jinja", "chat_template.json"),
 }  # fmt: skip
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NEEDED = ("configuration", "tokenizer", "processor")
 
 
@@ -64,10 +66,14 @@ def convert(
     shape, and when `out` exists.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise CheckpointError(f"{out} exists already; choose a new folder")
+    for folder in filter(None, (checkpoint, config_from)):
+        if not Path(folder).is_dir():
+            raise CheckpointError(f"{folder}: there is no such folder")
     beside = _files_beside(checkpoint, config_from)
     weights, words = read_weights(checkpoint, world_size)
+    _check_numbers(weights)
     weights = _untied(weights, _configuration(beside["config.json"]))
     say(f"{checkpoint}: {len(weights)} weights, {_billions(weights)}, from {words}")
     if dtype is not None:
@@ -111,11 +117,27 @@ def _files_beside(checkpoint: Path, config_from: Path | None) -> dict[str, Path]
 def _configuration(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} holds no configuration but {str(found)[:60]}")
     return found
+
+
+def _check_numbers(weights: Weights) -> None:
+    """Raises CheckpointError for no weights at all, for quantized ones, and for NaN and infinity."""
+    if not weights:
+        raise CheckpointError("the checkpoint holds no weights; the trainer did not write them to its end")
+    other = [name for name, value in weights.items() if name.endswith(".weight") and value.dtype not in _NUMBERS]
+    if other:
+        kind = str(weights[other[0]].dtype).removeprefix("torch.")
+        raise CheckpointError(f"{other[0]} is of {kind}; quantized weights cannot be converted, save them unquantized")
+    wrong = [name for name, value in weights.items() if value.dtype in _NUMBERS and not torch.isfinite(value).all()]
+    if wrong:
+        raise CheckpointError(
+            f"{len(wrong)} weights hold NaN or infinity, such as {wrong[0]}: the training went wrong before this "
+            "checkpoint; take an earlier one"
+        )
 
 
 def _untied(weights: Weights, config: Mapping) -> Weights:
@@ -158,9 +180,10 @@ def _check(folder: Path) -> None:
     import transformers
 
     try:
+        transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _, told = transformers.AutoModelForImageTextToText.from_pretrained(
             folder, dtype="auto", output_loading_info=True, local_files_only=True, trust_remote_code=False,
-            use_safetensors=True,
+            use_safetensors=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
     except Exception as error:  # the library has errors of its own for each thing that can be wrong
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -187,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--bf16", action="store_true", help="write the weights in bfloat16 (default: as they are)")
     parser.add_argument(
-        "--world-size", type=int, metavar="N", help="which shards to take, where there are several sets"
+        "--world-size", type=at_least_one, metavar="N", help="which shards to take, where there are several sets"
     )
     args = parser.parse_args(arguments)
     dtype = torch.bfloat16 if args.bf16 else None

@@ -7,9 +7,11 @@ import math
 import pytest
 from replan.planner.plan import PlanError
 from replan.planner.replies import read_plan
+from replan.tools.host_server import free_port
 from replan.tools.toyworld.requests import training_requests
 from replan.tools.toyworld.scenes import random_state
 from replan.tools.training.careless import careless
+from replan.tools.training.careless import main as weaken
 from replan.tools.training.prove import MEASURED, NAMES, QUICK, TRAININGS, gains, main, table, waves
 from replan.tools.training.rewards import edit_reward
 
@@ -69,6 +71,44 @@ def test_rows_that_reason_are_compared_with_those_that_do_and_with_themselves_wi
 def test_a_row_that_there_is_none_is_refused(capsys):
     assert main(["--only", "stage9"]) == 2
     assert "no stage9, only base, stage1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--jobs", "0"), ("--scenes", "0"), ("--seeds", "0"), ("--steps1", "-1"), ("--replies", "7")]
+)
+def test_numbers_that_cannot_be_are_refused(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--out", str(tmp_path / "out"), *arguments])
+    assert ended.value.code == 2 and arguments[0] in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_begin_is_told_before_anything_is_trained(tmp_path, capsys):
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    dead = f"http://127.0.0.1:{free_port()}"
+    for out, arguments, said in (
+        ("file", (), "file"),
+        ("out", ("--json", str(tmp_path)), "is a folder; give a file"),
+        ("out", ("--comfyui", dead), "does not answer"),
+        ("begun", (), "steps1 7, now 30"),
+    ):
+        (tmp_path / "begun").mkdir(exist_ok=True)
+        told = {"quick": False, "steps1": 7, "steps2": 24, "replies": 24, "render_steps": 8}
+        (tmp_path / "begun" / "options.json").write_text(json.dumps(told), encoding="utf-8")
+        assert main(["--out", str(tmp_path / out), *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
+    assert not (tmp_path / "out" / "seed_0").exists()
+
+
+def test_careless_writes_over_no_planner_and_no_file(tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_text("kept", encoding="utf-8")
+    for out, said in ((tmp_path, "holds a planner already"), (tmp_path / "model.safetensors", "model.safetensors")):
+        assert weaken(["--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "model.safetensors").read_text(encoding="utf-8") == "kept"
+    with pytest.raises(SystemExit):
+        weaken(["--out", str(tmp_path / "new"), "--steps", "0"])
 
 
 def test_careless_demonstrations_break_the_form_mostly_for_some_requests_and_follow_from_the_seed():

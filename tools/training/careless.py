@@ -25,6 +25,7 @@ if not __package__:  # run as a script
 
     import_pack()
 
+from replan.tools.batches.config import at_least_one, whole
 from replan.tools.toyworld.lessons import PLAIN, from_request
 from replan.tools.toyworld.naming import plain
 from replan.tools.toyworld.requests import Request, held_out_requests, training_requests
@@ -120,21 +121,24 @@ def teach(
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write the weak planner to")
-    parser.add_argument("--seed", type=int, default=0, help="other demonstrations (default: 0)")
-    parser.add_argument("--steps", type=int, default=60, help="(default: 60)")
+    parser.add_argument("--seed", type=whole, default=0, help="other demonstrations (default: 0)")
+    parser.add_argument("--steps", type=at_least_one, default=60, help="(default: 60)")
     parser.add_argument("--start", type=Path, default=WEIGHTS / PLANNER, help="the planner to spoil")
     parser.add_argument("--reasoning", action="store_true", help="asked with the template `edit`, whose replies reason")
-    parser.add_argument("--scenes", type=int, default=0, help="measure it on so many held-out scenes")
+    parser.add_argument("--scenes", type=whole, default=0, help="measure it on so many held-out scenes")
     args = parser.parse_args(arguments)
     try:
+        if (args.out / "model.safetensors").exists():
+            raise TrainingError(f"{args.out} holds a planner already, which would be overwritten; give another --out")
+        args.out.mkdir(parents=True, exist_ok=True)
         template = "edit" if args.reasoning else PLAIN
         teach(args.out, args.seed, args.steps, args.start, template, lambda text: print(text, flush=True))
         if args.scenes:
             model, processor = load_planner(args.out), load_processor(args.out)
             print(json.dumps(measure(model, processor, held_out_requests(1, args.scenes))))
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         print(f"careless.py: {error}", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

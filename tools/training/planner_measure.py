@@ -33,6 +33,7 @@ from replan.evaluation.judge import read_answer
 from replan.evaluation.judge_questions import SCALES, build_questions
 from replan.planner.plan import PlanError
 from replan.planner.replies import read_plan
+from replan.tools.batches.config import whole
 from replan.tools.toyworld.judged import JudgedEdit, held_out_judgements
 from replan.tools.toyworld.lessons import PLAIN, SHARES, Example, from_request, held_out_examples
 from replan.tools.toyworld.requests import Request, held_out_requests
@@ -153,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="a run's folder, or a planner's (default: the published one)",
     )
     parser.add_argument("--scenes", type=int, default=50, help="held-out scenes (default: 50)")
-    parser.add_argument("--seed", type=int, default=0, help="other scenes, all held out (default: 0)")
+    parser.add_argument("--seed", type=whole, default=0, help="other scenes, all held out (default: 0)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels along a scene's side (default: {SIZE})")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print the first N requests and replies")

@@ -31,6 +31,8 @@ if not __package__:
 
 import numpy as np
 import torch
+from replan.tools.batches.config import at_least_one
+from replan.tools.batches.results import write_whole
 from replan.tools.host_server import HostServer, ServerError
 from replan.tools.host_setup import ROOT, SetupError, present_host
 from replan.tools.toyworld import scoring
@@ -40,7 +42,7 @@ from replan.tools.training.grpo.held_out import greedy_replies, is_valid
 from replan.tools.training.grpo.options import StageError, StageOptions
 from replan.tools.training.grpo.records import toy_prompts
 from replan.tools.training.grpo.stage_rewards import StageRewards
-from replan.tools.training.grpo.watching import FIGURES, HISTORY, draw_lines
+from replan.tools.training.grpo.watching import FIGURES, HISTORY, draw_lines, rows_of
 from replan.tools.training.grpo.worlds import pixels_of, world_of
 from replan.tools.training.planner_measure import score_reply
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -49,7 +51,8 @@ from transformers.utils import logging
 HERE = Path(__file__).resolve().parent
 SCENE_SEED = 2  # of the scenes that everything is measured on; held-out figures while it trains have 1
 NAMES = ("format", "found", "iou", "target", "effect", "consistency", "weighted")
-MEASURED = "measured.json"
+MEASURED, OPTIONS = "measured.json", "options.json"
+GROUP = 8  # replies to one prompt, num_generations of the YAML files
 STAGE1, STAGE2 = "toy_stage1.yaml", "toy_stage2.yaml"
 REASONING = "_reasoning"  # how the names of rows end whose replies reason first
 
@@ -95,19 +98,27 @@ class ProofError(RuntimeError):
     """The proof cannot go on; the message says why."""
 
 
+def replies_a_step(text: str) -> int:
+    if at_least_one(text) % GROUP:
+        raise argparse.ArgumentTypeError(
+            f"a multiple of {GROUP} was expected, the replies to one prompt, found {text!r}"
+        )
+    return int(text)
+
+
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/proof"), help="the folder for everything (out/proof)")
     parser.add_argument("--quick", action="store_true", help="one seed, stage 1, its control, stage 2")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--seeds", type=int, help="how many whole proofs (3; --quick: 1)")
-    parser.add_argument("--scenes", type=int, default=100, help="held-out scenes to measure on (100)")
-    parser.add_argument("--steps1", type=int, help="of stage 1 (30; --quick: 20)")
-    parser.add_argument("--steps2", type=int, help="of stage 2 (24; --quick: 16)")
-    parser.add_argument("--replies", type=int, default=24, help="a step of stage 2, a multiple of 8 (24)")
-    parser.add_argument("--render-steps", type=int, default=8, help="sampling steps of an edit (8)")
+    parser.add_argument("--seeds", type=at_least_one, help="how many whole proofs (3; --quick: 1)")
+    parser.add_argument("--scenes", type=at_least_one, default=100, help="held-out scenes to measure on (100)")
+    parser.add_argument("--steps1", type=at_least_one, help="of stage 1 (30; --quick: 20)")
+    parser.add_argument("--steps2", type=at_least_one, help="of stage 2 (24; --quick: 16)")
+    parser.add_argument("--replies", type=replies_a_step, default=24, help="a step of stage 2, a multiple of 8 (24)")
+    parser.add_argument("--render-steps", type=at_least_one, default=8, help="sampling steps of an edit (8)")
     parser.add_argument("--only", metavar="NAME,..", help=f"some of {', '.join(one.name for one in TRAININGS)}")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at once, and ComfyUIs (2)")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="trainings at once, and ComfyUIs (2)")
     parser.add_argument("--comfyui", metavar="URL,..", help="ComfyUIs that run already, with the toy world's models")
     return parser
 
@@ -124,11 +135,41 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"prove.py: --only: there is no {', '.join(unknown)}, only {', '.join(known)}", file=sys.stderr)
         return 2
     try:
+        check(args)
+    except (ProofError, StageError, OSError) as error:
+        print(f"prove.py: {error}", file=sys.stderr)
+        return 2
+    try:
         prove(args)
     except (ProofError, StageError, ServerError, SetupError, WeightsError, OSError) as error:
         print(f"prove.py: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse, before anything is trained, files that cannot be written, servers that are down, and other options than
+    the folder was begun with: rows of two kinds would stand beside each other."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        if args.json.is_dir():
+            raise ProofError(f"--json {args.json} is a folder; give a file")
+    options = {name: getattr(args, name) for name in ("quick", "steps1", "steps2", "replies", "render_steps")}
+    file = args.out / OPTIONS
+    try:
+        began = read(file) if file.is_file() else options
+    except ValueError:
+        raise ProofError(f"{file} cannot be read; give another --out") from None
+    if began != options:
+        other = [f"{name} {began.get(name)!r}, now {value!r}" for name, value in options.items()
+                 if began.get(name) != value]  # fmt: skip
+        raise ProofError(
+            f"{args.out} was begun with other options ({', '.join(other)}); give the same, or another --out"
+        )
+    if args.comfyui:
+        world_of(StageOptions(model="-", comfyui=args.comfyui, render_steps=args.render_steps), args.out, 0)
+    write_whole(file, json.dumps(options).encode())
 
 
 def prove(args: argparse.Namespace) -> None:
@@ -261,7 +302,7 @@ def measure(one: Training, folder: Path, args: argparse.Namespace, addresses: st
     figures = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in NAMES}
     by_kind = {kind: round(share, 4) for kind, share in scoring.effect_by_kind(outcomes).items()}
     told = {"scenes": args.scenes, "figures": figures, "effect_by_kind": by_kind, "rows": rows}
-    file.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    write_whole(file, json.dumps(told, indent=1).encode())
 
 
 def read(file: Path) -> dict:
@@ -274,8 +315,8 @@ def all_measured(args: argparse.Namespace) -> dict[str, dict[int, dict]]:
     for one in TRAININGS:
         for seed in range(args.seeds):
             file = args.out / f"seed_{seed}" / one.name / MEASURED
-            if file.is_file():
-                found.setdefault(one.name, {})[seed] = read(file)
+            if file.is_file() and (measured := read(file))["scenes"] == args.scenes:
+                found.setdefault(one.name, {})[seed] = measured
     return found
 
 
@@ -352,8 +393,7 @@ def curves(folder: Path) -> None:
         for one in TRAININGS:
             path = folder / one.name / file
             if path.is_file():
-                rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-                lines[one.name] = [(row["step"], row[column]) for row in rows]
+                lines[one.name] = [(row["step"], row[column]) for row in rows_of(path)]
         draw_lines(lines, folder / target, f"{folder.name}: {'training' if file == HISTORY else 'held-out'} reward")
 
 

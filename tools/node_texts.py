@@ -45,8 +45,11 @@ class Words(NamedTuple):
 
 ENGLISH = Words("Inputs", "Outputs", "choice", ", optional", ", several", ", a list", " or ", " ({}): ")
 # Languages whose every text and help page is translated. Those in NAMES have the nodes' and sockets' names.
-WHOLE: dict[str, Words] = {}
-NAMES: tuple[str, ...] = ()
+WHOLE = {
+    "zh": Words("输入", "输出", "选项", "，可选", "，可多个", "，列表", " 或 ", "（{}）："),
+    "zh-TW": Words("輸入", "輸出", "選項", "，選用", "，可多個", "，清單", " 或 ", "（{}）："),
+}
+NAMES = ("ja", "ko")
 
 # The page reads a text as a message with placeholders ({name}), links (@:name) and plural forms (a | b) in one
 # renderer, and as plain text in the other. So no text may hold these characters.

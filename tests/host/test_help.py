@@ -1,7 +1,17 @@
 """Help pages and translations: what the nodes' schemas say of them, and how ComfyUI serves them."""
 
 import pytest
-from replan.tools.node_texts import BEGIN, END, PAGES, load_schemas, locale_file, write_texts
+from replan.tools.node_texts import (
+    BEGIN,
+    END,
+    NAMES,
+    PAGES,
+    WHOLE,
+    load_schemas,
+    load_table,
+    locale_file,
+    write_texts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +47,18 @@ def hand_written(text: str) -> list[str]:
 
 
 def test_the_host_serves_translations_and_pages(server, schemas):
-    texts = server.get("/i18n")["en"]["nodeDefs"]
+    texts = {language: part["nodeDefs"] for language, part in server.get("/i18n").items() if "nodeDefs" in part}
     for name, node in schemas.items():
-        assert texts[name]["display_name"] == node["display_name"]
-        page = server._open(f"/extensions/replan/docs/{name}.md").decode()
-        assert page.startswith(f"# {node['display_name']}\n")
+        for language in ("en", *WHOLE, *NAMES):
+            assert texts[language][name]["display_name"] == title_in(language, node)
+        for language in ("", *WHOLE):
+            page = server._open(f"/extensions/replan/docs/{name}{language and '/'}{language}.md").decode()
+            assert page.startswith(f"# {title_in(language or 'en', node)}\n")
+
+
+def title_in(language: str, node: dict) -> str:
+    title = node["display_name"]
+    return title if language == "en" else load_table(language)[title]
 
 
 def test_a_text_that_the_page_would_read_as_a_message_is_refused(schemas):

@@ -15,11 +15,13 @@ from typing import Any
 
 from ..attention.payload import RegionError
 from ..attention.rules_page import matrix_for_page
-from ..planner.plan import PlanError, RegionMask
+from ..planner.geometry import ARRANGEMENTS, arranged
+from ..planner.plan import PlanError, RegionMask, checked_box
 from ..planner.plans.change import expand_regions
 from ..planner.plans.differences import differences
 from ..planner.plans.editor_value import read_stored
 from ..planner.plans.plan_json import encode_json, plan_from_json, plan_to_json
+from ..planner.plans.resize import keep_pixels
 from ..planner.replies import read_plan
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,14 @@ def read(asked: Mapping[str, Any]) -> dict[str, Any]:
     its boxes were read as ("" without regions); warnings, what was repaired, dropped or guessed.
     """
     size = plan_from_json({"image_size": asked.get("image_size")}).image_size
-    plan, note = read_plan(_value(asked, "text", str), size, _value(asked, "coordinates", str))
+    text, coordinates = _value(asked, "text", str), _value(asked, "coordinates", str)
+    try:
+        plan, note = read_plan(text, size, coordinates)
+    except PlanError:
+        copied, note = read_plan(text, None, coordinates)
+        if not copied.extra.get("part"):  # the page marks regions that were copied, and they go onto any image
+            raise
+        plan = keep_pixels(copied, size)
     return {"plan": json.loads(plan_to_json(plan)), "note": note, "warnings": list(plan.warnings)}
 
 
@@ -139,7 +148,23 @@ def matrix(asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-ANSWERS = {"read": read, "check": check, "patches": patches, "changes": changes, "matrix": matrix}
+def arrange(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """asked: boxes, id -> [x1, y1, x2, y2] in any unit; how, a key of ARRANGEMENTS. The answer: boxes, arranged."""
+    boxes = {name: checked_box(box, f"region '{name}'") for name, box in _value(asked, "boxes", Mapping).items()}
+    how = _value(asked, "how", str)
+    if how not in ARRANGEMENTS:
+        raise PlanError(f"boxes are arranged as one of {', '.join(ARRANGEMENTS)}, found {how!r}")
+    return {"boxes": dict(zip(boxes, arranged(list(boxes.values()), how) if boxes else [], strict=True))}
+
+
+ANSWERS = {
+    "read": read,
+    "check": check,
+    "patches": patches,
+    "changes": changes,
+    "matrix": matrix,
+    "arrange": arrange,
+}
 
 
 def _value(asked: Mapping[str, Any], name: str, kind) -> Any:

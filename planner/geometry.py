@@ -23,6 +23,38 @@ def sides(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+# How boxes are arranged: the axis (0 across, 1 down), and the share of the line that they go on; None: equal gaps.
+ARRANGEMENTS: dict[str, tuple[int, float | None]] = {
+    "left": (0, 0.0),
+    "centre": (0, 0.5),
+    "right": (0, 1.0),
+    "top": (1, 0.0),
+    "middle": (1, 0.5),
+    "bottom": (1, 1.0),
+    "across": (0, None),
+    "down": (1, None),
+}
+
+
+def arranged(boxes: Sequence[Box], how: str) -> list[Box]:
+    """The boxes with an edge or their middles on one line, or with equal gaps, within what they span together.
+
+    how: a key of ARRANGEMENTS. Boxes keep their sizes; equal gaps go by the order of their middles.
+    """
+    axis, share = ARRANGEMENTS[how]
+    low, high = min(box[axis] for box in boxes), max(box[axis + 2] for box in boxes)
+    lengths = [box[axis + 2] - box[axis] for box in boxes]
+    gap = (high - low - sum(lengths)) / max(1, len(boxes) - 1)
+    found, start = list(boxes), low
+    for place in sorted(range(len(boxes)), key=lambda place: boxes[place][axis] + boxes[place][axis + 2]):
+        edges = list(boxes[place])
+        edges[axis] = start if share is None else low + (high - low - lengths[place]) * share
+        edges[axis + 2] = edges[axis] + lengths[place]
+        found[place] = (edges[0], edges[1], edges[2], edges[3])
+        start += lengths[place] + gap
+    return found
+
+
 def box_cells(
     box: Sequence[float],
     mask: np.ndarray | None,

@@ -6,6 +6,8 @@ Pure drawing with Pillow; no font is shipped, so `labels` finds one that has the
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -37,9 +39,23 @@ MOST_GREY = 2**26
 MOST_LABELS = 60
 
 
-def colour(index: int) -> tuple[int, int, int]:
-    """The colour of the region at `index`, the same in every preview."""
-    return COLOURS[index % len(COLOURS)]
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def colours(plan: RegionPlan) -> list[tuple[int, int, int]]:
+    """The colour of each region of `plan`, the same in every preview and on the page: its own, else its place's.
+
+    A person chooses one in the region editor, which keeps it with the region: `"editor": {"color": "#rrggbb"}`.
+    """
+    found = []
+    for index, region in enumerate(plan.regions):
+        about = region.extra.get("editor")
+        own = about.get("color") if isinstance(about, Mapping) else None
+        if isinstance(own, str) and _HEX.fullmatch(own):
+            found.append((int(own[1:3], 16), int(own[3:5], 16), int(own[5:7], 16)))
+        else:
+            found.append(COLOURS[index % len(COLOURS)])
+    return found
 
 
 def draw_plan(
@@ -60,11 +76,12 @@ def draw_plan(
         base = base.resize((base.width * factor, base.height * factor), Image.Resampling.NEAREST)
     size = base.size
     scale = (size[0] / plan.image_size[0], size[1] / plan.image_size[1])
-    for index, region in enumerate(plan.regions):
+    tints = colours(plan)
+    for region, tint in zip(plan.regions, tints, strict=True):
         if patch > 0:
-            base = _tint_patches(base, plan, region, colour(index), patch, scale)
+            base = _tint_patches(base, plan, region, tint, patch, scale)
         elif region.mask is not None and hints:
-            base = _tint(base, region.cells(plan.image_size, size[1], size[0]), colour(index), 0.4)
+            base = _tint(base, region.cells(plan.image_size, size[1], size[0]), tint, 0.4)
     draw = ImageDraw.Draw(base, "RGBA")
     if patch > 0:
         _draw_grid(draw, size, (patch * scale[0], patch * scale[1]))
@@ -72,11 +89,11 @@ def draw_plan(
     boxes = [_on_canvas(region.box, scale, size) for region in plan.regions]
     # Large boxes first, so that a small one inside them stays visible.
     for index in sorted(range(len(boxes)), key=lambda i: -_area(boxes[i])):
-        _outline(draw, boxes[index], colour(index), width)
+        _outline(draw, boxes[index], tints[index], width)
     texts = [_label(region, hints and len(plan.regions) <= MOST_LABELS) for region in plan.regions]
     if not plan.regions:
-        boxes, texts = [(0, 0, size[0], size[1])], ["no regions"]
-    labels.write(draw, size, boxes, texts, [colour(i) for i in range(len(boxes))])
+        boxes, texts, tints = [(0, 0, size[0], size[1])], ["no regions"], [COLOURS[0]]
+    labels.write(draw, size, boxes, texts, tints)
     return base
 
 

@@ -267,6 +267,22 @@ def fit_plan(plan: RegionPlan, size: Size) -> RegionPlan:
     return moved.with_notices(notice) if notice else moved
 
 
+def keep_pixels(plan: RegionPlan, size: Size) -> RegionPlan:
+    """The plan's regions at the same pixels of another image of `size`, moved inside and cut to it; without masks."""
+
+    def axis(low: float, high: float, side: int) -> tuple[float, float]:
+        length = min(high - low, side)
+        start = min(low, side - length)
+        return start, start + length
+
+    regions = []
+    for region in plan.regions:
+        x1, y1, x2, y2 = region.box
+        (left, right), (top, bottom) = axis(x1, x2, size[0]), axis(y1, y2, size[1])
+        regions.append(replace(region, box=(left, top, right, bottom), raw_box=None, mask=None))
+    return replace(plan, image_size=size, regions=tuple(regions))
+
+
 def _cut_mask(mask: RegionMask, transform: Transform) -> RegionMask:
     """The mask of the working image: a mask covers a whole image, so a crop or a pad changes its grid."""
     cells = mask.to_array()

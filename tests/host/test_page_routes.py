@@ -73,6 +73,34 @@ def test_the_patches_are_those_of_the_plan_with_its_masks_and_without_regions_th
     assert sum(wider[1::2]) > cells.sum()
 
 
+def test_copied_regions_go_onto_an_image_of_another_shape_and_a_whole_plan_does_not(server):
+    mask = {"size": [2, 2], "rle": [0, 1, 3]}
+    region = {"id": "a", "bbox_2d": [500, 20, 590, 380], "hint": "x", "mask": mask, "editor": {"color": "#102030"}}
+    plan = {"version": 1, "image_size": SIZE, "regions": [region]}
+    asked = {"image_size": [300, 100], "coordinates": "auto"}
+    assert ask(server, "read", {**asked, "text": json.dumps(plan)})[0] == 400
+    status, answer = ask(server, "read", {**asked, "text": json.dumps({**plan, "part": True})})
+    assert status == 200 and answer["plan"]["image_size"] == [300, 100] and answer["plan"]["part"]
+    (found,) = answer["plan"]["regions"]
+    assert found["bbox_2d"] == [210, 0, 300, 100] and found["mask"] is None
+    assert found["editor"] == {"color": "#102030"}
+
+
+def test_boxes_are_arranged_within_what_they_span(server):
+    boxes = {"a": [0, 0, 100, 40], "b": [300, 50, 340, 90], "c": [110, 200, 210, 260]}
+
+    def arranged(how):
+        status, answer = ask(server, "arrange", {"boxes": boxes, "how": how})
+        assert status == 200
+        return answer["boxes"]
+
+    assert arranged("right") == {"a": [240, 0, 340, 40], "b": [300, 50, 340, 90], "c": [240, 200, 340, 260]}
+    assert {box[1] + box[3] for box in arranged("middle").values()} == {260}
+    assert arranged("across") == {"a": [0, 0, 100, 40], "b": [300, 50, 340, 90], "c": [150, 200, 250, 260]}
+    assert [box[1] for box in arranged("down").values()] == [0, 100, 200]
+    assert ask(server, "arrange", {"boxes": {}, "how": "left"}) == (200, {"boxes": {}})
+
+
 def test_what_a_person_changed_is_said_in_words(server):
     plan = {"version": 1, "image_size": SIZE, "regions": [{"id": "a", "bbox_2d": [0, 0, 9, 9], "hint": "x"}]}
     after = {**plan, "regions": [{**plan["regions"][0], "enabled": False}]}
@@ -110,6 +138,8 @@ HUGE = {"version": 1, "image_size": [999_999, 999_999], "regions": [{"id": "a", 
         ("read", {"text": 5, "image_size": SIZE, "coordinates": "auto"}, 400, "'text'"),
         ("read", {"text": REPLY, "image_size": [1, "x"], "coordinates": "auto"}, 400, "image_size"),
         ("read", {"text": REPLY, "image_size": SIZE, "coordinates": "miles"}, 400, "miles"),
+        ("arrange", {"boxes": {"a": [1, 2]}, "how": "left"}, 400, "region 'a'"),
+        ("arrange", {"boxes": {"a": [1, 2, 3, 4]}, "how": "up"}, 400, "'up'"),
         ("patches", {"plan": HUGE, "patch": 8, "expand": 0}, 400, "too many"),
         ("patches", {"plan": HUGE, "patch": True, "expand": 0}, 400, "'patch'"),
         ("patches", {"plan": {}, "patch": 8, "expand": 0}, 400, "image_size"),

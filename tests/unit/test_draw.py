@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from replan.planner.pictures import labels
-from replan.planner.pictures.draw import COLOURS, colour, draw_plan
+from replan.planner.pictures.draw import COLOURS, colours, draw_plan
 from replan.planner.plan import PlanError, Region, RegionMask, RegionPlan
 
 GREY = np.full((400, 600, 3), 128, np.uint8)
@@ -38,9 +38,20 @@ def test_a_plan_is_scaled_to_its_image():
     assert is_colour(got[300:590, 200], COLOURS[0]).all()
 
 
-def test_eight_regions_have_eight_colours():
-    assert len({colour(i) for i in range(8)}) == 8
-    assert colour(8) == colour(0)
+def test_eight_regions_have_eight_colours_and_a_chosen_one_is_drawn():
+    def plan(**extra):
+        boxes = ((i * 60, 10, i * 60 + 50, 300) for i in range(9))
+        regions = (Region(f"r{i}", box, extra=extra if i == 1 else {}) for i, box in enumerate(boxes))
+        return RegionPlan((600, 400), regions=tuple(regions))
+
+    found = colours(plan())
+    assert len(set(found)) == 8 and found[8] == found[0]
+    chosen = plan(editor={"color": "#10A0fE"})
+    assert colours(chosen) == [found[0], (16, 160, 254), *found[2:]]
+    assert is_colour(np.asarray(draw_plan(GREY, chosen, hints=False))[150, 60], (16, 160, 254)).all()
+    for nothing in ("red", "#12345", 7, None, "#12345\u0661"):
+        assert colours(plan(editor={"color": nothing})) == found
+    assert colours(plan(editor="x", color="#000000")) == found
 
 
 def test_label_letters_stand_out_on_every_colour():
@@ -142,7 +153,7 @@ def test_labels_stay_inside_the_image(entries):
     boxes = [(x, y, min(600, x + w), min(400, y + h)) for x, y, w, h, _ in entries]
     texts = [text for *_, text in entries]
     draw = ImageDraw.Draw(Image.new("RGB", (600, 400)), "RGBA")
-    for x1, y1, x2, y2 in labels.write(draw, (600, 400), boxes, texts, [colour(i) for i in range(len(boxes))]):
+    for x1, y1, x2, y2 in labels.write(draw, (600, 400), boxes, texts, [COLOURS[i % 8] for i in range(len(boxes))]):
         assert 0 <= x1 < x2 <= 600
         assert 0 <= y1 < y2 <= 400
 
@@ -150,7 +161,7 @@ def test_labels_stay_inside_the_image(entries):
 def test_a_label_covers_neither_its_box_nor_another_label_when_there_is_room():
     draw = ImageDraw.Draw(Image.new("RGB", (600, 400)), "RGBA")
     boxes = [(50, 0, 150, 60), (300, 200, 310, 210), (300, 200, 312, 214)]
-    spots = labels.write(draw, (600, 400), boxes, ["hair", "an eye", "the other eye"], [colour(i) for i in range(3)])
+    spots = labels.write(draw, (600, 400), boxes, ["hair", "an eye", "the other eye"], list(COLOURS[:3]))
     for i, spot in enumerate(spots):
         assert labels._overlap(spot, boxes[i]) == 0
         assert all(labels._overlap(spot, other) == 0 for other in spots[:i])

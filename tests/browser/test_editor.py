@@ -242,23 +242,23 @@ def test_several_regions_move_together(comfy):
 def test_lock_and_switch_off_from_the_list(comfy):
     with_plan(comfy)
     row = comfy.editor('[data-region="small"]')
-    row.locator("button").nth(0).click()
+    row.locator("button").nth(1).click()
     comfy.drag((250, 200), (270, 220))
     assert comfy.box(1) == [200, 150, 300, 250]
-    row.locator("button").nth(1).click()
+    row.locator("button").nth(2).click()
     comfy.click(250, 200)
     comfy.chosen("big")
     region = comfy.regions()[1]
     assert region["locked"] and region["enabled"] is False
     assert "2 of 3 on" in comfy.editor(".replan-badge").inner_text()
-    row.locator("button").nth(0).focus()
+    row.locator("button").nth(1).focus()
     comfy.key("Enter")
     assert not comfy.regions()[1]["locked"], "a button in the list is pressed by Enter"
     comfy.editor('[data-region="right"] .replan-name').click()
     comfy.key("l", "Delete")
     assert comfy.regions()[2]["locked"] and len(comfy.regions()) == 3, "the list has the canvas's keys"
     comfy.key("Tab")
-    assert comfy.js("() => document.activeElement.ariaLabel") == "Hint", "two buttons a row are not on the way"
+    assert comfy.js("() => document.activeElement.ariaLabel") == "Hint", "the buttons of a row are not on the way"
     comfy.key("Shift+Tab", "l", "Control+Backspace")
     assert ids(comfy) == ["big", "small"]
     comfy.editor().get_by_label("Dim the image").focus()

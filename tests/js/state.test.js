@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { History } from "../../web/js/common/history.js";
+import { coloursOf } from "../../web/js/editor/colours.js";
 import { nudge } from "../../web/js/editor/commands.js";
 import { EditorState } from "../../web/js/editor/state.js";
-import { FRESH, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
+import { FRESH, forPrompt, readStored, VIEW, writeStored } from "../../web/js/editor/stored.js";
 import { planWith, region } from "./plans.js";
 
 const fresh = (follow) => new EditorState({ plan: null, about: FRESH, view: VIEW }, follow);
@@ -206,4 +207,27 @@ test("view settings are stored and are no edit", () => {
   state.setView({ snap: true });
   assert.equal(state.about.edited, false);
   assert.equal(readStored(writeStored(state.stored)).view.snap, true);
+});
+
+test("a region keeps its colour when others are deleted, switched off or moved in the order, and a new one takes a free one", () => {
+  const state = new EditorState({ plan: planWith(...["a", "b", "c"].map((id, i) => region(id, [i * 100, 0, i * 100 + 50, 50]))), about: FRESH, view: VIEW });
+  const colours = () => Object.fromEntries(coloursOf(state.plan.regions));
+  const first = colours();
+  const kept = (...ids) => assert.deepEqual(ids.map((id) => colours()[id]), ids.map((id) => first[id]));
+  state.switchOn(["a"]);
+  kept("a", "b", "c");
+  state.reorder("c", -2);
+  kept("a", "b", "c");
+  state.remove(["a"]);
+  kept("b", "c");
+  state.add([0, 0, 50, 50]);
+  assert.equal(new Set(Object.values(colours())).size, 3);
+  for (let i = 0; i < 4; i += 1) state.undo();
+  assert.ok(!JSON.stringify(state.stored.plan).includes("color"), "undo takes it back as one step with what made it");
+  state.setShown("b", { color: "#102030" });
+  state.setShown("b", { name: "rim" });
+  assert.equal(colours().b, "16,32,48");
+  const sent = JSON.parse(forPrompt(state.stored, false)).regions[1];
+  assert.deepEqual([sent.id, sent.editor], ["b", { color: "#102030" }], "a name changes no run");
+  assert.deepEqual(readStored(writeStored(state.stored)).plan, state.plan);
 });

@@ -10,7 +10,7 @@ type Box = [x1: number, y1: number, x2: number, y2: number];
 type RegionMask = { size: [height: number, width: number]; rle: number[] };
 type Region = {
   id: string; bbox_2d: Box; hint: string; negative_hint: string; start: number; end: number; mask: RegionMask | null;
-  locked?: boolean; enabled?: boolean;
+  locked?: boolean; enabled?: boolean; editor?: { name?: string; color?: string };
 };
 type Plan = { version: number; image_size: Size; global_prompt: string; reasoning: string; regions: Region[]; [more: string]: any };
 /** What the numbers of a pasted text count. */
@@ -41,12 +41,12 @@ type RunReport = { image_size: Size; source: string; upstream: Plan | null; warn
 type Ask = (question: string, data: object) => Promise<any>;
 type EditorOptions = {
   value: string; ask: Ask; onChange: (value: string) => void; background?: string | null; follow?: Follow;
-  onPlan?: () => void; onRun?: () => void;
+  onPlan?: () => void; onRun?: () => void; onLarge?: () => void;
 };
-/** text: on the button, for those that have one; keys: as event names say them, "Ctrl+Shift+Z". */
-type CommandWords = { title: string; text?: string; keys?: string[] };
+/** text: on the button, for those that have one; menu: in the menu of regions, in place of the title; keys: as event names say them, "Ctrl+Shift+Z". */
+type CommandWords = { title: string; text?: string; menu?: string; keys?: string[] };
 /** run: false when it was not handled, the key then does what it does elsewhere; anywhere: not in the canvas and the list alone. */
-type CommandDoes = { run: () => unknown; anywhere?: boolean; main?: boolean; can?: () => boolean; pressed?: () => boolean; shown?: () => boolean };
+type CommandDoes = { run: () => unknown; anywhere?: boolean; main?: boolean; inMenu?: boolean; can?: () => boolean; pressed?: () => boolean; shown?: () => boolean };
 type Command = CommandWords & CommandDoes;
 /** words: on the button, and its tooltip. */
 type NoteAction = [words: string[], run: () => void];
@@ -68,7 +68,7 @@ type Gesture =
   | { kind: "pan"; last: Point }
   | { kind: "pinch"; distance: number; middle: Point };
 /** A region and its box on the screen. */
-type ShownRegion = { region: Region; index: number; box: Box; chosen: boolean };
+type ShownRegion = { region: Region; colour: string; box: Box; chosen: boolean };
 /** band: the box being drawn, in pixels of the image; width and height of the canvas in CSS pixels */
 type Scene = {
   regions: Region[]; size: Size; selection: string[]; view: View; port: ViewPort; image: CanvasImageSource | null;
@@ -85,11 +85,11 @@ type Phase = "before" | "after";
 type MatrixAnswer = {
   problem: string; text: string; names: string[]; named: string[]; cells: number; before: string[][] | null; after: string[][]; own_before: boolean; when: string;
 };
-/** index: its place, which gives its colour; absent: the plan does not have it */
-type RuleRegion = { id: string; hint: string; index: number; absent: boolean; shown: boolean };
+/** index: its place, which gives its colour where the plan's is not known; absent: the plan does not have it */
+type RuleRegion = { id: string; hint: string; colour?: string; index: number; absent: boolean; shown: boolean };
 /** What the node around the matrix says. regions: null where no plan is known. */
 type RuleContext = {
-  widgets: { preset: string; family: string; switch: number; switch_step: number }; regions: { id: string; hint: string }[] | null;
+  widgets: { preset: string; family: string; switch: number; switch_step: number }; regions: { id: string; hint: string; colour?: string }[] | null;
 };
 type MatrixOptions = {
   value: string; ask: Ask; data: RuleData; context: RuleContext; open: boolean; onChange: (value: string) => void; onOpen: (open: boolean) => void;

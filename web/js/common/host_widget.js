@@ -47,8 +47,13 @@ export function after(target, name, call) {
  * subgraph that its workflow was closed. @template T @param {any} app @param {WeakMap<ComfyNode, T>} known @returns {T[]}
  */
 export function ofAllNodes(app, known) {
+	return allNodes(app).flatMap((node) => known.get(node) ?? []);
+}
+
+/** @returns {ComfyNode[]} */
+export function allNodes(app) {
 	const root = app.rootGraph ?? app.graph;
-	return [root, ...(root?.subgraphs?.values() ?? [])].flatMap((one) => one?.nodes ?? []).flatMap((node) => known.get(node) ?? []);
+	return [root, ...(root?.subgraphs?.values() ?? [])].flatMap((one) => one?.nodes ?? []);
 }
 
 /**

@@ -7,27 +7,32 @@ import { isOn } from "./plan.js";
 
 /** @param {Editor} editor */
 export function commandsOf(editor) {
-	const { state, view, options: { onPlan, onRun } } = editor;
+	const { state, view, options: { onPlan, onRun, onLarge } } = editor;
 	const free = () => !state.readOnly;
 	const some = () => free() && state.selection.length > 0;
 	const shows = (name) => ({ run: () => state.setView({ [name]: !state.view[name] }), pressed: () => state.view[name] });
+	const arrange = (how) => [how, { run: () => editor.arrange(how), can: () => free() && state.selected.length > 1, inMenu: true }];
 	const move = (by) => () => state.current && state.reorder(state.current.id, by);
+	const several = commandsFrom(texts.arrange, Object.fromEntries(Object.keys(texts.arrange).map(arrange)));
 	return commandsFrom(texts.commands, {
 		plan: onPlan && { run: onPlan, main: true },
 		run: onRun && { run: onRun },
 		undo: { run: () => state.undo(), can: () => free() && state.history.canUndo, anywhere: true },
 		redo: { run: () => state.redo(), can: () => free() && state.history.canRedo, anywhere: true },
 		add: { run: () => addInMiddle(state) },
-		hint: { run: () => editor.writeHint() },
-		duplicate: { run: () => state.duplicate(state.selection), can: some },
-		remove: { run: () => state.remove(state.selection), can: some },
-		earlier: { run: move(-1), can: some },
-		later: { run: move(1), can: some },
-		lock: { run: () => state.lock(state.selection) },
-		switchOn: { run: () => state.switchOn(state.selection) },
+		hint: { run: () => editor.writeHint(), can: some, inMenu: true },
+		rename: { run: () => editor.panel.rename(), can: some, inMenu: true },
+		paint: { run: () => editor.panel.pickColour(), can: some, inMenu: true },
+		duplicate: { run: () => state.duplicate(state.selection), can: some, inMenu: true },
+		copyPart: { run: () => editor.toClipboard(editor.copied()), inMenu: true },
+		remove: { run: () => state.remove(state.selection), can: some, inMenu: true },
+		earlier: { run: move(-1), can: some, inMenu: true },
+		later: { run: move(1), can: some, inMenu: true },
+		lock: { run: () => state.lock(state.selection), can: some, inMenu: true },
+		switchOn: { run: () => state.switchOn(state.selection), can: some, inMenu: true },
 		next: { run: () => state.selectNext(1) }, // past the last one the focus moves on
 		previous: { run: () => state.selectNext(-1) },
-		all: { run: () => state.select(state.plan.regions.filter(isOn).map(({ id }) => id)) },
+		all: { run: () => state.select(state.plan.regions.filter(isOn).map(({ id }) => id)), inMenu: true },
 		leave: { run: () => leave(editor) },
 		fit: { run: () => view.fit() },
 		zoomIn: { run: () => view.zoom(1.25) },
@@ -39,8 +44,10 @@ export function commandsOf(editor) {
 		clear: { run: () => state.clear(), can: () => free() && state.plan.regions.length > 0 },
 		changes: { run: () => editor.showChanges(), can: () => state.isChanged },
 		side: shows("side"),
+		large: onLarge && { run: onLarge, shown: () => !editor.isLarge },
+		small: onLarge && { run: () => editor.root.closest("dialog")?.close(), shown: () => editor.isLarge },
 		keys: { run: () => editor.open(texts.commands.keys.title, [keySheet(editor.commands)]) },
-	});
+	}).concat(several);
 }
 
 /** Where the arrows point. @type {Record<string, Point>} */

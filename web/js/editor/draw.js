@@ -1,16 +1,16 @@
 /** Draws the image and the plan on a canvas. */
 import { shortened } from "../common/dom.js";
 import { texts } from "../common/texts.js";
-import { colour } from "./colours.js";
+import { coloursOf, rgba } from "./colours.js";
 import { area, clamp, toScreen } from "./geometry.js";
-import { isOn } from "./plan.js";
+import { isOn, nameOf } from "./plan.js";
 
 const FONT = "12px system-ui, sans-serif";
 const LINE = 17;
 /** With more regions only selected ones carry their hint. */
 const MOST_HINTS = 60;
 
-/** @type {WeakMap<RegionMask, Map<number, HTMLCanvasElement>>} */
+/** @type {WeakMap<RegionMask, Map<string, HTMLCanvasElement>>} */
 const masks = new WeakMap();
 /** @type {Map<string, {text: string, width: number}>} */
 const labels = new Map();
@@ -27,12 +27,13 @@ export function draw(ctx, scene) {
 		fillBox(ctx, frame, "#3a3a3a");
 	}
 	fillBox(ctx, frame, `rgba(0,0,0,${view.dim})`);
+	const colours = coloursOf(regions);
 	const shown = regions.filter(isOn)
-		.map((region, index) => ({ region, index, box: toScreen(port, region.bbox_2d), chosen: selection.includes(region.id) }));
+		.map((region) => ({ region, colour: colours.get(region.id) ?? "", box: toScreen(port, region.bbox_2d), chosen: selection.includes(region.id) }));
 	// Large boxes first, selected ones last.
 	shown.sort((a, b) => Number(a.chosen) - Number(b.chosen) || area(b.box) - area(a.box));
 	if (view.patches) for (const one of shown) drawPatches(ctx, one, scene);
-	for (const { region: { mask }, index } of shown) if (mask) ctx.drawImage(tinted(mask, index), ...sides(frame));
+	for (const { region: { mask }, colour } of shown) if (mask) ctx.drawImage(tinted(mask, colour), ...sides(frame));
 	if (view.patches || view.snap) drawGrid(ctx, scene, frame);
 	for (const one of shown) drawBox(ctx, one);
 	ctx.font = FONT;
@@ -62,13 +63,13 @@ function strokeBox(ctx, box, width, style) {
 }
 
 /** @param {Context} ctx @param {ShownRegion} shown */
-function drawBox(ctx, { region: { locked }, index, box, chosen }) {
+function drawBox(ctx, { region: { locked }, colour, box, chosen }) {
 	strokeBox(ctx, box, chosen ? 5 : 4, "rgba(0,0,0,0.55)");
 	ctx.setLineDash(locked ? [6, 4] : []);
-	strokeBox(ctx, box, chosen ? 3 : 2, colour(index));
+	strokeBox(ctx, box, chosen ? 3 : 2, rgba(colour));
 	ctx.setLineDash([]);
 	if (!chosen) return;
-	fillBox(ctx, box, colour(index, 0.16));
+	fillBox(ctx, box, rgba(colour, 0.16));
 	if (locked) return;
 	const [x1, y1, x2, y2] = box;
 	const [mx, my] = [(x1 + x2) / 2, (y1 + y2) / 2];
@@ -81,7 +82,7 @@ function drawBox(ctx, { region: { locked }, index, box, chosen }) {
 }
 
 /** Above its box, inside without room above. @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene @param {boolean} withHint */
-function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, withHint) {
+function drawLabel(ctx, { region, colour, box: [x1, y1, x2], chosen }, scene, withHint) {
 	if (x2 < 0 || x1 > scene.width) return;
 	// A chosen one may be wider than its box, but not cover its neighbours.
 	const room = clamp(x2 - x1 + 40, chosen ? Math.min(320, scene.width / 3) : 60, scene.width - 8);
@@ -89,17 +90,19 @@ function drawLabel(ctx, { region, index, box: [x1, y1, x2], chosen }, scene, wit
 	const x = clamp(x1 - 1, 2, Math.max(2, scene.width - width - 10));
 	const y = y1 - LINE - 1 < 2 ? Math.max(y1 + 2, 2) : y1 - LINE - 1;
 	if (y > scene.height) return;
-	const light = [3, 4, 6].includes(index % 8);
-	fillBox(ctx, [x, y, x + width + 8, y + LINE], chosen ? colour(index) : "rgba(0,0,0,0.72)");
-	ctx.fillStyle = chosen && light ? "#000" : "#fff";
+	fillBox(ctx, [x, y, x + width + 8, y + LINE], chosen ? rgba(colour) : "rgba(0,0,0,0.72)");
+	const [red, green, blue] = colour.split(",").map(Number);
+	ctx.fillStyle = chosen && red * 0.3 + green * 0.59 + blue * 0.11 > 140 ? "#000" : "#fff";
 	ctx.fillText(text, x + 4, y + LINE / 2 + 0.5);
-	if (!chosen) fillBox(ctx, [x, y, x + 3, y + LINE], colour(index));
+	if (!chosen) fillBox(ctx, [x, y, x + 3, y + LINE], rgba(colour));
 }
 
 /** The words of a label cut to `room` pixels, measured once. @param {Context} ctx @param {Region} region */
-function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
+function labelOf(ctx, region, withHint, room) {
+	const { hint, start, end } = region;
+	const name = nameOf(region);
 	const time = start > 0 || end < 1 ? ` ${Math.round(start * 100)}-${Math.round(end * 100)}%` : "";
-	const full = withHint ? `${id}${locked ? " \u{1F512}" : ""}${time}: ${shortened(hint, 120) || `(${texts.common.noHint})`}` : id;
+	const full = withHint ? `${name}${time}: ${shortened(hint, 120) || `(${texts.common.noHint})`}` : name;
 	const key = `${Math.round(room / 8)}|${full}`;
 	let found = labels.get(key);
 	if (!found) {
@@ -116,9 +119,9 @@ function labelOf(ctx, { id, hint, locked, start, end }, withHint, room) {
 }
 
 /** @param {Context} ctx @param {ShownRegion} shown @param {Scene} scene */
-function drawPatches(ctx, { region, index }, { port, size: [width, height], view: { patch }, cells }) {
+function drawPatches(ctx, { region, colour }, { port, size: [width, height], view: { patch }, cells }) {
 	for (const [row, from, to] of rowsOf(cells[region.id] ?? [], Math.ceil(width / patch))) {
-		fillBox(ctx, toScreen(port, [from * patch, row * patch, Math.min(to * patch, width), Math.min((row + 1) * patch, height)]), colour(index, 0.3));
+		fillBox(ctx, toScreen(port, [from * patch, row * patch, Math.min(to * patch, width), Math.min((row + 1) * patch, height)]), rgba(colour, 0.3));
 	}
 }
 
@@ -154,21 +157,21 @@ function* rowsOf(rle, width) {
 }
 
 /** A mask in a region's colour, made once. */
-function tinted(mask, index) {
+function tinted(mask, colour) {
 	const pictures = masks.get(mask) ?? new Map();
 	masks.set(mask, pictures);
-	if (!pictures.has(index)) pictures.set(index, maskPicture(mask, index));
-	return pictures.get(index);
+	if (!pictures.has(colour)) pictures.set(colour, maskPicture(mask, colour));
+	return pictures.get(colour);
 }
 
-function maskPicture({ size: [height, width], rle }, index) {
+function maskPicture({ size: [height, width], rle }, colour) {
 	// A mask may have millions of cells; half a thousand a side is enough to see it.
 	const shrink = Math.max(1, Math.ceil(Math.max(width, height) / 512));
 	const picture = document.createElement("canvas");
 	picture.width = Math.ceil(width / shrink);
 	picture.height = Math.ceil(height / shrink);
 	const ctx = /** @type {Context} */ (picture.getContext("2d"));
-	ctx.fillStyle = colour(index, 0.4);
+	ctx.fillStyle = rgba(colour, 0.4);
 	for (const [row, from, to] of rowsOf(rle, width)) if (row % shrink === 0) ctx.fillRect(from / shrink, row / shrink, (to - from) / shrink, 1);
 	return picture;
 }

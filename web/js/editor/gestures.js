@@ -183,6 +183,12 @@ export class Gestures {
 		if (gesture?.kind === "resize" || gesture?.kind === "move") this.state.cancel(gesture.key);
 	}
 
+	/** The canvas goes elsewhere: what is pressed now ends without a word. */
+	forget() {
+		this.cancel();
+		this.pointers.clear();
+	}
+
 	spread() {
 		const [a, b] = [...this.pointers.values()];
 		/** @type {Point} */

@@ -10,10 +10,11 @@ import { commandsOf, onKey } from "./commands.js";
 import { changesList, pasteForm } from "./dialogs.js";
 import { Gestures } from "./gestures.js";
 import { HintField } from "./hint_field.js";
+import { makeMenu, openMenu } from "./menu.js";
 import { notesOf } from "./notes.js";
 import { Panel } from "./panel.js";
 import { Patches } from "./patches.js";
-import { planToText } from "./plan.js";
+import { nameOf, planToText } from "./plan.js";
 import { EditorState } from "./state.js";
 import { forPrompt, FRESH, modeOf, readStored, VIEW, writeStored } from "./stored.js";
 import { makeToolbar } from "./toolbar.js";
@@ -57,6 +58,7 @@ export class Editor {
 		this.hintField = new HintField(this.view, this.state, () => this.focus());
 		this.panel = new Panel(this.state, () => this.focus());
 		this.commands = commandsOf(this);
+		this.menu = makeMenu(this.commands);
 		this.toolbar = makeToolbar(this.state, this.commands);
 		this.notes = new Notes();
 		this.mode = element("span", { class: "replan-mode" });
@@ -66,7 +68,7 @@ export class Editor {
 		this.layer = element("div", { class: "replan-layer", hidden: true });
 		this.root = element("div", { class: "replan replan-editor", onkeydown: (event) => this.key(event) },
 			this.toolbar.root, element("div", { class: "replan-line" }, this.mode, this.bar, this.toolbar.dimmer, this.status, this.live), this.notes.root,
-			element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer);
+			element("div", { class: "replan-main" }, this.view.root, this.panel.root), this.layer, this.menu.root);
 		keepEventsInside(this.root);
 		this.listen();
 		this.state.onChange = (what) => this.changed(what);
@@ -212,13 +214,23 @@ export class Editor {
 		const { current, selection, plan: { regions } } = this.state;
 		const count = selection.length;
 		this.live.textContent = !current ? WORDS.noneSelected : count > 1 ? say(WORDS.severalSelected, { count }) : say(WORDS.selected, {
-			number: regions.indexOf(current) + 1, count: regions.length, id: current.id, hint: shortened(current.hint, 200) || texts.common.noHint,
+			number: regions.indexOf(current) + 1, count: regions.length, id: nameOf(current), hint: shortened(current.hint, 200) || texts.common.noHint,
 			box: current.bbox_2d.map(Math.round).join(", "), locked: current.locked ? WORDS.lockedToo : "",
 		});
 	}
 
 	focus() {
 		this.view.canvas.focus({ preventScroll: true });
+	}
+
+	/** Whether it lies over the whole window (large.js). */
+	get isLarge() {
+		return this.root.closest("dialog") !== null;
+	}
+
+	/** Whether something lies over the editor that Escape closes. */
+	get isAsking() {
+		return !this.layer.hidden;
 	}
 
 	writeHint() {
@@ -236,16 +248,18 @@ export class Editor {
 	}
 
 	listen() {
-		const { view: { canvas }, gestures } = this;
+		const { view: { canvas }, gestures, root } = this;
 		canvas.addEventListener("keydown", (event) => onKey(event, this));
 		canvas.addEventListener("keyup", (event) => event.key === " " && (gestures.spaceHeld = false));
 		canvas.addEventListener("blur", () => (gestures.spaceHeld = false));
-		canvas.addEventListener("copy", (event) => {
-			const { plan, selected } = this.state;
-			event.clipboardData?.setData("text/plain", planToText(selected.length ? { ...plan, regions: selected, part: true } : plan));
+		root.addEventListener("contextmenu", (event) => openMenu(event, this));
+		root.addEventListener("copy", (event) => {
+			if (isTextField(event.target)) return;
+			event.clipboardData?.setData("text/plain", this.copied());
 			event.preventDefault();
 		});
-		canvas.addEventListener("paste", (event) => {
+		root.addEventListener("paste", (event) => {
+			if (isTextField(event.target)) return;
 			event.preventDefault();
 			void this.pasteText(event.clipboardData?.getData("text/plain") ?? "");
 		});
@@ -269,6 +283,19 @@ export class Editor {
 		} catch (error) {
 			this.showPaste(text, error.message);
 		}
+	}
+
+	/** The selected regions as a text, or the plan without any. */
+	copied() {
+		const { plan, selected } = this.state;
+		return planToText(selected.length ? { ...plan, regions: selected, part: true } : plan);
+	}
+
+	/** The selected boxes on one line, or with equal gaps. @param {string} how */
+	async arrange(how) {
+		const given = Object.fromEntries(this.state.selected.map(({ id, bbox_2d }) => [id, bbox_2d]));
+		const { boxes = given } = await this.options.ask("arrange", { how, boxes: given }).catch(({ message }) => this.setRunProblem(message)) ?? {};
+		this.state.setBoxes(Object.keys(boxes), ({ id }) => boxes[id]);
 	}
 
 	copy() {

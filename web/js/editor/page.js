@@ -7,17 +7,22 @@
  */
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
-import { addValueWidget, after, executionId, nodeAt, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
+import { addValueWidget, after, allNodes, executionId, nodeAt, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
 import { say, texts } from "../common/texts.js";
+import { coloursOf } from "./colours.js";
+import { openLarge } from "./large.js";
 import { mount } from "./mount.js";
 import { isOn } from "./plan.js";
 
+const NODE = "RePlanRegionEditor";
 const WIDGET = "REPLAN_REGIONS";
 const MIN_HEIGHT = 360;
 const START_SIZE = [720, 620];
 
 /** @type {WeakMap<ComfyNode, Editor>} */
 const editors = new WeakMap();
+/** Of an editor whose plan stands on faces, the subgraph node whose plan it shows. @type {WeakMap<ComfyNode, ComfyNode>} */
+const opened = new WeakMap();
 /** What each node's last run left. @type {WeakMap<ComfyNode, any>} */
 const outputs = new WeakMap();
 
@@ -45,9 +50,15 @@ function addEditor(node, name, { app, api }) {
 	const editor = mount(container, {
 		value: "",
 		ask: (...question) => ask(api, ...question),
-		onChange: () => { noteChange(app, node); remember(node, app); },
+		onChange: (value) => {
+			const faces = facesOf(app, node), one = faces.filter(({ face }) => face === opened.get(node));
+			for (const { widget } of one.length ? one : faces) widget.value = value || editor.promptValue(false);
+			noteChange(app, node);
+			remember(node, app);
+		},
 		onPlan: () => queue(executionId(app, node)),
 		onRun: () => queue(),
+		onLarge: () => openNode(app, node),
 	});
 	editors.set(node, editor);
 	const widget = addValueWidget(app, node, name, WIDGET, container, editor, () => MIN_HEIGHT);
@@ -55,10 +66,58 @@ function addEditor(node, name, { app, api }) {
 	return widget;
 }
 
+/**
+ * The widgets on the faces of subgraph nodes that stand for an input of a node inside, each with its node. ComfyUI keeps a value
+ * in each, which is what is sent, and shows an empty box for it. @returns {{ face: ComfyNode, widget: ComfyWidget }[]}
+ */
+function facesOf(app, node, slot = node.inputs?.findIndex(({ name }) => name === "regions")) {
+	const { graph } = node;
+	const link = slot >= 0 && graph?.inputNode && node.getInputLink(slot);
+	if (!link || link.origin_id !== graph.inputNode.id) return [];
+	return allNodes(app).filter(({ subgraph }) => subgraph === graph).flatMap((face) => {
+		const outer = facesOf(app, face, link.origin_slot);
+		return outer.length ? outer : [{ face, widget: widgetOf(face, face.inputs?.[link.origin_slot].name) }];
+	});
+}
+
+/** Put a node's editor over the whole window; face: the subgraph node whose plan is meant. */
+function openNode(app, node, face = opened.get(node)) {
+	const editor = editors.get(node);
+	const on = facesOf(app, node).find((one) => one.face === face);
+	if (!editor) return;
+	if (on) {
+		opened.set(node, on.face);
+		editor.setValue(on.widget.value || editor.promptValue(false));
+	}
+	openLarge(editor, () => ofAllNodes(app, editors).includes(editor));
+}
+
+/** The nodes with an editor that a node is or, as a subgraph, holds. @returns {ComfyNode[]} */
+function editorNodes(node) {
+	return editors.has(node) ? [node] : (node.subgraph?.nodes ?? []).flatMap(editorNodes);
+}
+
+/** What the menu of a node offers. @param {ComfyNode} node @param {Host} host */
+function menuOf(node, { app }) {
+	const { open, openOne } = texts.large;
+	return editorNodes(node).map((one, _, { length }) => ({ content: length > 1 ? say(openOne, one) : open, callback: () => openNode(app, one, node) }));
+}
+
+/** Open the editor that is selected, or the first. @param {Host} host */
+function openSelected({ app, app: { canvas, extensionManager } }) {
+	const selected = Object.values(canvas.selected_nodes ?? {});
+	const face = (selected.length ? selected : canvas.graph.nodes).find((node) => editorNodes(node).length);
+	if (face) openNode(app, editorNodes(face)[0], face);
+	else extensionManager.toast.add({ severity: "info", life: 5000, summary: texts.large.open, detail: texts.large.none });
+}
+
 /** The regions that a node's editor gives; null without a plan or an editor. */
 export function shownRegions(node) {
 	const state = editors.get(node)?.state;
-	return state && (state.hasPlan || state.showsUpstream) ? state.plan.regions.filter(isOn) : null;
+	if (!state || !(state.hasPlan || state.showsUpstream)) return null;
+	const { regions } = state.plan;
+	const colours = coloursOf(regions);
+	return regions.filter(isOn).map(({ id, hint }) => ({ id, hint, colour: colours.get(id) }));
 }
 
 /** Whether a plan will come in: a link from a node that is not switched off, or from around a subgraph. */
@@ -107,7 +166,7 @@ function showOutput(node, { replan_editor, replan_background }, { app, api }) {
 }
 
 function extend(nodeType, nodeData, host) {
-	if (nodeData.name !== "RePlanRegionEditor") return;
+	if (nodeData.name !== NODE) return;
 	takeOver(nodeData.input.optional.regions, WIDGET);
 	const type = nodeType.prototype;
 	const setFollow = (node, value) => editors.get(node)?.state.setFollow(value);
@@ -135,4 +194,7 @@ function extend(nodeType, nodeData, host) {
 	});
 }
 
-export const editorPage = { widgets: { [WIDGET]: addEditor }, start, extend };
+export const editorPage = {
+	widgets: { [WIDGET]: addEditor }, start, extend, menuOf,
+	commands: [{ id: "replan.openEditor", label: texts.large.open, icon: "pi pi-window-maximize", run: openSelected, combo: { key: "e", shift: true } }],
+};

@@ -1,9 +1,9 @@
 /** Beside the canvas: the list of regions, the fields of the selected one, and the global prompt. */
 import { button, element, fill, setAttribute, shortened } from "../common/dom.js";
 import { say, texts } from "../common/texts.js";
-import { colour } from "./colours.js";
+import { coloursOf, hexOf, rgba } from "./colours.js";
 import { resized } from "./geometry.js";
-import { isOn } from "./plan.js";
+import { isOn, nameOf } from "./plan.js";
 
 const WORDS = texts.panel;
 /** The edges as fields show them; the place in a box is the place here. @type {Handle[]} */
@@ -15,12 +15,16 @@ export class Panel {
 	/** @type {Map<string, Row>} */
 	rows = new Map();
 	listed = "";
+	/** By id. @type {Map<string, string>} */
+	colours = new Map();
 
 	/** @param {EditorState} state @param {() => void} focusCanvas */
 	constructor(state, focusCanvas) {
 		this.state = state;
 		this.typed = { onblur: () => state.history.close(), onkeydown: (event) => event.key === "Escape" && focusCanvas() };
 		this.hint = this.words("hint", WORDS.hint, WORDS.hintTitle);
+		this.name = this.shown("text", "name", WORDS.name, WORDS.nameTitle, ({ editor }) => String(editor?.name ?? ""));
+		this.colour = this.shown("color", "color", WORDS.colour, WORDS.colourTitle, ({ id }) => hexOf(this.colours.get(id) ?? ""));
 		this.edges = EDGES.map((edge, place) => {
 			const name = WORDS.edges[place];
 			return this.number(name, say(WORDS.edgeTitle, { edge: name }), { step: "any" }, ({ bbox_2d }) => Math.round(bbox_2d[place] * 100) / 100, (value) => this.setEdge(edge, place, value));
@@ -28,6 +32,7 @@ export class Panel {
 		const share = { min: 0, max: 1, step: 0.05 };
 		this.dropMask = button([WORDS.dropMask, WORDS.dropMaskTitle], () => this.set({ mask: null }));
 		this.fields = element("div", { class: "replan-fields" },
+			element("div", { class: "replan-row" }, this.name, this.colour),
 			element("label", { class: "replan-field" }, WORDS.hint, this.hint),
 			element("div", { class: "replan-numbers" }, ...this.edges.map((edge) => element("label", {}, edge.ariaLabel, edge))),
 			element("details", {}, element("summary", {}, WORDS.more),
@@ -68,6 +73,24 @@ export class Panel {
 		return made;
 	}
 
+	/** A field for what only shows. */
+	shown(type, key, label, title, shows) {
+		const oninput = () => this.state.current && this.state.setShown(this.state.current.id, { [key]: made.value });
+		const made = element("input", { type, title, "aria-label": label, oninput, ...this.typed });
+		this.inputs.set(made, shows);
+		return made;
+	}
+
+	rename() {
+		this.update(); // without it the fields show a frame later
+		this.name.select();
+	}
+
+	pickColour() {
+		this.update();
+		this.colour.showPicker();
+	}
+
 	set(values) {
 		if (this.state.current) this.state.setFields(this.state.current.id, values);
 	}
@@ -94,6 +117,7 @@ export class Panel {
 
 	update() {
 		const { plan, current, readOnly } = this.state;
+		this.colours = coloursOf(plan.regions);
 		const on = plan.regions.filter(isOn).length;
 		this.count.textContent = on < plan.regions.length ? say(WORDS.on, { on, count: plan.regions.length }) : String(on);
 		this.updateList();
@@ -107,6 +131,9 @@ export class Panel {
 			setValue(input, shows(current));
 			input.readOnly = readOnly;
 		}
+		this.name.placeholder = current.id;
+		this.name.title = say(WORDS.nameTitle, current);
+		this.colour.disabled = readOnly;
 		for (const input of this.edges) input.readOnly ||= Boolean(current.locked);
 		this.dropMask.hidden = !current.mask;
 	}
@@ -122,8 +149,7 @@ export class Panel {
 			this.rows = new Map(regions.map(({ id }) => [id, this.rows.get(id) ?? this.makeRow(id)]));
 			fill(this.list, [...this.rows.values()].map(({ row }) => row));
 		}
-		let index = 0; // as draw.js and the preview count them
-		for (const region of regions) this.updateRow(/** @type {Row} */ (this.rows.get(region.id)), region, isOn(region) ? index++ : -1);
+		for (const region of regions) this.updateRow(/** @type {Row} */ (this.rows.get(region.id)), region);
 	}
 
 	/** Scroll the list alone: scrollIntoView would scroll the whole graph too. */
@@ -135,11 +161,16 @@ export class Panel {
 	/** @returns {Row} */
 	makeRow(id) {
 		const { state } = this;
-		const mark = (title, press) => button(["", title], (event) => {
-			event.stopPropagation(); // it selects nothing
-			press();
-		}, { tabindex: -1 });
-		const dot = element("span", { class: "replan-dot" });
+		const mark = (title, press) => {
+			const made = button(["", title], (event) => {
+				event.stopPropagation(); // it selects nothing
+				press();
+			}, { tabindex: -1 });
+			made.append(element("i"));
+			return made;
+		};
+		const dot = mark(WORDS.colourTitle, () => { state.select([id]); this.pickColour(); });
+		dot.firstElementChild?.classList.add("replan-dot");
 		const name = element("span", { class: "replan-name", dir: "auto" });
 		const lock = mark(WORDS.lockTitle, () => state.lock([id]));
 		const eye = mark(WORDS.switchTitle, () => state.switchOn([id]));
@@ -147,19 +178,22 @@ export class Panel {
 		return { row: element("div", { class: "replan-item", role: "option", dataset: { region: id }, onclick }, dot, name, lock, eye), name, dot, lock, eye };
 	}
 
-	updateRow({ row, name, dot, lock, eye }, { id, hint, locked = false, enabled = true }, index) {
+	updateRow({ row, name, dot, lock, eye }, region) {
+		const { id, hint, locked = false, enabled = true } = region;
 		const { selection } = this.state;
-		setText(name, `${id}  ${shortened(hint, 80) || `(${texts.common.noHint})`}`);
+		const colour = this.colours.get(id) ?? "";
+		setText(name, `${nameOf(region)}  ${shortened(hint, 80) || `(${texts.common.noHint})`}`);
+		setAttribute(row, "title", hint);
 		row.classList.toggle("is-off", !enabled);
-		if (dot.dataset.index !== String(index)) {
-			dot.dataset.index = String(index);
-			dot.style.background = enabled ? colour(index) : "";
+		if (dot.dataset.colour !== colour) {
+			dot.dataset.colour = colour;
+			/** @type {HTMLElement} */ (dot.firstElementChild).style.background = rgba(colour);
 		}
 		if (selection.at(-1) === id && row.getAttribute("aria-selected") === "false") this.reveal(row);
 		setAttribute(row, "aria-selected", selection.includes(id));
-		setText(lock, locked ? "\u{1F512}" : "\u{1F513}");
+		setAttribute(lock.firstElementChild, "class", locked ? "pi pi-lock" : "pi pi-lock-open");
 		setAttribute(lock, "aria-pressed", locked);
-		setText(eye, enabled ? "\u25C9" : "\u25CC");
+		setAttribute(eye.firstElementChild, "class", enabled ? "pi pi-eye" : "pi pi-eye-slash");
 		setAttribute(eye, "aria-pressed", enabled);
 	}
 }

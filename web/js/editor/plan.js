@@ -45,6 +45,9 @@ const isText = (value) => typeof value === "string";
 /** Whether a region acts; one that is off is neither sent nor numbered. @param {Region} region */
 export const isOn = ({ enabled }) => enabled !== false;
 
+/** What a region is called: the name that someone gave it, or its id. @param {Region} region */
+export const nameOf = ({ id, editor }) => (typeof editor?.name === "string" && editor.name) || id;
+
 /** A name for one more region: r3 beside two others, or the first that is free. @param {string[]} taken */
 export function freshId(taken) {
 	const used = new Set(taken);

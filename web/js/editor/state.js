@@ -1,5 +1,6 @@
 /** What the editor knows: the plan with its undo, the selection, the plan upstream, the view. */
 import { History } from "../common/history.js";
+import { withColoursKept } from "./colours.js";
 import { added, changed, duplicated, removed, reordered } from "./edits.js";
 import { sharedMove, snapped } from "./geometry.js";
 import { emptyPlan, isOn, keptPixels, samePlan, stretched } from "./plan.js";
@@ -105,7 +106,7 @@ export class EditorState {
 		const { plan, about } = this.history.value;
 		const next = change(plan);
 		const base = about.base ?? (about.origin === "drawn" ? null : plan);
-		if (next !== plan) this.put(next, { ...about, edited: true, base }, key);
+		if (next !== plan) this.put(withColoursKept(plan, next), { ...about, edited: true, base }, key);
 	}
 
 	/** @param {Plan} plan @param {About} about @param {string | null} [key] */
@@ -122,6 +123,11 @@ export class EditorState {
 
 	setFields(id, values) {
 		this.editRegions([id], (region) => ({ ...region, ...values }), `${id}.${Object.keys(values).join()}`);
+	}
+
+	/** A name or a colour. */
+	setShown(id, values) {
+		this.editRegions([id], (region) => ({ ...region, editor: { ...region.editor, ...values } }), `${id}.${Object.keys(values).join()}`);
 	}
 
 	setGlobalPrompt(global_prompt) {

@@ -42,7 +42,9 @@ export function writeStored({ plan, about, view }) {
 export function forPrompt({ plan, about: { edited, assumed_size } }, followsUpstream) {
 	if (followsUpstream && !edited) return JSON.stringify({ version: 1, editor: { edited } });
 	if (!plan) return JSON.stringify({ version: 1, editor: { edited, empty: true } });
-	return JSON.stringify({ ...withoutMarks(plan), editor: { edited, ...(assumed_size && { assumed_size }) } });
+	// Of what only shows, previews need the colours.
+	const regions = withoutMarks(plan).regions.map(({ editor, ...region }) => ({ ...region, ...(editor?.color && { editor: { color: editor.color } }) }));
+	return JSON.stringify({ ...plan, regions, editor: { edited, ...(assumed_size && { assumed_size }) } });
 }
 
 /** Which of the four modes this is, and the name of its text. @param {Plan} plan @param {About} about */

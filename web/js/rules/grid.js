@@ -1,7 +1,7 @@
 /** The table of cells, one focusable element with a current cell: a press changes one, a drag gives the same to all on its way. */
 import { element, fill, setAttribute, shortened } from "../common/dom.js";
 import { say, texts } from "../common/texts.js";
-import { colour } from "../editor/colours.js";
+import { colourAt, rgba } from "../editor/colours.js";
 
 const WORDS = texts.rules;
 const SIGNS = { x: "\u25CF", "-": "\u00B7", o: "\u25D0", d: "\u25D1" };
@@ -79,7 +79,7 @@ export class Grid {
 	/** The short name: "H r1", "N all". */
 	label(name) {
 		const [kind, owner, region] = this.parts(name);
-		const dot = region && element("span", { class: "replan-dot", style: { background: colour(region.index) } });
+		const dot = region && element("span", { class: "replan-dot", style: { background: rgba(region.colour ?? colourAt(region.index)) } });
 		const text = [kind.label, owner === EVERY ? WORDS.all : shortened(owner, 10)].join(" ").trim();
 		return element("span", { class: `replan-heading${region?.absent ? " is-absent" : ""}`, dir: "auto" }, dot, text);
 	}

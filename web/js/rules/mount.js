@@ -180,9 +180,9 @@ class RuleMatrix {
 		const known = this.context.regions ?? [];
 		const ids = known.map(({ id }) => id);
 		const named = this.answer.named.filter((id) => id !== ANOTHER);
-		const all = [...known, ...named.filter((id) => !ids.includes(id)).map((id) => ({ id, hint: "" }))];
-		return all.map(({ id, hint }, index) => ({
-			id, hint, index, absent: this.context.regions !== null && !ids.includes(id),
+		const all = [...known, ...named.filter((id) => !ids.includes(id)).map((id) => ({ id, hint: "", colour: undefined }))];
+		return all.map(({ id, hint, colour }, index) => ({
+			id, hint, colour, index, absent: this.context.regions !== null && !ids.includes(id),
 			shown: this.wanted.get(id) ?? (index < FIRST_SHOWN || named.slice(0, NAMED_SHOWN).includes(id)),
 		}));
 	}

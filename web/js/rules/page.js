@@ -62,7 +62,7 @@ function regionsOf(node) {
 		origin = origin.getInputNode?.(slot);
 	} while (origin && PASSING.includes(origin.type) && !seen.has(origin));
 	const shown = origin && shownRegions(origin);
-	return shown ? shown.map(({ id, hint }) => ({ id, hint })) : readRegions(node.properties?.replan_regions);
+	return shown ?? readRegions(node.properties?.replan_regions);
 }
 
 /** @returns {RuleContext["regions"]} */

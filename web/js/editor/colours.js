@@ -3,11 +3,13 @@ import { isOn } from "./plan.js";
 
 const COLOURS = ["230,25,75", "60,180,75", "0,130,200", "255,225,25", "245,130,48", "145,30,180", "70,240,240", "240,50,230"];
 
+const GREY = [128, 128, 128].join();
+
 export const colourAt = (place) => COLOURS[place % COLOURS.length];
 
-export const rgba = (colour, alpha = 1) => `rgba(${colour || "128,128,128"},${alpha})`;
+export const rgba = (colour, alpha = 1) => `rgba(${colour || GREY},${alpha})`;
 
-export const hexOf = (colour) => `#${(colour || "128,128,128").split(",").map((part) => Number(part).toString(16).padStart(2, "0")).join("")}`;
+export const hexOf = (colour) => `#${(colour || GREY).split(",").map((part) => Number(part).toString(16).padStart(2, "0")).join("")}`;
 
 /** The one that a region carries, or "". @param {Region} region */
 function own({ editor }) {

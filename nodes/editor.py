@@ -18,7 +18,7 @@ from ..planner.pictures.masks import MOST_CELLS, region_masks
 from ..planner.plan import PlanError
 from ..planner.plans.editor_value import FOLLOW, Choice, choose_plan, remember_plan
 from ..planner.plans.plan_json import encode_json, plan_to_json
-from .notices import tell
+from .notices import show_output, tell
 from .sockets import CATEGORY, PlanSocket, naming
 
 # The longest side in pixels of the image that the page shows behind the boxes, and of the drawn preview.
@@ -127,17 +127,13 @@ class RePlanRegionEditor(io.ComfyNode):
                     )
                 chosen = choice.plan
                 known = upstream.notices if upstream is not None else ()
-                tell(cls, [*chosen.notices, choice.question], known, page=False)  # the editor says them
+                tell(cls, chosen.notices, known, page=False)  # the editor says them
                 shown = in_colours(resize_pixels(one[:1], _shown_size(image_size(one)))).float()
                 page["replan_background"] += ui.PreviewImage(shown, cls=None).as_dict()["images"]
                 page["replan_editor"].append(encode_json(_for_page(choice, image_size(one))))
                 if choice.question:
-                    if not cls.hidden.extra_pnginfo:  # a prompt over the API: there is no page that could be asked
-                        raise PlanError(choice.question)
-                    # What hangs on the node waits for the answer, while the page still gets the new image to ask about.
-                    return io.NodeOutput(
-                        *[None] * 5, ui=page, block_execution=f"RePlan Region Editor: {choice.question}"
-                    )
+                    show_output(page)  # the page gets the image that it asks about
+                    raise PlanError(f"{choice.question}; nothing was edited")
                 outputs.append((chosen, chosen.global_prompt, _preview(one, chosen), _masks(chosen), _boxes(chosen)))
         if choice.source == "upstream" and len(plans) == 1 and cls.hidden.extra_pnginfo:
             value = {**json.loads(plan_to_json(choice.upstream)), "editor": {"edited": False, "origin": "upstream"}}
@@ -153,7 +149,6 @@ def _for_page(choice: Choice, size: tuple[int, int]) -> dict:
         "source": choice.source,
         "upstream": None if choice.upstream is None else json.loads(plan_to_json(choice.upstream)),
         "warnings": list(choice.plan.warnings),
-        "question": choice.question,
     }
 
 

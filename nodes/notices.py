@@ -58,6 +58,19 @@ def show_progress(text: str) -> None:
         server.send_progress_text(text, context.node_id, server.client_id)
 
 
+def show_output(output: dict) -> None:
+    """Give the page what the node that is being executed would return as `ui`, for a node that raises after it."""
+    server, context = _server(), get_executing_context()
+    if server is not None and server.client_id is not None and context is not None:
+        data = {
+            "node": context.node_id,
+            "display_node": context.node_id,
+            "output": output,
+            "prompt_id": context.prompt_id,
+        }
+        server.send_sync("executed", data, server.client_id)
+
+
 def _server():
     """ComfyUI's server, or None where nodes run without one. Never imported here: that alone takes seconds."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

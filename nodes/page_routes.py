@@ -19,7 +19,7 @@ from ..planner.geometry import ARRANGEMENTS, arranged
 from ..planner.plan import PlanError, RegionMask, checked_box
 from ..planner.plans.change import expand_regions
 from ..planner.plans.differences import differences
-from ..planner.plans.editor_value import read_stored
+from ..planner.plans.editor_value import question_on, read_stored
 from ..planner.plans.plan_json import encode_json, plan_from_json, plan_to_json
 from ..planner.plans.resize import keep_pixels
 from ..planner.replies import read_plan
@@ -92,12 +92,19 @@ def read(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """asked: value, a stored value of the editor. The answer: problem, why a run would refuse it, or ""."""
+    """asked: value, a stored value of the editor, and where it is known image_size [width, height].
+
+    The answer: problem, why a run would refuse the value, or ""; with a size also question, what has to be answered
+    before the value can be used on an image of that size, or "".
+    """
     try:
-        read_stored(_value(asked, "value", str))
+        stored = read_stored(_value(asked, "value", str))
     except PlanError as error:
         return {"problem": str(error)}
-    return {"problem": ""}
+    if "image_size" not in asked:
+        return {"problem": ""}
+    size = plan_from_json({"image_size": asked["image_size"]}).image_size
+    return {"problem": "", "question": question_on(stored, size)}
 
 
 def patches(asked: Mapping[str, Any]) -> dict[str, Any]:

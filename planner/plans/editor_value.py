@@ -87,6 +87,11 @@ def choose_plan(text: str, upstream: RegionPlan | None, follow: str, image_size:
     return _on_image(stored, upstream, image_size)
 
 
+def question_on(stored: Stored, image_size: Size) -> str:
+    """What has to be answered before a stored plan can be used on an image of `image_size`; "" where nothing has."""
+    return "" if stored.plan is None else _on_image(stored, None, image_size).question
+
+
 def _on_image(stored: Stored, upstream: RegionPlan | None, image_size: Size) -> Choice:
     plan = stored.plan
     if plan.image_size == image_size:
@@ -97,7 +102,10 @@ def _on_image(stored: Stored, upstream: RegionPlan | None, image_size: Size) -> 
     try:
         shape_notice(plan, image_size)
     except PlanError as error:
-        answer = f"{error}, or say in the editor how the boxes move: stretch them onto this image, or keep their pixels"
+        answer = (
+            f"{error}, or say in the editor how the boxes move: stretch them onto this image, keep their pixels, or "
+            "draw new ones"
+        )
         return Choice(plan, "stored", upstream, answer)
     return Choice(fit_plan(plan, image_size), "stored", upstream)
 

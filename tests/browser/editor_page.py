@@ -175,10 +175,14 @@ class Page:
         plan: str | None = None,
         follow: str = "until_edited",
         pos=(460, 20),
+        known: bool = True,
     ) -> int:
-        """LoadImage (and RePlan Plan from Text) into an editor; the editor's id."""
+        """LoadImage (and RePlan Plan from Text) into an editor; the editor's id.
+
+        known: False puts a node between that has no image before a run.
+        """
         node = self.js(
-            """([picture, plan, follow, pos]) => {
+            """([picture, plan, follow, pos, known]) => {
               const add = (type, x, y) => { const n = LiteGraph.createNode(type); n.pos = [x, y]; app.graph.add(n);
               return n; };
               const editor = add('RePlanRegionEditor', pos[0], pos[1]);
@@ -187,7 +191,9 @@ class Page:
               if (picture) {
                 const image = add('LoadImage', 0, 20);
                 image.widgets[0].value = picture;
-                image.connect(0, editor, 0);
+                const between = known ? image : add('ImageInvert', 230, -80);
+                if (!known) image.connect(0, between, 0);
+                between.connect(0, editor, 0);
                 if (plan !== null) {
                   const text = add('RePlanPlanFromText', 0, 420);
                   text.widgets.find((w) => w.name === 'text').value = plan;
@@ -197,9 +203,11 @@ class Page:
               }
               return editor.id;
             }""",
-            [picture, plan, follow, list(pos)],
+            [picture, plan, follow, list(pos), known],
         )
         self.shown()
+        if picture and known:
+            self.sees_picture()
         return node
 
     def shown(self) -> None:

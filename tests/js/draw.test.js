@@ -34,3 +34,12 @@ test("a region is drawn over the patches that the server counted, row by row, an
   for (const box of ["16,0,24,16", "0,16,32,14"]) assert.equal(boxes.filter((one) => one === box).length, 1, boxes.join(" "));
   assert.ok(!boxes.includes("0,0,40,16"));
 });
+
+test("an image of another shape than the plan's stands undistorted in its frame, a rounded side is no other shape", () => {
+  const places = [];
+  const calls = { drawImage: (_, ...place) => places.push(place.map(Math.round).join()), measureText: () => ({ width: 10 }) };
+  const context = new Proxy(calls, { get: (target, name) => target[name] ?? (() => {}), set: () => true });
+  const scene = { regions: [], size: [300, 200], selection: [], port: { scale: 1, x: 0, y: 0 }, width: 300, height: 200, view: VIEW, band: null, cells: {} };
+  for (const [naturalWidth, naturalHeight] of [[400, 400], [4240, 2832]]) draw(context, { ...scene, image: { naturalWidth, naturalHeight } });
+  assert.deepEqual(places, ["50,0,200,200", "0,0,300,200"]);
+});

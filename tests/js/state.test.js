@@ -231,3 +231,17 @@ test("a region keeps its colour when others are deleted, switched off or moved i
   assert.deepEqual([sent.id, sent.editor], ["b", { color: "#102030" }], "a name changes no run");
   assert.deepEqual(readStored(writeStored(state.stored)).plan, state.plan);
 });
+
+test("new boxes on an image of another shape are one step, and a shape that is only seen leaves the size assumed", () => {
+  const state = new EditorState({ plan: planWith(region("a", [0, 0, 50, 50])), about: { ...FRESH, edited: true }, view: VIEW });
+  const before = state.plan;
+  state.moveTo([400, 400], "anew");
+  assert.deepEqual([state.plan.image_size, state.plan.regions.length], [[400, 400], 0]);
+  state.undo();
+  assert.equal(state.plan, before);
+  const fresh = new EditorState({ plan: null, about: FRESH, view: VIEW });
+  fresh.seeImage([192, 128], false);
+  assert.deepEqual([fresh.plan.image_size, fresh.about.assumed_size], [[192, 128], true]);
+  fresh.seeImage([600, 400]);
+  assert.deepEqual([fresh.plan.image_size, fresh.about.assumed_size, fresh.stored.plan], [[600, 400], false, null]);
+});

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from replan.planner.plan import PlanError, Region, RegionPlan
-from replan.planner.plans.editor_value import choose_plan, read_stored, remember_plan
+from replan.planner.plans.editor_value import choose_plan, question_on, read_stored, remember_plan
 from replan.planner.plans.plan_json import plan_to_json
 
 SIZE = (600, 400)
@@ -104,6 +104,8 @@ def test_another_shape_is_a_question_and_the_plan_stays():
     choice = choose_plan(stored(), None, "until_edited", (400, 400))
     assert "600x400" in choice.question and "400x400" in choice.question and "stretch" in choice.question
     assert choice.plan == MINE
+    assert question_on(read_stored(stored()), (400, 400)) == choice.question
+    assert question_on(read_stored(stored()), (1200, 800)) == question_on(read_stored(""), (400, 400)) == ""
 
 
 def test_a_plan_drawn_before_any_image_was_seen_is_stretched():

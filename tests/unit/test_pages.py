@@ -51,7 +51,7 @@ def without_comments(text: str) -> str:
 
 
 def test_the_pages_are_small():
-    """At most 138,500 bytes of JavaScript, types and explanations included."""
+    """At most 143,500 bytes of JavaScript, types and explanations included."""
     texts = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in sorted((ROOT / "web").rglob("*.js"))}
     code = {name: without_comments(text) for name, text in texts.items()}
     for name, text in texts.items():
@@ -59,7 +59,7 @@ def test_the_pages_are_small():
         kept = re.findall(r"^(?:export|import) .*", code[name], re.MULTILINE)
         assert kept == re.findall(r"^(?:export|import) .*", text, re.MULTILINE), f"{name}: more than comments went"
     raw, bare = (sum(len(text.encode()) for text in some.values()) for some in (texts, code))
-    assert raw < 138_500, f"{raw} bytes with comments"
+    assert raw < 143_500, f"{raw} bytes with comments"
     page = (ROOT / "docs" / "region_editor.md").read_text(encoding="utf-8")
     said = re.search(r"([\d,]+) bytes of JavaScript, ([\d,]+) without comments", page)
     assert [int(one.replace(",", "")) for one in said.groups()] == pytest.approx([raw, bare], rel=0.01)

@@ -36,7 +36,7 @@ type Stored = { plan: Plan | null; about: About; view: View };
 type Follow = "until_edited" | "always" | "never";
 type Changed = "plan" | "selection" | "view";
 /** What the node said of its last run. */
-type RunReport = { image_size: Size; source: string; upstream: Plan | null; warnings: string[]; question: string };
+type RunReport = { image_size: Size; source: string; upstream: Plan | null; warnings: string[] };
 /** What common/ask.js asks of the server. */
 type Ask = (question: string, data: object) => Promise<any>;
 type EditorOptions = {
@@ -71,7 +71,7 @@ type Gesture =
 type ShownRegion = { region: Region; colour: string; box: Box; chosen: boolean };
 /** band: the box being drawn, in pixels of the image; width and height of the canvas in CSS pixels */
 type Scene = {
-  regions: Region[]; size: Size; selection: string[]; view: View; port: ViewPort; image: CanvasImageSource | null;
+  regions: Region[]; size: Size; selection: string[]; view: View; port: ViewPort; image: HTMLImageElement | null;
   band: Box | null; cells: Record<string, number[]>; width: number; height: number;
 };
 

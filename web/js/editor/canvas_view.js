@@ -12,7 +12,7 @@ export class CanvasView {
 	port = { scale: 1, x: 0, y: 0 };
 	/** The view follows the size of the node until someone zooms or pans. */
 	fits = true;
-	/** @type {CanvasImageSource | null} */
+	/** @type {HTMLImageElement | null} */
 	image = null;
 	/** See patches.js. @type {Record<string, number[]>} */
 	cells = {};

@@ -22,7 +22,9 @@ export function draw(ctx, scene) {
 	ctx.clearRect(0, 0, width, height);
 	if (image) {
 		ctx.imageSmoothingEnabled = port.scale < 3;
-		ctx.drawImage(image, ...sides(frame));
+		const place = fittedIn(frame, image);
+		if (place.join() !== frame.join()) fillBox(ctx, frame, "#3a3a3a");
+		ctx.drawImage(image, ...sides(place));
 	} else {
 		fillBox(ctx, frame, "#3a3a3a");
 	}
@@ -44,6 +46,13 @@ export function draw(ctx, scene) {
 		strokeBox(ctx, toScreen(port, band), 1.5, "#fff");
 		ctx.setLineDash([]);
 	}
+}
+
+/** Where in a frame an image of another shape stands undistorted. @returns {Box} */
+function fittedIn([x1, y1, x2, y2], { naturalWidth: width, naturalHeight: height }) {
+	const scale = Math.min((x2 - x1) / width, (y2 - y1) / height);
+	const [dx, dy] = [(x2 - x1 - width * scale) / 2, (y2 - y1 - height * scale) / 2];
+	return dx + dy < 1 ? [x1, y1, x2, y2] : [x1 + dx, y1 + dy, x2 - dx, y2 - dy]; // a rounded side is no other shape
 }
 
 /** @returns {[left: number, top: number, width: number, height: number]} */

@@ -9,9 +9,6 @@
 import { boxBetween, boxesAt, handleAt, resized, SMALLEST_DRAG, snapped, toScreen } from "./geometry.js";
 import { isOn } from "./plan.js";
 
-/** Milliseconds, and screen pixels, between the two presses of a double one. */
-const TWICE = 450;
-const NEAR = 8;
 /** Reach of an edge in screen pixels: a finger is wider than a mouse pointer. @type {Record<string, number>} */
 const REACH = { mouse: 6, pen: 9, touch: 16 };
 
@@ -22,8 +19,8 @@ export class Gestures {
 	pointers = new Map();
 	spaceHeld = false;
 	count = 0;
-	/** The last press on a box, the region it was meant for, and whether it is the second of a double one. */
-	pressed = { time: -TWICE, point: /** @type {Point} */ ([0, 0]), id: "", twice: false };
+	/** The regions that the last two presses were meant for: the first may have gone on to the box below. */
+	meant = ["", ""];
 
 	/**
 	 * onEnd: a drag is stored when it ends, not at every move; onWrite: the hint of the current region is to be written.
@@ -39,6 +36,7 @@ export class Gestures {
 		canvas.addEventListener("pointermove", (event) => this.move(event));
 		canvas.addEventListener("pointerup", (event) => this.up(event));
 		canvas.addEventListener("pointercancel", (event) => this.up(event, true));
+		canvas.addEventListener("dblclick", () => this.write(this.meant[0]));
 		canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
 	}
 
@@ -72,8 +70,8 @@ export class Gestures {
 		const over = event.ctrlKey || event.metaKey;
 		const key = `drag ${(this.count += 1)}`;
 		const { current } = state;
+		this.meant = [this.meant[1], under.find((id) => id === current?.id) ?? under[0] ?? ""];
 		const handle = !over && !event.shiftKey && !state.readOnly && this.handleAt(point, event);
-		if (handle && current) this.press(event, point, [current.id]);
 		if (handle && current) return { kind: "resize", from, id: current.id, box: current.bbox_2d, handle, key };
 		if (over || !under.length) return { kind: "band", from, start: point };
 		if (event.shiftKey) {
@@ -82,15 +80,13 @@ export class Gestures {
 		}
 		const again = under.some((id) => state.selection.includes(id));
 		if (!again) state.select([under[0]]);
-		this.press(event, point, under);
 		return { kind: "move", from, boxes: state.movable, key, moved: false, under, again };
 	}
 
-	/** On a box: `under` are those of the point. @param {PointerEvent} event @param {Point} point @param {string[]} under */
-	press({ timeStamp: time }, point, under) {
-		const { pressed, state: { current } } = this;
-		const twice = !pressed.twice && time - pressed.time < TWICE && Math.hypot(point[0] - pressed.point[0], point[1] - pressed.point[1]) < NEAR;
-		this.pressed = { time, point, twice, id: twice ? pressed.id : under.find((id) => id === current?.id) ?? under[0] };
+	write(id) {
+		if (!id) return;
+		this.state.select([id]);
+		this.onWrite();
 	}
 
 	handleAt(point, { pointerType }) {
@@ -124,8 +120,6 @@ export class Gestures {
 		const { state, view } = this;
 		const size = state.plan.image_size;
 		const { snap, patch } = state.view;
-		const { pressed } = this;
-		if (Math.hypot(point[0] - pressed.point[0], point[1] - pressed.point[1]) >= NEAR / 2) pressed.twice = false;
 		const [dx, dy] = [at[0] - gesture.from[0], at[1] - gesture.from[1]];
 		if (gesture.kind === "band") {
 			const far = Math.hypot(point[0] - gesture.start[0], point[1] - gesture.start[1]) >= SMALLEST_DRAG;
@@ -164,10 +158,6 @@ export class Gestures {
 				state.add(band);
 				this.onWrite();
 			} else state.select([]);
-		} else if (this.pressed.twice && (gesture.kind === "move" || gesture.kind === "resize")) {
-			state.cancel(gesture.key);
-			state.select([this.pressed.id]); // the first press may have gone on to the box below
-			this.onWrite();
 		} else if (gesture.kind === "move" && !gesture.moved) {
 			// A second press in one place goes on to the next box below; of several selected ones it leaves one.
 			const at = gesture.under.indexOf(state.selection.at(-1) ?? "");

@@ -61,7 +61,7 @@ export class HintField {
 		const { root, view: { port, width, height }, state } = this;
 		if (root.hidden) return;
 		const region = state.current;
-		if (region?.id !== this.id || state.readOnly) return root.blur(), this.close();
+		if (region?.id !== this.id || state.readOnly) return this.close(), this.leave(); // taken back meanwhile
 		const [x1, y1, x2, y2] = toScreen(port, region.bbox_2d);
 		const wide = Math.min(Math.max(WIDTH, x2 - x1), width - 2 * GAP);
 		const high = root.offsetHeight;

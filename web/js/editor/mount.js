@@ -37,9 +37,15 @@ export class Editor {
 	refused = "";
 	/** @type {RunReport | null} */
 	report = null;
+	/** @type {{ size: Size, exact: boolean } | null} */
+	seen = null;
 	/** What reading the pasted text told. @type {{note: string, warnings: string[]} | null} */
 	pasted = null;
 	imageProblem = "";
+	/** The image that is linked. */
+	linked = "";
+	/** Another size than the plan's, and why a run would ask how its boxes move. @type {{ size: Size, question: string } | null} */
+	other = null;
 	runProblem = "";
 	progress = "";
 	/** @type {number | null} 0..1 where it is known */
@@ -113,8 +119,8 @@ export class Editor {
 		this.state.blocked = this.unreadable !== null;
 		this.gestures.cancel();
 		this.state.adopt(stored);
-		if (this.report) this.state.seeImage(this.report.image_size);
 		this.written = this.value;
+		if (this.seen) this.seeSize(this.seen.size, this.seen.exact);
 		void this.check(value);
 		this.update();
 	}
@@ -157,14 +163,41 @@ export class Editor {
 		this.runProblem = "";
 		this.pasted = null;
 		const { plan } = this.state;
-		this.state.seeImage(report.image_size);
 		this.state.receive(report.upstream);
-		if (this.state.plan !== plan) this.gestures.cancel(); // its boxes are those of the plan before, on another image
+		this.seeSize(report.image_size, true, plan);
 		this.update();
 	}
 
-	/** @param {string | null} address */
-	setBackground(address) {
+	/** What is linked, if anything is known of it; after a run only a file tells more than the run. @param {{ address: string, exact: boolean } | null} found */
+	setLinked(found) {
+		if (!found || found.address === this.linked || (this.report && !found.exact)) return;
+		this.linked = found.address;
+		this.setBackground(found.address, found.exact ? "file" : "preview");
+	}
+
+	/** The size of the image that will come in, or only its shape. @param {Size} size @param {boolean} exact */
+	seeSize(size, exact, plan = this.state.plan) {
+		const { state } = this;
+		this.seen = { size, exact };
+		state.seeImage(size, exact);
+		if (state.plan !== plan) this.gestures.cancel(); // its boxes are those of the plan before, on another image
+		if (exact) void this.askShape(size);
+	}
+
+	/** @param {Size} size */
+	async askShape(size) {
+		const { state: { about, follow, plan }, value } = this;
+		this.other = null;
+		const follows = follow === "until_edited" && about.origin === "upstream" && !about.edited;
+		if (follows || this.state.readOnly || size.join() === plan.image_size.join()) return;
+		const { question } = await this.options.ask("check", { value, image_size: size }).catch(() => ({}));
+		if (!question || this.seen?.size !== size) return;
+		this.other = { size, question };
+		this.update();
+	}
+
+	/** @param {string | null} address @param {"run" | "file" | "preview"} [of] */
+	setBackground(address, of = "run") {
 		this.imageProblem = "";
 		if (!address) return this.view.show({ image: null });
 		const picture = new Image();
@@ -175,8 +208,11 @@ export class Editor {
 			this.update();
 		};
 		this.picture = picture;
-		picture.onload = () => show(picture);
-		picture.onerror = () => show(null, texts.notes.noPicture);
+		picture.onload = () => {
+			if (this.picture === picture && of !== "run") this.seeSize([picture.naturalWidth, picture.naturalHeight], of === "file");
+			show(picture);
+		};
+		picture.onerror = () => show(null, of === "file" ? texts.notes.noFile : texts.notes.noPicture);
 		picture.src = address;
 	}
 

@@ -2,7 +2,7 @@ import { say as fill, texts } from "../common/texts.js";
 
 /** What went wrong, is offered, was warned of: in the order of its weight. @param {Editor} editor */
 export function notesOf(editor) {
-	const { state, report, view, options, pasted } = editor;
+	const { state, report, other, view, options, pasted } = editor;
 	const { plan, about, offer, upstream } = state;
 	const words = texts.notes;
 	/** @type {Note[]} */
@@ -13,11 +13,12 @@ export function notesOf(editor) {
 			[words.copyIt, () => editor.toClipboard(editor.unreadable ?? "")], [words.startAnew, () => editor.startAnew()]);
 	}
 	if (editor.refused) say("problem", fill(words.refused, { why: editor.refused }));
-	if (editor.runProblem) say("problem", editor.runProblem);
-	if (report?.question && plan.image_size.join() !== report.image_size.join()) {
-		const size = report.image_size;
+	const asks = other && plan.image_size.join() !== other.size.join();
+	if (editor.runProblem && !(asks && editor.runProblem.includes(other.question))) say("problem", editor.runProblem);
+	if (asks) {
+		const { size } = other;
 		say("problem", fill(words.otherShape, { image: size.join("x"), drawn: plan.image_size.join("x") }),
-			[words.stretch, () => state.moveTo(size, "stretch")], [words.pixels, () => state.moveTo(size, "pixels")]);
+			[words.stretch, () => state.moveTo(size, "stretch")], [words.pixels, () => state.moveTo(size, "pixels")], [words.anew, () => state.moveTo(size, "anew")]);
 	}
 	if (state.showsUpstream) {
 		say("note", words.always);

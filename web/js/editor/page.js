@@ -11,6 +11,7 @@ import { addValueWidget, after, allNodes, executionId, nodeAt, noteChange, ofAll
 import { say, texts } from "../common/texts.js";
 import { coloursOf } from "./colours.js";
 import { openLarge } from "./large.js";
+import { linkedImage, sourceOf } from "./linked.js";
 import { mount } from "./mount.js";
 import { isOn } from "./plan.js";
 
@@ -18,11 +19,15 @@ const NODE = "RePlanRegionEditor";
 const WIDGET = "REPLAN_REGIONS";
 const MIN_HEIGHT = 360;
 const START_SIZE = [720, 620];
+/** Milliseconds between two looks at what is linked: at the graph, not at the server. */
+const LOOK = 300;
 
 /** @type {WeakMap<ComfyNode, Editor>} */
 const editors = new WeakMap();
 /** Of an editor whose plan stands on faces, the subgraph node whose plan it shows. @type {WeakMap<ComfyNode, ComfyNode>} */
 const opened = new WeakMap();
+/** Look at what is linked. @type {WeakMap<ComfyNode, () => void>} */
+const looks = new WeakMap();
 /** What each node's last run left. @type {WeakMap<ComfyNode, any>} */
 const outputs = new WeakMap();
 
@@ -61,8 +66,9 @@ function addEditor(node, name, { app, api }) {
 		onLarge: () => openNode(app, node),
 	});
 	editors.set(node, editor);
+	looks.set(node, () => editor.setLinked(linkedImage(node, { app, api })));
 	const widget = addValueWidget(app, node, name, WIDGET, container, editor, () => MIN_HEIGHT);
-	widget.serializeValue = () => editor.promptValue(upstreamConnected(node));
+	widget.serializeValue = () => editor.promptValue(sourceOf(node, "plan", app) !== null);
 	return widget;
 }
 
@@ -120,12 +126,6 @@ export function shownRegions(node) {
 	return regions.filter(isOn).map(({ id, hint }) => ({ id, hint, colour: colours.get(id) }));
 }
 
-/** Whether a plan will come in: a link from a node that is not switched off, or from around a subgraph. */
-function upstreamConnected(node) {
-	const slot = node.inputs?.findIndex(({ name }) => name === "plan") ?? -1;
-	return slot >= 0 && node.isInputConnected(slot) && (node.getInputNode?.(slot)?.mode ?? 0) === 0;
-}
-
 /** Tell the editors how runs go on. */
 function start({ app, api }) {
 	const title = (id) => nodeAt(app, id)?.title ?? say(texts.runs.node, { id });
@@ -151,6 +151,7 @@ function start({ app, api }) {
 		},
 	};
 	for (const [name, listener] of Object.entries(listeners)) api.addEventListener(name, listener);
+	setInterval(() => ofAllNodes(app, looks).forEach((look) => look()), LOOK);
 }
 
 /** Show what a run of the node left. */
@@ -188,6 +189,9 @@ function extend(nodeType, nodeData, host) {
 			const memory = kept?.replan_editor ? kept : JSON.parse(sessionStorage.getItem(memoryKey(this, host.app)) ?? "{}");
 			if (memory === kept || memory.value === editors.get(this)?.value) showOutput(this, memory, host);
 		});
+	});
+	after(type, "onConnectionsChange", function () {
+		setTimeout(() => this.graph && looks.get(this)?.());
 	});
 	after(type, "onExecuted", function (output) {
 		showOutput(this, output ?? {}, host);

@@ -261,18 +261,19 @@ export class EditorState {
 		if (!about.edited && !this.readOnly) this.put(plan, { ...about, edited: true, base: about.base ?? plan });
 	}
 
-	/** A run told the size: a plan whose size was only assumed, or that has no boxes, takes it over. */
-	seeImage(size) {
+	/** The size is known, or else only the shape: a plan whose size was only assumed, or that has no boxes, takes it over. */
+	seeImage(size, exact = true) {
 		this.history.map((step) => {
 			const { plan, about } = step;
 			const takes = about.assumed_size || (!plan.regions.length && plan.image_size.join() !== size.join());
-			return takes ? { plan: stretched(plan, ...size), about: { ...about, assumed_size: false } } : step;
+			return takes ? { plan: stretched(plan, ...size), about: { ...about, assumed_size: !exact } } : step;
 		});
 		this.tell("plan");
 	}
 
+	/** @param {Size} size @param {"stretch" | "pixels" | "anew"} how */
 	moveTo(size, how) {
-		this.edit((plan) => (how === "stretch" ? stretched(plan, ...size) : keptPixels(plan, ...size)));
+		this.edit((plan) => (how === "stretch" ? stretched(plan, ...size) : how === "pixels" ? keptPixels(plan, ...size) : { ...plan, image_size: size, regions: [] }));
 	}
 
 	// ---- selection and view

@@ -2,13 +2,14 @@
 import { ask } from "../common/ask.js";
 import { element } from "../common/dom.js";
 import { addValueWidget, after, noteChange, ofAllNodes, takeOver, widgetOf } from "../common/host_widget.js";
+import { sourceOf } from "../editor/linked.js";
 import { shownRegions } from "../editor/page.js";
 import { mount } from "./mount.js";
 
 const WIDGET = "REPLAN_MATRIX";
 const HEIGHT = { open: 300, closed: 34 };
 /** Nodes that give on the plan they get, each region with its id. */
-const PASSING = ["RePlanExpandRegions", "RePlanResize", "Reroute"];
+const PASSING = ["RePlanExpandRegions", "RePlanResize"];
 
 /** Node -> look again at the nodes around it. @type {WeakMap<ComfyNode, () => void>} */
 const refreshes = new WeakMap();
@@ -19,7 +20,7 @@ function addMatrix(node, name, { app, api }) {
 	const data = node.constructor.nodeData.input.optional[name][1].replan_rules;
 	const onChange = () => noteChange(app, node);
 	const matrix = mount(container, {
-		value: "", ask: (...question) => ask(api, ...question), data, context: contextOf(node, data), open: true, onChange,
+		value: "", ask: (...question) => ask(api, ...question), data, context: contextOf(node, data, app), open: true, onChange,
 		// Folded away, it gives back all of its height, and takes it again.
 		onOpen: (open) => {
 			const { properties, size: [width, height] } = node;
@@ -34,7 +35,7 @@ function addMatrix(node, name, { app, api }) {
 	const widget = addValueWidget(app, node, name, WIDGET, container, matrix, () => (isOpen() ? HEIGHT.open : HEIGHT.closed));
 	const refresh = () => {
 		matrix.setOpen(isOpen());
-		matrix.setContext(contextOf(node, data));
+		matrix.setContext(contextOf(node, data, app));
 	};
 	refreshes.set(node, refresh);
 	for (const other of node.widgets ?? []) after(other, "callback", () => setTimeout(refresh));
@@ -43,24 +44,16 @@ function addMatrix(node, name, { app, api }) {
 }
 
 /** @returns {RuleContext} */
-function contextOf(node, data) {
+function contextOf(node, data, app) {
 	const value = (name, usual) => widgetOf(node, name)?.value ?? usual;
 	const widgets = { preset: value("preset", data.auto), family: value("family", "auto"), switch: value("switch", -1), switch_step: value("switch_step", -1) };
-	return { widgets, regions: regionsOf(node) };
+	return { widgets, regions: regionsOf(node, app) };
 }
 
 /** The regions of the plan that comes in, or null where none is known. */
-function regionsOf(node) {
-	/** @type {any} */
-	let origin = node;
-	const seen = new Set(); // a loop is refused when it is run, but it can be drawn
-	do {
-		seen.add(origin);
-		/** @type {number} */
-		const slot = origin.inputs?.findIndex(({ type }, place) => origin?.isInputConnected(place) && ["REGION_PLAN", "*"].includes(type)) ?? -1;
-		if (slot < 0) return null;
-		origin = origin.getInputNode?.(slot);
-	} while (origin && PASSING.includes(origin.type) && !seen.has(origin));
+function regionsOf(node, app) {
+	let origin = sourceOf(node, "plan", app);
+	for (let steps = 0; origin && PASSING.includes(origin.type) && steps < 100; steps += 1) origin = sourceOf(origin, "plan", app);
 	const shown = origin && shownRegions(origin);
 	return shown ?? readRegions(node.properties?.replan_regions);
 }

@@ -52,7 +52,7 @@ EDITS = ("edit", "edit_no_reasoning", "hypothetical", "context")  # templates wh
 LOOKS = ("detection", "unified")  # templates that ask to find things; `unified` also asks questions and edits
 # How often each template comes in training.
 SHARES: Mapping[str, float] = {
-    PLAIN: 0.2, "edit": 0.24, "edit_no_reasoning": 0.1, "hypothetical": 0.24, "context": 0.06, "detection": 0.06,
+    PLAIN: 0.1, "edit": 0.28, "edit_no_reasoning": 0.08, "hypothetical": 0.28, "context": 0.06, "detection": 0.1,
     "unified": 0.1,
 }  # fmt: skip
 OWN_WORDS = 0.35  # of the edits, the share that is worded as in `requests.py`

@@ -256,7 +256,7 @@ def test_lock_and_switch_off_from_the_list(comfy):
     comfy.key("l", "Delete")
     assert comfy.regions()[2]["locked"] and len(comfy.regions()) == 3, "the list has the canvas's keys"
     comfy.key("Tab")
-    assert comfy.js("() => document.activeElement.ariaLabel") == "Hint", "the buttons of a row are not on the way"
+    assert comfy.js("() => document.activeElement.ariaLabel") == "Name", "the buttons of a row are not on the way"
     comfy.key("Shift+Tab", "l", "Control+Backspace")
     assert ids(comfy) == ["big", "small"]
     comfy.editor().get_by_label("Dim the image").focus()

@@ -428,6 +428,6 @@ def test_a_step_shows_templates_and_edits_and_is_always_the_same(lessons):
     one, again = (training_batch(1, 3, 6, 64, lessons) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(one[:6], again[:6], strict=True))
     rows = [lessons.tokenizer.decode(row) for row in one.tokens]
-    assert ["You plan edits" in row for row in rows] == [True] * 4 + [False] * 2
+    assert ["You plan edits" in row for row in rows] == [True] * 5 + [False]
     assert ["Edited image:" in row for row in rows] == [False] * 5 + [True]
     assert (one.tokens == planner_model.IMAGE).any(1).all() and len(one.grid) == 5 + 3

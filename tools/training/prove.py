@@ -54,6 +54,7 @@ NAMES = ("format", "found", "iou", "target", "effect", "consistency", "weighted"
 MEASURED, OPTIONS = "measured.json", "options.json"
 GROUP = 8  # replies to one prompt, num_generations of the YAML files
 STAGE1, STAGE2 = "toy_stage1.yaml", "toy_stage2.yaml"
+SHUFFLED_STEPS = 12  # a control needs no more: its planner is lost by then
 REASONING = "_reasoning"  # how the names of rows end whose replies reason first
 
 
@@ -114,8 +115,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=at_least_one, help="how many whole proofs (3; --quick: 1)")
     parser.add_argument("--scenes", type=at_least_one, default=100, help="held-out scenes to measure on (100)")
     parser.add_argument("--steps1", type=at_least_one, help="of stage 1 (30; --quick: 20)")
-    parser.add_argument("--steps2", type=at_least_one, help="of stage 2 (24; --quick: 16)")
-    parser.add_argument("--replies", type=replies_a_step, default=24, help="a step of stage 2, a multiple of 8 (24)")
+    parser.add_argument("--steps2", type=at_least_one, help="of stage 2 (36; --quick: 16)")
+    parser.add_argument("--replies", type=replies_a_step, default=48, help="a step of stage 2, a multiple of 8 (48)")
     parser.add_argument("--render-steps", type=at_least_one, default=8, help="sampling steps of an edit (8)")
     parser.add_argument("--only", metavar="NAME,..", help=f"some of {', '.join(one.name for one in TRAININGS)}")
     parser.add_argument("--jobs", type=at_least_one, default=2, help="trainings at once, and ComfyUIs (2)")
@@ -127,8 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = options().parse_args(arguments)
     args.seeds = args.seeds or (1 if args.quick else 3)
     args.steps1 = args.steps1 or (20 if args.quick else 30)
-    args.steps2 = args.steps2 or (16 if args.quick else 24)
-    args.rates = {STAGE1: 5e-5, STAGE2: 5e-5} if args.quick else {}
+    args.steps2 = args.steps2 or (16 if args.quick else 36)
+    args.rates = {STAGE2: 1e-4} if args.quick else {}
     known = [one.name for one in TRAININGS]
     args.names = args.only.split(",") if args.only else QUICK if args.quick else known
     if unknown := [name for name in args.names if name not in known]:
@@ -229,6 +230,7 @@ def train(one: Training, folder: Path, seed: int, args: argparse.Namespace, addr
             return
     else:
         steps = args.steps1 if one.config == STAGE1 else args.steps2
+        steps = min(steps, SHUFFLED_STEPS) if one.shuffled else steps
         command = [
             str(HERE / "grpo.py"), "--config", str(HERE / "grpo" / one.config), "--model", str(folder / one.start),
             "--output_dir", str(out), "--seed", str(42 + seed), "--toy_run", str(900 + seed), "--max_steps", str(steps),

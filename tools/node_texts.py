@@ -54,6 +54,8 @@ NAMES = ("ja", "ko")
 # The page reads a text as a message with placeholders ({name}), links (@:name) and plural forms (a | b) in one
 # renderer, and as plain text in the other. So no text may hold these characters.
 MESSAGE_SYNTAX = re.compile(r"[{}@|$]")
+# Inputs whose widget the page draws (web/js/common/host_widget.js, takeOver).
+DRAWN = (("RePlanRegionEditor", "regions"), ("RePlanRules", "matrix"))
 
 
 def load_schemas() -> dict[str, dict]:
@@ -79,10 +81,11 @@ def write_texts(nodes: dict[str, dict]) -> dict[Path, str]:
         if MESSAGE_SYNTAX.search(text):
             raise ValueError(f"ComfyUI's page would not show {{}}@|$ of this text as they are: {text}")
     pages = {PAGES / f"{name}.md": _page(PAGES / f"{name}.md", info, ENGLISH, {}) for name, info in nodes.items()}
-    files = {locale_file("en"): english}
+    shown = _without_drawn(english)
+    files = {locale_file("en"): shown}
     for language in (*WHOLE, *NAMES):
         table = load_table(language)
-        files[locale_file(language)] = translate(english, table)
+        files[locale_file(language)] = translate(shown, table)
         for name, info in nodes.items() if language in WHOLE else ():
             file = PAGES / name / f"{language}.md"
             pages[file] = _page(file, info, WHOLE[language], table)
@@ -130,6 +133,15 @@ def _locale(info: dict) -> dict:
     outputs = {str(i): _filled({"name": name, "tooltip": tip}) for i, (name, _, tip, _) in enumerate(_outputs(info))}
     texts = _filled({"display_name": info["display_name"], "description": info["description"]})
     return {**texts, "inputs": inputs, "outputs": outputs}
+
+
+def _without_drawn(locale: dict) -> dict:
+    """The texts without the tooltips of inputs that the page draws: ComfyUI would show them over all of the widget."""
+    locale = json.loads(json.dumps(locale))
+    for node, key in DRAWN:
+        if node in locale:
+            locale[node]["inputs"][key].pop("tooltip", None)
+    return locale
 
 
 def _filled(texts: dict) -> dict:
@@ -212,11 +224,16 @@ def main() -> int:
     return 0
 
 
-def _print_untranslated() -> None:
+def untranslated(table: dict[str, str]) -> tuple[set[str], set[str]]:
+    """The English texts that a table lacks, and those of it that neither the locale file nor a help page says."""
     english = texts_of(json.loads(_read(locale_file("en"))))
+    pages = "".join(_read(file) for file in PAGES.glob("*.md"))
+    return english - set(table), {text for text in set(table) - english if text not in pages}
+
+
+def _print_untranslated() -> None:
     for language in WHOLE:
-        table = load_table(language)
-        for what, texts in (("not translated", english - set(table)), ("no text any more", set(table) - english)):
+        for what, texts in zip(("not translated", "no text any more"), untranslated(load_table(language)), strict=True):
             print("".join(f"{TABLES.name}/{language}.json: {what}: {text}\n" for text in sorted(texts)), end="")
         for page in sorted(PAGES.glob(f"*/{language}.md")):
             mark = english_mark(page.parent.name)

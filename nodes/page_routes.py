@@ -83,8 +83,11 @@ def read(asked: Mapping[str, Any]) -> dict[str, Any]:
     text, coordinates = _value(asked, "text", str), _value(asked, "coordinates", str)
     try:
         plan, note = read_plan(text, size, coordinates)
-    except PlanError:
-        copied, note = read_plan(text, None, coordinates)
+    except PlanError as why:
+        try:
+            copied, note = read_plan(text, None, coordinates)
+        except PlanError:
+            raise why from None  # without a size there is more that cannot be read
         if not copied.extra.get("part"):  # the page marks regions that were copied, and they go onto any image
             raise
         plan = keep_pixels(copied, size)

@@ -47,6 +47,9 @@ def test_a_pasted_text_is_read_as_the_node_reads_it(server, coordinates):
 def test_a_text_without_a_plan_is_refused_with_the_readers_words(server):
     status, answer = ask(server, "read", {"text": "hello", "image_size": SIZE, "coordinates": "auto"})
     assert status == 400 and answer["error"].startswith("the text is neither")
+    three = '<region>[{"bbox_2d": [1, 2, 3], "hint": "x"}]</region>'
+    status, answer = ask(server, "read", {"text": three, "image_size": SIZE, "coordinates": "auto"})
+    assert status == 400 and "a box is four numbers" in answer["error"]
 
 
 def test_a_stored_value_is_checked_as_the_run_checks_it(server):

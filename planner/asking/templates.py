@@ -99,7 +99,7 @@ def _check(name: str, text: str) -> None:
     unknown = sorted(found - set(_MARKS))
     if unknown:
         raise PlanError(
-            f"the template '{name}' holds {{{{{unknown[0]}}}}}, which stands for nothing here; the marks are {known}"
+            f"the template '{name}' holds {{{{{unknown[0]}}}}}, a mark that is not known; the marks are {known}"
         )
     foreign = _FOREIGN.search(_MARK.sub("", text))
     if foreign:

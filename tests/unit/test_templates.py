@@ -236,7 +236,7 @@ def test_a_file_named_like_one_of_the_packs_is_that_kind_of_template():
     [
         ("", "is empty"),
         (" \n ", "is empty"),
-        ("{{instuction}}", "{{instuction}}, which stands for nothing"),
+        ("{{instuction}}", "{{instuction}}, a mark that is not known"),
         ("{{question}}", "the marks are {{instruction}}, {{coordinates}}"),
         ("{instruction}", "'{instruction}', which is not a mark"),
         ("Do {prompt} now", "'{prompt}', which is not a mark"),

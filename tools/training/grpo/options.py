@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from types import NoneType
 from typing import Any, get_args, get_type_hints
-
-NoneType = type(None)
 
 TOY, EXACT = "toy", "exact"
 
